@@ -1,0 +1,151 @@
+package network
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// discovery says which link is the pod's and how far the namespace is wired already.
+type discovery struct {
+	all   []Link
+	nic   Link
+	names Names
+	// marked are the links of ours that are there.
+	marked []Link
+}
+
+// discover finds the pod's interface: the one that our links were made for if there are any, else the one that is named,
+// else the one with the default route.
+func (r *rtnl) discover(o Options) (*discovery, error) {
+	all, err := r.links()
+	if err != nil {
+		return nil, err
+	}
+	d := &discovery{all: all}
+	for _, l := range all {
+		if isMark(l.Group) {
+			d.marked = append(d.marked, l)
+		}
+	}
+	if len(d.marked) > 0 {
+		return d, d.fromMarks(o)
+	}
+	name := o.Interface
+	if name == "" {
+		if name, err = r.defaultInterface(all); err != nil {
+			return nil, err
+		}
+	}
+	i := slices.IndexFunc(all, func(l Link) bool { return l.Name == name || slices.Contains(l.AltNames, name) })
+	if i < 0 {
+		return nil, refuse("there is no interface %s here: name one of %s with --interface", name, linkNames(all))
+	}
+	d.nic = all[i]
+	d.names = namesFor(d.nic.Name, o.Tap)
+	return d, nil
+}
+
+func linkNames(all []Link) string {
+	var names []string
+	for _, l := range all {
+		if l.Type != unix.ARPHRD_LOOPBACK {
+			names = append(names, l.Name)
+		}
+	}
+	if len(names) == 0 {
+		return "none (there is only the loopback)"
+	}
+	return strings.Join(names, ", ")
+}
+
+// fromMarks reads from our own links what they were made for.
+func (d *discovery) fromMarks(o Options) error {
+	index := int(d.marked[0].Group &^ markMask)
+	for _, l := range d.marked {
+		if !markedFor(l.Group, index) {
+			return refuse("the links %s and %s were made for different interfaces, and podnic serves one: restore the other first", d.marked[0].Name, l.Name)
+		}
+	}
+	i := slices.IndexFunc(d.all, func(l Link) bool { return l.Index == index })
+	if i >= 0 {
+		d.nic = d.all[i]
+	} else {
+		d.nic = Link{Role: NIC, Index: index}
+	}
+	tap := o.Tap
+	var bridges []string
+	for _, l := range d.marked {
+		switch l.Kind {
+		case kindTun:
+			tap = l.Name
+		case kindBridge:
+			bridges = append(bridges, l.Name)
+		}
+	}
+	// The placeholder bears the interface's name, or it is not in place yet and the NIC still does.
+	for _, candidate := range append(slices.Clone(bridges), d.nic.Name) {
+		names := namesFor(candidate, tap)
+		if slices.Contains(bridges, names.Bridge) || d.nic.Name == names.NIC {
+			d.names = names
+			return nil
+		}
+	}
+	// Neither: the placeholder is gone or aside.
+	for _, suffix := range []string{"-nic", "-br", "-id"} {
+		for _, name := range append([]string{d.nic.Name}, bridges...) {
+			if base, ok := strings.CutSuffix(name, suffix); ok {
+				d.names = namesFor(base, tap)
+				return nil
+			}
+		}
+	}
+	d.names = namesFor(d.nic.Name, tap)
+	return nil
+}
+
+// defaultInterface is the link of the default route with the lowest metric, IPv4 before IPv6, or the only link there is.
+func (r *rtnl) defaultInterface(all []Link) (string, error) {
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		header := &nl.RtMsg{}
+		header.Family = family
+		messages, err := r.dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, header)
+		if err != nil {
+			return "", fmt.Errorf("list routes: %w", err)
+		}
+		best, metric := 0, uint32(0)
+		for _, m := range messages {
+			h := nl.DeserializeRtMsg(m)
+			if h.Family != family || h.Dst_len != 0 || h.Type != unix.RTN_UNICAST || h.Table != unix.RT_TABLE_MAIN || h.Flags&unix.RTM_F_CLONED != 0 {
+				continue
+			}
+			attrs, err := attributes(m[unix.SizeofRtMsg:])
+			if err != nil {
+				return "", fmt.Errorf("list routes: %w", err)
+			}
+			index := int(u32(attrs[unix.RTA_OIF]))
+			if hops := attrs[unix.RTA_MULTIPATH]; index == 0 && len(hops) >= unix.SizeofRtNexthop {
+				index = int(int32(u32(hops[4:])))
+			}
+			if p := u32(attrs[unix.RTA_PRIORITY]); index != 0 && (best == 0 || p < metric) {
+				best, metric = index, p
+			}
+		}
+		if best != 0 {
+			return nameOf(all, best), nil
+		}
+	}
+	var candidates []Link
+	for _, l := range all {
+		if l.Type != unix.ARPHRD_LOOPBACK && l.Kind == kindVeth {
+			candidates = append(candidates, l)
+		}
+	}
+	if len(candidates) == 1 {
+		return candidates[0].Name, nil
+	}
+	return "", refuse("no interface has a default route here: name the pod's with --interface, out of %s", linkNames(all))
+}

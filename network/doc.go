@@ -1,0 +1,15 @@
+// Package network finds out what a pod's interface holds, rewires it into a bridge and a tap for a virtual machine, and
+// takes all of that back.
+//
+// It is declarative. A [Snapshot] is what the kernel holds now, [Wired] is what it should hold, [Diff] is the ordered
+// list of steps from one to the other, and apply carries the steps out. [Prepare] applies Diff(now, Wired(original)),
+// [Restore] applies Diff(now, original). A first run, a second run, a run after a crash, the repair of drift and a
+// rollback are all the same two lines; there is no journal and no special case.
+//
+// What it promises: nothing is changed before the record of the original is on disk; whatever fails, the namespace is
+// what it was or the record is kept and the error says so; objects that are not podnic's own are never touched.
+//
+// Be aware: it serves one interface of a namespace, of kind veth. Policy rules survive all that it does, so it records
+// them and leaves them alone. Temporary IPv6 addresses (RFC 8981) and what the kernel keeps in the table "local" are the
+// kernel's own and follow from the rest. Traffic control, XDP and sysctls stay on the link and are not touched.
+package network

@@ -1,0 +1,40 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+)
+
+// RefusalError says that podnic did not begin: the request or the namespace is not what it can work with, and nothing was
+// touched. The message names the reason and the remedy.
+type RefusalError struct{ reason error }
+
+func (e *RefusalError) Error() string { return e.reason.Error() }
+func (e *RefusalError) Unwrap() error { return e.reason }
+
+func refuse(format string, args ...any) error {
+	return &RefusalError{fmt.Errorf(format, args...)}
+}
+
+// StuckError says that a change failed and the namespace is neither what it was nor what it should be. The record is
+// kept, and `podnic restore` can be run again once the cause is mended.
+type StuckError struct {
+	Cause    error // why the change failed
+	Rollback error // why it could not be taken back; nil if taking back is what failed
+}
+
+func (e *StuckError) Error() string {
+	s := e.Cause.Error()
+	if e.Rollback != nil {
+		s += "; taking it back failed too: " + e.Rollback.Error()
+	}
+	return s + "; the record is kept: run `podnic restore` once the cause is mended"
+}
+
+func (e *StuckError) Unwrap() []error { return []error{e.Cause, e.Rollback} }
+
+// IsRefusal reports whether err means that nothing was touched.
+func IsRefusal(err error) bool {
+	_, ok := errors.AsType[*RefusalError](err)
+	return ok
+}

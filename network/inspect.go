@@ -1,0 +1,101 @@
+package network
+
+import (
+	"github.com/podnic/podnic/network/identity"
+)
+
+// State is what a look at the namespace shows. Nothing is changed or locked, and no privilege is needed: where the record
+// cannot be read, the namespace itself says who the guest must be.
+type State struct {
+	ID     NamespaceID
+	Wired  bool
+	Names  Names
+	Record *Record // nil when there is none that this process may read
+	// Options are those of the record, or what can be told of them from the wiring.
+	Options Options
+	// Original is what the pod's interface held before, and holds now if nothing is wired.
+	Original *Snapshot
+	Current  *Snapshot
+	// Missing are the changes that would mend the wiring. None if it is as it should be.
+	Missing []Step
+	// Attached says that somebody, a guest, holds the tap's other end.
+	Attached bool
+	Warnings []string
+}
+
+// Inspect looks at a namespace.
+func Inspect(req Request) (*State, error) {
+	s, err := open(req)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	state := &State{ID: s.id}
+	record, err := s.load()
+	if err != nil {
+		state.Warnings = append(state.Warnings, err.Error())
+	}
+	if err := s.discover(req.Options); err != nil {
+		return nil, err
+	}
+	state.Wired, state.Names = len(s.found.marked) > 0, s.found.names
+	if state.Wired {
+		state.Record = record
+	}
+	if state.Record != nil {
+		state.Names = record.Options.Names()
+	}
+	if state.Current, err = s.rtnl.read(s.found.all, s.found.nic.Index, state.Names); err != nil {
+		return nil, asRefusal(err)
+	}
+	if tap := state.Current.Link(Tap); tap != nil {
+		state.Attached = tap.LowerUp
+	}
+	if state.Current.Link(NIC) == nil {
+		return nil, refuse("%s, which was wired, is gone: the pod's network was taken away; run `podnic restore` to remove what is left", state.Names.Interface)
+	}
+	switch {
+	case !state.Wired:
+		state.Options, state.Original = req.Options, state.Current
+		state.Options.Interface = state.Names.Interface
+		return state, nil
+	case state.Record != nil:
+		state.Options, state.Original = record.Options, record.Original
+	default:
+		state.Options, state.Original = optionsOf(state.Current, state.Names), rebuild(state.Current, state.Names)
+	}
+	state.Missing = Diff(state.Current, Wired(state.Original, state.Options))
+	return state, nil
+}
+
+// optionsOf reads from the wiring what it was made with.
+func optionsOf(wired *Snapshot, names Names) Options {
+	o := Options{Interface: names.Interface, Binding: BindingBridge, Socket: SocketPacket, Tap: names.Tap, Queues: 1}
+	if bridge := wired.Link(Bridge); bridge != nil && !bridge.NoARP {
+		o.Socket = SocketUDP
+	}
+	if tap := wired.Link(Tap); tap != nil && tap.TapOptions != nil {
+		o.TapOwner, o.TapGroup = tap.TapOptions.Owner, tap.TapOptions.Group
+		if tap.TapOptions.MultiQueue {
+			o.Queues = 2
+		}
+	}
+	return o
+}
+
+// SetDomain writes into the record which guest was given the interface.
+func SetDomain(stateDir string, domain DomainRef) error {
+	store := Store{stateDir}
+	r, err := store.Load()
+	if err != nil {
+		return err
+	}
+	if r == nil {
+		return refuse("there is no record %s to write the guest's name into", store.Path())
+	}
+	r.Domain = &domain
+	return store.Save(r)
+}
+
+// Identity is who the guest has to be, and warnings of what it does not get.
+func (s *State) Identity() (identity.Identity, []string) { return Identify(s.Original) }

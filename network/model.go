@@ -1,0 +1,206 @@
+package network
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// model makes of a snapshot what the kernel would make of the namespace when asked for a change: the change itself and
+// what it takes along. Diff plans with it, so that the steps that it lists are all that there will be; a test holds it
+// against the kernel step by step.
+func (s *Snapshot) model(c change) {
+	switch c := c.(type) {
+	case createLink:
+		l := c.link
+		l.Up, l.Master, l.Learning = false, "", false
+		if l.AddrGenMode != "" {
+			l.AddrGenMode = addrGenModes[0] // or what net.ipv6.conf.default says; set to what it should be in any case
+		}
+		s.Links = append(s.Links, l)
+	case deleteLink:
+		s.removeLink(c.role)
+	case deleteMarked:
+		for _, l := range slices.Clone(s.Links) {
+			if l.Role != NIC && l.Group == c.mark {
+				s.removeLink(l.Role)
+			}
+		}
+	case setLink:
+		l := s.Link(c.role)
+		c.setting.copy(l, &c.want)
+		switch {
+		case c.setting == settingName:
+			s.relabel(c.role, l.Name)
+		case c.setting == settingUp && l.Up:
+			s.linkUp(c.role)
+		case c.setting == settingUp:
+			s.linkDown(c.role)
+		}
+	case addAddress:
+		s.addAddress(c.address)
+	case deleteAddress:
+		s.deleteAddress(c.address)
+	case changeAddress:
+		if i := slices.IndexFunc(s.Addresses, c.address.same); i >= 0 {
+			s.Addresses[i] = c.address
+		}
+	case addRoute:
+		s.Routes = append(s.Routes, c.route.clone())
+	case deleteRoute:
+		if i := slices.IndexFunc(s.Routes, c.route.same); i >= 0 {
+			s.Routes = slices.Delete(s.Routes, i, i+1)
+		}
+	case addNeighbour:
+		s.Neighbours = append(s.Neighbours, c.neighbour)
+	case deleteNeighbour:
+		s.Neighbours = slices.DeleteFunc(s.Neighbours, func(n Neighbour) bool { return n == c.neighbour })
+	}
+}
+
+// relabel gives the IPv4 addresses of a renamed link their new labels: the first one the name, the others the name with
+// what they had behind the colon, or with a number (inetdev_changename, net/ipv4/devinet.c).
+func (s *Snapshot) relabel(role Role, name string) {
+	named := 0
+	for i := range s.Addresses {
+		a := &s.Addresses[i]
+		if a.Link != role || !a.is4() {
+			continue
+		}
+		named++
+		_, suffix, ok := strings.Cut(a.Label, ":")
+		if !ok {
+			suffix = strconv.Itoa(named)
+		}
+		a.Label = name
+		if named > 1 {
+			a.Label = name[:min(len(name), maxName-len(suffix)-1)] + ":" + suffix
+		}
+	}
+}
+
+func (s *Snapshot) removeLink(role Role) {
+	s.Links = slices.DeleteFunc(s.Links, func(l Link) bool { return l.Role == role })
+	for i := range s.Links {
+		if s.Links[i].Master == role {
+			s.Links[i].Master, s.Links[i].MasterIndex, s.Links[i].Learning = "", 0, false
+		}
+	}
+	for _, a := range slices.Backward(s.addressesOf(role)) {
+		s.deleteAddress(a)
+	}
+	s.removeRoutes(func(r Route) bool { return r.uses(role) })
+	s.Neighbours = slices.DeleteFunc(s.Neighbours, func(n Neighbour) bool { return n.Link == role })
+}
+
+// linkUp adds the connected routes of the addresses (fib_inetdev_event, addrconf_notify).
+func (s *Snapshot) linkUp(role Role) {
+	for i, a := range s.Addresses {
+		if a.Link == role {
+			s.addConnected(a, s.Addresses[:i])
+		}
+	}
+}
+
+// linkDown removes what a link that is down does not have: routes, neighbours (also permanent ones) and, unless
+// keep_addr_on_down says otherwise, IPv6 addresses. IPv4 addresses stay. The addresses are kept here, so that they are
+// deleted by a step of their own, which does no harm where the kernel was first.
+func (s *Snapshot) linkDown(role Role) {
+	s.removeRoutes(func(r Route) bool { return r.usesOnly(role) })
+	s.Neighbours = slices.DeleteFunc(s.Neighbours, func(n Neighbour) bool { return n.Link == role })
+}
+
+func (s *Snapshot) removeRoutes(gone func(Route) bool) { s.Routes = slices.DeleteFunc(s.Routes, gone) }
+
+func (s *Snapshot) addAddress(a Address) {
+	at := len(s.Addresses)
+	if !a.is4() {
+		// Link-local addresses come behind the global ones in the kernel's list, whenever they are added, and so in front in
+		// the order of adding.
+		if i := slices.IndexFunc(s.Addresses, func(b Address) bool {
+			return b.Link == a.Link && !b.is4() && scopeOrder(b.Local.Addr()) > scopeOrder(a.Local.Addr())
+		}); i >= 0 {
+			at = i
+		}
+	}
+	s.Addresses = slices.Insert(s.Addresses, at, a)
+	if l := s.Link(a.Link); l != nil && l.Up {
+		s.addConnected(a, s.Addresses[:at])
+	}
+}
+
+// scopeOrder sorts IPv6 addresses as ipv6_link_dev_addr does (net/ipv6/addrconf.c), last first.
+func scopeOrder(a netip.Addr) int {
+	if a.IsLinkLocalUnicast() {
+		return 0
+	}
+	return 1
+}
+
+// addConnected adds the route to the address's prefix, unless an earlier address of the link has it (IPv4 calls this one
+// secondary then).
+func (s *Snapshot) addConnected(a Address, earlier []Address) {
+	prefix, ok := a.connected()
+	if !ok {
+		return
+	}
+	if a.is4() && slices.ContainsFunc(earlier, func(b Address) bool {
+		p, _ := b.connected()
+		return b.Link == a.Link && b.is4() && p == prefix
+	}) {
+		return
+	}
+	r := Route{
+		Destination: prefix, Table: unix.RT_TABLE_MAIN, Type: unix.RTN_UNICAST, Protocol: unix.RTPROT_KERNEL,
+		Priority: a.Metric, Hops: []Hop{{Link: a.Link}},
+	}
+	if a.is4() {
+		r.Scope, r.PrefSrc = unix.RT_SCOPE_LINK, a.Local.Addr()
+	} else {
+		r.Expires = a.ValidUntil
+		if r.Priority == 0 {
+			r.Priority = ip6PrioAddrconf
+		}
+	}
+	if !slices.ContainsFunc(s.Routes, r.same) {
+		s.Routes = append(s.Routes, r)
+	}
+}
+
+// ip6PrioAddrconf is IP6_RT_PRIO_ADDRCONF (include/net/ip6_route.h), the metric of connected IPv6 routes.
+const ip6PrioAddrconf = 256
+
+func (s *Snapshot) deleteAddress(a Address) {
+	i := slices.IndexFunc(s.Addresses, a.same)
+	if i < 0 {
+		return
+	}
+	s.Addresses = slices.Delete(s.Addresses, i, i+1)
+	ip := a.Local.Addr()
+	if prefix, ok := a.connected(); ok && !slices.ContainsFunc(s.Addresses, func(b Address) bool {
+		p, ok := b.connected()
+		return ok && b.Link == a.Link && p == prefix
+	}) {
+		s.removeRoutes(func(r Route) bool {
+			return r.Destination == prefix && r.Protocol == unix.RTPROT_KERNEL && r.Table == unix.RT_TABLE_MAIN && r.usesOnly(a.Link)
+		})
+	}
+	if slices.ContainsFunc(s.Addresses, func(b Address) bool { return b.Local.Addr() == ip }) {
+		return // another link has it still
+	}
+	if a.is4() {
+		s.removeRoutes(func(r Route) bool { return r.PrefSrc == ip }) // fib_sync_down_addr
+		if !slices.ContainsFunc(s.Addresses, func(b Address) bool { return b.Link == a.Link && b.is4() }) {
+			s.removeRoutes(func(r Route) bool { return r.is4() && r.usesOnly(a.Link) }) // fib_disable_ip
+		}
+		return
+	}
+	for i := range s.Routes { // fib6_remove_prefsrc keeps the route
+		if s.Routes[i].PrefSrc == ip {
+			s.Routes[i].PrefSrc = netip.Addr{}
+		}
+	}
+}

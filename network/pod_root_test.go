@@ -1,0 +1,125 @@
+package network
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containernetworking/plugins/pkg/ns"
+)
+
+// testPod is a pod's namespace of its own, joined by a veth to a namespace that stands for the node.
+type testPod struct {
+	t    *testing.T
+	pod  ns.NetNS
+	node ns.NetNS
+	dir  string
+}
+
+// newTestPod makes the two namespaces and eth0, and runs the given ip(8) commands in the pod's (or, after "node:", in the
+// node's).
+func newTestPod(t *testing.T, commands ...string) *testPod {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root: makes network namespaces")
+	}
+	p := &testPod{t: t, dir: t.TempDir()}
+	for _, n := range []*ns.NetNS{&p.pod, &p.node} {
+		var err error
+		if *n, err = ns.TempNetNS(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { (*n).Close() })
+	}
+	p.ip("link set lo up")
+	// Pod networks give their pods a fixed MAC each; a fixed one keeps the golden texts the same.
+	p.ip(fmt.Sprintf("link add eth0 address 0a:58:0a:f4:01:05 type veth peer name host0 address 0a:58:0a:f4:01:01 netns /proc/%d/fd/%d", os.Getpid(), p.node.Fd()))
+	for _, c := range commands {
+		p.ip(c)
+	}
+	return p
+}
+
+func (p *testPod) run(in ns.NetNS, name string, args ...string) (string, error) {
+	var out []byte
+	err := in.Do(func(ns.NetNS) (err error) {
+		out, err = exec.Command(name, args...).CombinedOutput() // the child inherits the thread's namespace
+		return err
+	})
+	return string(out), err
+}
+
+// ip runs one ip(8) command.
+func (p *testPod) ip(command string) string {
+	p.t.Helper()
+	in := p.pod
+	if rest, ok := strings.CutPrefix(command, "node:"); ok {
+		in, command = p.node, rest
+	}
+	out, err := p.run(in, "ip", strings.Fields(command)...)
+	if err != nil {
+		p.t.Fatalf("ip %s: %v: %s", command, err, out)
+	}
+	return out
+}
+
+func (p *testPod) request() Request {
+	return Request{
+		Namespace:   fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), p.pod.Fd()),
+		StateDir:    p.dir,
+		LockTimeout: 5 * time.Second,
+	}
+}
+
+var volatile = regexp.MustCompile(` (valid_lft|preferred_lft|expires) \d+sec| state (UP|UNKNOWN|LOWERLAYERDOWN)| qdisc \S+`)
+
+// text is all that ip(8) says of the namespace, less what changes on its own.
+func (p *testPod) text() string {
+	p.t.Helper()
+	var b strings.Builder
+	for _, c := range []string{
+		"-d -o link", "-o addr", "route show table all", "-6 route show table all", "rule", "-6 rule",
+		"neigh show nud permanent", "neigh show proxy", "-6 neigh show proxy",
+	} {
+		fmt.Fprintf(&b, "# ip %s\n", c)
+		for line := range strings.Lines(p.ip(c)) {
+			b.WriteString(strings.TrimRight(volatile.ReplaceAllString(line, ""), " \n") + "\n")
+		}
+	}
+	return b.String()
+}
+
+func (p *testPod) prepare() *Result {
+	p.t.Helper()
+	r, err := Prepare(context.Background(), p.request())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return r
+}
+
+func (p *testPod) restore() *Restoration {
+	p.t.Helper()
+	r, err := Restore(context.Background(), p.request(), false)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return r
+}
+
+// settle waits until duplicate address detection has ended.
+func (p *testPod) settle() {
+	p.t.Helper()
+	deadline := time.Now().Add(5 * time.Second)
+	for strings.Contains(p.ip("-6 addr"), "tentative") {
+		if time.Now().After(deadline) {
+			p.t.Fatal("an address stays tentative:\n", p.ip("-6 addr"))
+		}
+		time.Sleep(20 * time.Millisecond) // ip monitor tells of the end of detection no sooner
+	}
+}

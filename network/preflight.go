@@ -1,0 +1,152 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// linkKinds says of each kind of link that people give to pods why it cannot be wired, and what would work.
+var linkKinds = map[string]string{
+	"macvlan": "it passes only frames of its own MAC, and the guest's frames would come from a bridge port with another; give the pod a veth (a bridge or ptp network), or the guest a macvtap of its own",
+	"ipvlan":  "it shares its parent's MAC and sorts frames by IP address, so that a bridge behind it hears nothing; give the pod a veth (a bridge or ptp network)",
+	"netkit":  "in its L3 mode it has no MAC to give away; configure the pod network to use veth",
+	"bridge":  "a bridge cannot be a port of another bridge",
+	"tun":     "it belongs to the program that holds it",
+	"vlan":    "its frames would be bridged below it; give the pod a veth on the VLAN's bridge",
+	"":        "it is a device of the machine (an SR-IOV function, a moved NIC), whose hardware passes only frames of its own MAC; hand it to the guest by PCI passthrough",
+}
+
+// checkKind refuses a link that cannot be a bridge port for a guest.
+func checkKind(l Link) error {
+	switch {
+	case l.Type == unix.ARPHRD_LOOPBACK:
+		return refuse("%s is the loopback: name the pod's interface with --interface", l.Name)
+	case l.Kind == kindVeth:
+		return nil
+	}
+	reason, known := linkKinds[l.Kind]
+	if !known {
+		reason = "podnic knows how to wire veth alone; give the pod a veth (a bridge or ptp network)"
+	}
+	kind := l.Kind
+	if kind == "" {
+		kind = "physical"
+	}
+	return refuse("%s cannot be wired to a guest: it is a %s link, and %s", l.Name, kind, reason)
+}
+
+// checkFree refuses links and things on the link that podnic could not take along.
+func checkFree(all []Link, nic Link) error {
+	if nic.MasterIndex != 0 {
+		return refuse("%s is already a port of %s: take it out first (ip link set %s nomaster)", nic.Name, nameOf(all, nic.MasterIndex), nic.Name)
+	}
+	for _, l := range all {
+		if l.ParentIndex == nic.Index && !l.HasPeer && l.Kind != kindVeth {
+			return refuse("the %s link %s stands on %s, and would hear nothing once %s is a bridge port: remove it first", l.Kind, l.Name, nic.Name, nic.Name)
+		}
+	}
+	return nil
+}
+
+func nameOf(all []Link, index int) string {
+	for _, l := range all {
+		if l.Index == index {
+			return l.Name
+		}
+	}
+	return fmt.Sprintf("link %d", index)
+}
+
+// checkNames refuses when a name that the wiring needs is somebody else's.
+func checkNames(all []Link, nic int, names Names) error {
+	needed := []string{names.Interface, names.NIC, names.Bridge, names.Tap, names.Aside}
+	for _, l := range all {
+		if l.Index == nic || markedFor(l.Group, nic) {
+			continue
+		}
+		for _, name := range append([]string{l.Name}, l.AltNames...) {
+			if !slices.Contains(needed, name) {
+				continue
+			}
+			remedy := fmt.Sprintf("rename or remove it (ip link delete %s)", name)
+			if name == names.Tap {
+				remedy = "choose another name with --tap, or remove it (ip link delete " + name + ")"
+			}
+			return refuse("the name %s is needed and taken by a link that podnic did not make: %s", name, remedy)
+		}
+	}
+	return nil
+}
+
+// nodeVeths is from how many other pods' veth ends on a namespace is taken for a node's. A pod with that many secondary
+// networks has not been seen.
+const nodeVeths = 8
+
+// nodeLinks are names by which pod networks call their links on a node, and never in a pod.
+var nodeLinks = []string{"cni0", "cbr0", "docker0", "flannel.1", "cilium_host", "vxlan.calico", "kube-ipvs0", "ovn-k8s-mp0", "kube-bridge", "antrea-gw0"}
+
+// checkNotNode refuses a namespace that is plainly a node's, though not the machine's own: that of a kind node, say, into
+// which a hostNetwork pod is put.
+func checkNotNode(all []Link) error {
+	veths := 0
+	for _, l := range all {
+		if slices.Contains(nodeLinks, l.Name) || strings.HasPrefix(l.Name, "cali") && l.Kind == kindVeth {
+			return refuse("this is a node's network namespace, not a pod's (it has the link %s): run podnic in the pod (without hostNetwork), or say --allow-host-namespace if you are certain", l.Name)
+		}
+		if l.Kind == kindVeth && l.HasPeer {
+			veths++
+		}
+	}
+	if veths > nodeVeths {
+		return refuse("this looks like a node's network namespace, not a pod's (it has %d veth links): run podnic in the pod (without hostNetwork), or say --allow-host-namespace if you are certain", veths)
+	}
+	return nil
+}
+
+// checkCapabilities names the capability that is missing, where it is in time to say so.
+func checkCapabilities() error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return fmt.Errorf("read this process's capabilities: %w", err)
+	}
+	var missing []string
+	for _, c := range []struct {
+		bit  int
+		name string
+	}{{unix.CAP_NET_ADMIN, "NET_ADMIN"}, {unix.CAP_NET_RAW, "NET_RAW"}} {
+		if data[0].Effective&(1<<c.bit) == 0 {
+			missing = append(missing, c.name)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	list := strings.Join(missing, ", ")
+	return refuse("this process lacks CAP_%s: add it to the container (securityContext.capabilities.add: [%s], as uid 0) or have the CNI plugin do the wiring",
+		strings.Join(missing, " and CAP_"), list)
+}
+
+// checkNexthops refuses nexthop objects, which vanish when the link is set down, and which a snapshot does not hold.
+func (r *rtnl) checkNexthops(nic Link) error {
+	ids, err := r.nexthopObjects(nic.Index)
+	if err != nil {
+		return err
+	}
+	if len(ids) > 0 {
+		return refuse("%s has the nexthop object %d, which podnic cannot put back: use routes with their own next hops", nic.Name, ids[0])
+	}
+	return nil
+}
+
+func asRefusal(err error) error {
+	var unsupported unsupportedError
+	if errors.As(err, &unsupported) {
+		return refuse("%w", err)
+	}
+	return err
+}

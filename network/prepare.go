@@ -1,0 +1,210 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Result is what prepare did, or found done.
+type Result struct {
+	Record *Record
+	Names  Names
+	// Steps are the changes that were made; none if everything was as it should be.
+	Steps []Step
+	// Repaired says that the steps mended a wiring that was there.
+	Repaired bool
+	// Discovered and Wired are when the pod's interface was known and when the wiring was complete.
+	Discovered, Wired time.Time
+	// TapRemade says that the guest, if one runs, holds a tap that is no longer there, and must be restarted.
+	TapRemade bool
+	Warnings  []string
+}
+
+// Prepare gives the pod's interface to a bridge and a tap. It is idempotent: a wiring that is there is checked and
+// mended. After an error that is neither a refusal nor a [StuckError], the namespace is what it was.
+func Prepare(ctx context.Context, req Request) (*Result, error) {
+	p, err := plan(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	defer p.close()
+	return p.prepare()
+}
+
+// Plan lists what Prepare would do, and changes nothing.
+func Plan(ctx context.Context, req Request) ([]Step, error) {
+	p, err := plan(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	defer p.close()
+	return Diff(p.current, p.wanted), nil
+}
+
+// preparation is all that is known before the first change.
+type preparation struct {
+	*session
+	record   *Record
+	fresh    bool // the record is not on disk yet
+	names    Names
+	current  *Snapshot
+	wanted   *Snapshot
+	warnings []string
+	known    time.Time
+}
+
+// plan finds out what is and what should be.
+func plan(ctx context.Context, req Request) (_ *preparation, err error) {
+	if req.Options, err = req.Options.normal(); err != nil {
+		return nil, err
+	}
+	s, err := open(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	if err := checkCapabilities(); err != nil {
+		return nil, err
+	}
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	p := &preparation{session: s}
+	if p.record, err = s.load(); err != nil {
+		return nil, err
+	}
+	if err := s.discover(req.Options); err != nil {
+		return nil, err
+	}
+	p.known = time.Now()
+	if err := p.read(); err != nil {
+		return nil, asRefusal(err)
+	}
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	p.wanted = Wired(p.record.Original, p.record.Options)
+	p.spareGuest()
+	return p, nil
+}
+
+// read settles on the original: that of the record, that of the namespace as it is, or, where a wired namespace has lost
+// its record, the one that it carries.
+func (p *preparation) read() (err error) {
+	wired := len(p.found.marked) > 0
+	if p.record != nil && !wired {
+		p.record = nil // nothing is wired: what the record remembers is past
+	}
+	if p.record != nil {
+		asked := p.Options
+		if asked.Interface == "" {
+			asked.Interface = p.record.Options.Interface
+		}
+		if diff := asked.differences(p.record.Options); len(diff) > 0 {
+			return refuse("the interface is wired already, with other options: %s; use the same, or run `podnic restore` first", join(diff))
+		}
+		p.names = p.record.Options.Names()
+		nic := p.record.Original.Link(NIC).Index
+		if p.found.nic.Index != nic || p.found.nic.Name == "" {
+			return refuse("%s, which was wired, is gone (link %d): the pod's network was taken away; run `podnic restore` to remove what is left", p.names.Interface, nic)
+		}
+		p.current, err = p.rtnl.read(p.found.all, nic, p.names)
+		return err
+	}
+	if wired && p.Options.Interface != "" && p.Options.Interface != p.found.names.Interface {
+		return refuse("%s is wired already, and podnic serves one interface for now: restore it first", p.found.names.Interface)
+	}
+	if wired && p.found.nic.Name == "" {
+		return refuse("%s, which was wired, is gone (link %d): the pod's network was taken away; run `podnic restore` to remove what is left", p.found.names.Interface, p.found.nic.Index)
+	}
+	p.names = p.found.names
+	options := p.Options
+	options.Interface, options.Tap = p.names.Interface, p.names.Tap
+	if p.current, err = p.rtnl.read(p.found.all, p.found.nic.Index, p.names); err != nil {
+		return err
+	}
+	original := p.current
+	if wired {
+		if p.Options.Tap != options.Tap {
+			return refuse("the interface is wired already, with the tap %s: say --tap %s, or run `podnic restore` first", options.Tap, options.Tap)
+		}
+		original = rebuild(p.current, p.names)
+		p.warnings = append(p.warnings, lostRecord(p.store.Path()))
+	}
+	p.fresh = true
+	p.record = &Record{Version: recordVersion, Namespace: p.id, Options: options, Original: original.Clone(), Prepared: time.Now()}
+	return nil
+}
+
+func lostRecord(path string) string {
+	return fmt.Sprintf("the namespace is wired, but there is no record %s: the original was rebuilt from what the namespace carries, which may lack flags of addresses and routes", path)
+}
+
+// check refuses what cannot be wired. A namespace that is wired already passed.
+func (p *preparation) check() error {
+	if err := checkNames(p.found.all, p.found.nic.Index, p.names); err != nil {
+		return err
+	}
+	if len(p.found.marked) == 0 {
+		if err := errors.Join(checkKind(p.found.nic), checkFree(p.found.all, p.found.nic)); err != nil {
+			return &RefusalError{err}
+		}
+		if err := p.rtnl.checkNexthops(p.found.nic); err != nil {
+			return err
+		}
+	}
+	return p.ns.Do(checkTunDevice)
+}
+
+// spareGuest keeps the tap as it is while a guest holds it, whatever somebody did to it: one that is made again is one
+// that the guest has lost.
+func (p *preparation) spareGuest() {
+	have, want := p.current.Link(Tap), p.wanted.Link(Tap)
+	if have == nil || !have.LowerUp || sameTap(have.TapOptions, want.TapOptions) {
+		return
+	}
+	want.TapOptions = have.TapOptions
+	p.warnings = append(p.warnings, fmt.Sprintf("%s is not as prepare made it (owner, queues), and is left so, since a guest holds it", want.Name))
+}
+
+func (p *preparation) prepare() (*Result, error) {
+	if err := p.store.writable(); err != nil {
+		return nil, err
+	}
+	if p.fresh {
+		if err := p.store.Save(p.record); err != nil {
+			return nil, &RefusalError{err}
+		}
+	}
+	r := &Result{Record: p.record, Names: p.names, Discovered: p.known, Warnings: p.warnings}
+	repair := len(p.found.marked) > 0
+	before := p.record.Original
+	if repair {
+		before = p.current
+	}
+	steps, err := p.reach(p.current, p.wanted, p.names)
+	if err != nil {
+		err = p.back(err, before, p.names)
+		var stuck *StuckError
+		if p.fresh && !repair && !errors.As(err, &stuck) {
+			err = errors.Join(err, p.store.Remove())
+		}
+		return nil, err
+	}
+	r.Steps, r.Repaired, r.Wired = steps, repair && len(steps) > 0, time.Now()
+	if repair {
+		for _, s := range steps {
+			if c, ok := s.change.(createLink); ok && c.link.Role == Tap {
+				r.TapRemade = true
+				r.Warnings = append(r.Warnings, fmt.Sprintf("%s was gone and has been made again: a guest that runs holds the old one and must be restarted", c.link.Name))
+			}
+		}
+	}
+	return r, nil
+}

@@ -1,0 +1,58 @@
+package network
+
+import (
+	"slices"
+	"strings"
+)
+
+// rebuild is the original as far as a wired namespace itself carries it: MAC, MTU, addresses and neighbours by the
+// placeholder, routes parked on the bridge. It serves programs that cannot read the record, and the case that it is lost.
+//
+// A wiring that is half done has some of it on the pod's link still; what both have counts once.
+func rebuild(wired *Snapshot, names Names) *Snapshot {
+	original := &Snapshot{Rules: wired.Rules}
+	nic := *wired.Link(NIC)
+	nic.Name, nic.Up = names.Interface, true
+	nic.Master, nic.MasterIndex, nic.Learning = "", 0, false
+	if keeper := wired.Link(Placeholder); keeper != nil {
+		nic.MAC, nic.MTU = keeper.MAC, keeper.MTU
+		if nic.AddrGenMode != "" && keeper.AddrGenMode != "" {
+			nic.AddrGenMode = keeper.AddrGenMode
+		}
+	}
+	original.Links = []Link{nic}
+	for _, a := range wired.Addresses {
+		if a.Link != Placeholder && a.Link != NIC {
+			continue
+		}
+		a.Link = NIC
+		if a.Label != "" && !strings.HasPrefix(a.Label, names.Interface+":") {
+			a.Label = names.Interface
+		}
+		if !slices.ContainsFunc(original.Addresses, a.same) {
+			original.Addresses = append(original.Addresses, a)
+		}
+	}
+	for _, n := range wired.Neighbours {
+		if n.Link == Placeholder || n.Link == NIC {
+			n.Link = NIC
+			if !slices.Contains(original.Neighbours, n) {
+				original.Neighbours = append(original.Neighbours, n)
+			}
+		}
+	}
+	add := func(r Route) {
+		if !slices.ContainsFunc(original.Routes, r.same) {
+			original.Routes = append(original.Routes, r)
+		}
+	}
+	for _, r := range unpark(wired.Routes) {
+		add(r)
+	}
+	for _, r := range wired.Routes {
+		if r.uses(NIC) {
+			add(r.clone())
+		}
+	}
+	return original
+}

@@ -1,0 +1,93 @@
+package network
+
+import (
+	"context"
+	"fmt"
+	"strings"
+)
+
+// Restoration is what restore did.
+type Restoration struct {
+	Steps    []Step
+	Names    Names
+	Original *Snapshot // nil when there was nothing to restore
+	Warnings []string
+}
+
+// Restore gives the pod its interface back, exactly, and removes the record. Where nothing is wired it does nothing. With
+// force it also does so while a guest holds the tap.
+func Restore(ctx context.Context, req Request, force bool) (*Restoration, error) {
+	s, err := open(req)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	if err := checkCapabilities(); err != nil {
+		return nil, err
+	}
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	record, err := s.load()
+	if err != nil {
+		return nil, err
+	}
+	links, err := s.rtnl.links()
+	if err != nil {
+		return nil, err
+	}
+	if !anyMarked(links) {
+		return &Restoration{}, s.store.Remove()
+	}
+	if err := s.discover(req.Options); err != nil {
+		return nil, err
+	}
+	r := &Restoration{Names: s.found.names}
+	if record != nil {
+		r.Names, r.Original = record.Options.Names(), record.Original
+	}
+	current, err := s.rtnl.read(s.found.all, s.found.nic.Index, r.Names)
+	if err != nil {
+		return nil, err
+	}
+	if tap := current.Link(Tap); tap != nil && tap.LowerUp && !force {
+		return nil, refuse("a guest holds %s: it would lose its network; end it first, or say --force", tap.Name)
+	}
+	switch nic := current.Link(NIC); {
+	case nic == nil:
+		// The pod's link was deleted, as a pod network does when it takes the pod down. What we made goes too.
+		r.Warnings = append(r.Warnings, fmt.Sprintf("%s, which was wired, is gone: only what podnic made was removed", r.Names.Interface))
+		r.Original = &Snapshot{Links: []Link{{Role: NIC, Index: s.found.nic.Index}}}
+	case r.Original == nil:
+		r.Original = rebuild(current, r.Names)
+		r.Warnings = append(r.Warnings, lostRecord(s.store.Path()))
+	}
+	if err := checkRestorable(s.found.all, r.Original.Link(NIC)); err != nil {
+		return nil, err
+	}
+	if r.Steps, err = s.reach(current, r.Original, r.Names); err != nil {
+		return nil, &StuckError{Cause: fmt.Errorf("restore %s: %w", r.Names.Interface, err)}
+	}
+	return r, s.store.Remove()
+}
+
+func anyMarked(links []Link) bool {
+	for _, l := range links {
+		if isMark(l.Group) {
+			return true
+		}
+	}
+	return false
+}
+
+// checkRestorable refuses when somebody took the name that the pod's interface must have again.
+func checkRestorable(all []Link, nic *Link) error {
+	for _, l := range all {
+		if l.Index != nic.Index && !isMark(l.Group) && nic.Name != "" && (l.Name == nic.Name || strings.Contains(" "+strings.Join(l.AltNames, " ")+" ", " "+nic.Name+" ")) {
+			return refuse("the name %s is needed and taken by a link that podnic did not make: rename or remove it", nic.Name)
+		}
+	}
+	return nil
+}
+
+func join(list []string) string { return strings.Join(list, "; ") }

@@ -1,0 +1,392 @@
+package network
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Route is a route with all that RTM_NEWROUTE can say of it and that podnic can carry.
+type Route struct {
+	Destination netip.Prefix `json:"destination"`
+	Source      netip.Prefix `json:"source,omitzero"` // IPv6 source-specific routes ("from")
+	Table       uint32       `json:"table"`
+	Type        uint8        `json:"type"`     // RTN_…
+	Protocol    uint8        `json:"protocol"` // RTPROT_…
+	Scope       uint8        `json:"scope"`    // RT_SCOPE_…, IPv4 only
+	TOS         uint8        `json:"tos,omitempty"`
+	Priority    uint32       `json:"priority,omitempty"` // the metric
+	PrefSrc     netip.Addr   `json:"prefsrc,omitzero"`   // RTA_PREFSRC
+	Preference  uint8        `json:"preference,omitempty"`
+	// Metrics are the RTAX_… values by number, RTAX_LOCK among them.
+	Metrics    map[uint16]uint32 `json:"metrics,omitempty"`
+	Congestion string            `json:"congestion,omitempty"` // RTAX_CC_ALGO
+	Expires    Instant           `json:"expires,omitempty"`
+	Hops       []Hop             `json:"hops"`
+}
+
+// Hop is a next hop. A route has one, a multipath route several.
+type Hop struct {
+	Link       Role       `json:"link,omitempty"`
+	OtherIndex int        `json:"otherIndex,omitempty"` // a link that is none of ours, in a multipath route
+	Gateway    netip.Addr `json:"gateway,omitzero"`     // may be of the other family (RTA_VIA)
+	OnLink     bool       `json:"onLink,omitempty"`     // RTNH_F_ONLINK
+	Weight     int        `json:"weight,omitempty"`     // 1…256; 0 is 1
+	Realm      uint32     `json:"realm,omitempty"`      // RTA_FLOW
+}
+
+func (r Route) is4() bool { return r.Destination.Addr().Is4() }
+
+// isDefault reports whether the route leads everywhere.
+func (r Route) isDefault() bool { return r.Destination.Bits() == 0 }
+
+// usesOnly reports whether every next hop is on the link.
+func (r Route) usesOnly(link Role) bool {
+	return len(r.Hops) > 0 && !slices.ContainsFunc(r.Hops, func(h Hop) bool { return h.Link != link })
+}
+
+// uses reports whether a next hop is on the link.
+func (r Route) uses(link Role) bool {
+	return slices.ContainsFunc(r.Hops, func(h Hop) bool { return h.Link == link })
+}
+
+// direct reports whether the route needs no gateway, so that it can be added before those that do.
+func (r Route) direct() bool {
+	return !slices.ContainsFunc(r.Hops, func(h Hop) bool { return h.Gateway.IsValid() })
+}
+
+// same compares everything; moments may differ by the slack that reading them has.
+func (r Route) same(o Route) bool {
+	return r.Destination == o.Destination && r.Source == o.Source && r.Table == o.Table && r.Type == o.Type &&
+		r.Protocol == o.Protocol && r.Scope == o.Scope && r.TOS == o.TOS && r.Priority == o.Priority &&
+		r.PrefSrc == o.PrefSrc && r.Preference == o.Preference && r.Congestion == o.Congestion &&
+		r.Expires.near(o.Expires) && maps.Equal(r.Metrics, o.Metrics) && slices.Equal(r.Hops, o.Hops)
+}
+
+// clone shares no memory with r.
+func (r Route) clone() Route {
+	r.Metrics = maps.Clone(r.Metrics)
+	r.Hops = slices.Clone(r.Hops)
+	return r
+}
+
+// String is the route in the words of ip-route(8).
+func (r Route) String() string {
+	var b strings.Builder
+	if r.Type != unix.RTN_UNICAST {
+		fmt.Fprintf(&b, "%s ", routeTypes[r.Type])
+	}
+	if r.isDefault() {
+		b.WriteString("default")
+	} else {
+		b.WriteString(r.Destination.String())
+	}
+	if r.Source.IsValid() {
+		fmt.Fprintf(&b, " from %s", r.Source)
+	}
+	for _, h := range r.Hops {
+		if len(r.Hops) > 1 {
+			b.WriteString(" nexthop")
+		}
+		if h.Gateway.IsValid() {
+			fmt.Fprintf(&b, " via %s", h.Gateway)
+		}
+		if h.OnLink {
+			b.WriteString(" onlink")
+		}
+	}
+	if r.PrefSrc.IsValid() {
+		fmt.Fprintf(&b, " src %s", r.PrefSrc)
+	}
+	if r.Priority != 0 {
+		fmt.Fprintf(&b, " metric %d", r.Priority)
+	}
+	if r.Table != unix.RT_TABLE_MAIN {
+		fmt.Fprintf(&b, " table %d", r.Table)
+	}
+	return b.String()
+}
+
+var routeTypes = map[uint8]string{
+	unix.RTN_LOCAL: "local", unix.RTN_BROADCAST: "broadcast", unix.RTN_ANYCAST: "anycast", unix.RTN_MULTICAST: "multicast",
+	unix.RTN_BLACKHOLE: "blackhole", unix.RTN_UNREACHABLE: "unreachable", unix.RTN_PROHIBIT: "prohibit", unix.RTN_THROW: "throw",
+	unix.RTN_NAT: "nat",
+}
+
+// unsupportedError names a thing of the pod's network that podnic could not put back, so that it does not begin.
+type unsupportedError string
+
+func (e unsupportedError) Error() string { return string(e) }
+
+// routes lists the routes of every table that use one of the links. What the kernel keeps in the table local on its own
+// follows from the addresses and is left out.
+func (r *rtnl) routes(roles map[int]Role, now Instant) ([]Route, error) {
+	var all []Route
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		header := nl.NewRtMsg()
+		*header = nl.RtMsg{}
+		header.Family = family
+		messages, err := r.dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, header)
+		if err != nil {
+			return nil, fmt.Errorf("list routes: %w", err)
+		}
+		for _, m := range messages {
+			if len(m) < unix.SizeofRtMsg || m[0] != family {
+				continue // a kernel without IPv6 answers for the families that it has
+			}
+			route, keep, err := decodeRoute(m, roles, now)
+			if err != nil {
+				return nil, err
+			}
+			if keep {
+				all = append(all, route)
+			}
+		}
+	}
+	return all, nil
+}
+
+// routeAttributes are those that decodeRoute reads, or that follow from what it reads.
+var routeAttributes = map[uint16]bool{
+	unix.RTA_DST: true, unix.RTA_SRC: true, unix.RTA_OIF: true, unix.RTA_GATEWAY: true, unix.RTA_PRIORITY: true,
+	unix.RTA_PREFSRC: true, unix.RTA_METRICS: true, unix.RTA_MULTIPATH: true, unix.RTA_FLOW: true, unix.RTA_CACHEINFO: true,
+	unix.RTA_TABLE: true, rtaNexthopID: true, unix.RTA_ENCAP_TYPE: true, unix.RTA_VIA: true, unix.RTA_PREF: true, unix.RTA_EXPIRES: true, unix.RTA_TTL_PROPAGATE: true,
+}
+
+func decodeRoute(m []byte, roles map[int]Role, now Instant) (r Route, keep bool, err error) {
+	header := nl.DeserializeRtMsg(m)
+	attrs, err := attributes(m[unix.SizeofRtMsg:])
+	if err != nil {
+		return r, false, fmt.Errorf("list routes: %w", err)
+	}
+	if header.Flags&unix.RTM_F_CLONED != 0 {
+		return r, false, nil
+	}
+	zero := netip.IPv4Unspecified()
+	if header.Family == unix.AF_INET6 {
+		zero = netip.IPv6Unspecified()
+	}
+	r = Route{
+		Destination: prefixOf(attrs[unix.RTA_DST], header.Dst_len, zero),
+		Table:       uint32(header.Table),
+		Type:        header.Type,
+		Protocol:    header.Protocol,
+		Scope:       header.Scope,
+		TOS:         header.Tos,
+		Priority:    u32(attrs[unix.RTA_PRIORITY]),
+		Preference:  u8(attrs[unix.RTA_PREF]),
+	}
+	if t, ok := attrs[unix.RTA_TABLE]; ok {
+		r.Table = u32(t)
+	}
+	if r.Table == unix.RT_TABLE_LOCAL && r.Protocol == unix.RTPROT_KERNEL {
+		return r, false, nil
+	}
+	if header.Src_len > 0 {
+		r.Source = prefixOf(attrs[unix.RTA_SRC], header.Src_len, zero)
+	}
+	r.PrefSrc, _ = netip.AddrFromSlice(attrs[unix.RTA_PREFSRC])
+	if hops, ok := attrs[unix.RTA_MULTIPATH]; ok {
+		if r.Hops, err = decodeHops(hops, roles); err != nil {
+			return r, false, err
+		}
+	} else {
+		r.Hops = []Hop{decodeHop(int(u32(attrs[unix.RTA_OIF])), uint32(header.Flags), 0, attrs, roles)}
+	}
+	if !slices.ContainsFunc(r.Hops, func(h Hop) bool { return h.Link != "" }) {
+		return r, false, nil
+	}
+	if err := checkCarried(r, attrs); err != nil {
+		return r, false, err
+	}
+	if c := attrs[unix.RTA_CACHEINFO]; len(c) >= 12 {
+		// struct rta_cacheinfo: rta_clntref, rta_lastuse, rta_expires in clock ticks of 1/100 s (USER_HZ).
+		if expires := int32(u32(c[8:])); expires > 0 {
+			r.Expires = now + Instant(expires/100)
+		}
+	}
+	if metrics, ok := attrs[unix.RTA_METRICS]; ok {
+		if err := decodeMetrics(metrics, &r); err != nil {
+			return r, false, err
+		}
+	}
+	return r, true, nil
+}
+
+// rtaNexthopID is RTA_NH_ID (include/uapi/linux/rtnetlink.h, Linux 5.3).
+const rtaNexthopID = 30
+
+// checkCarried refuses what an added route could not say again.
+func checkCarried(r Route, attrs map[uint16][]byte) error {
+	if id := u32(attrs[rtaNexthopID]); id != 0 {
+		return unsupportedError(fmt.Sprintf("the route %s uses nexthop object %d, which podnic cannot put back", r, id))
+	}
+	if kind := attrs[unix.RTA_ENCAP_TYPE]; len(kind) > 0 {
+		return unsupportedError(fmt.Sprintf("the route %s has an encapsulation (type %d), which podnic cannot put back", r, nl.NativeEndian().Uint16(kind)))
+	}
+	for _, kind := range slices.Sorted(maps.Keys(attrs)) {
+		if !routeAttributes[kind] {
+			return unsupportedError(fmt.Sprintf("the route %s has an attribute (RTA %d) that podnic does not know and could not put back", r, kind))
+		}
+	}
+	return nil
+}
+
+func decodeHop(index int, flags uint32, weight int, attrs map[uint16][]byte, roles map[int]Role) Hop {
+	h := Hop{OnLink: flags&unix.RTNH_F_ONLINK != 0, Weight: weight, Realm: u32(attrs[unix.RTA_FLOW])}
+	if role, ok := roles[index]; ok {
+		h.Link = role
+	} else {
+		h.OtherIndex = index
+	}
+	if gw, ok := netip.AddrFromSlice(attrs[unix.RTA_GATEWAY]); ok {
+		h.Gateway = gw
+	} else if via := attrs[unix.RTA_VIA]; len(via) > 2 { // struct rtvia: family, address
+		h.Gateway, _ = netip.AddrFromSlice(via[2:])
+	}
+	return h
+}
+
+// decodeHops reads an array of struct rtnexthop, each followed by its attributes.
+func decodeHops(b []byte, roles map[int]Role) ([]Hop, error) {
+	var hops []Hop
+	for len(b) >= unix.SizeofRtNexthop {
+		size := int(nl.NativeEndian().Uint16(b))
+		if size < unix.SizeofRtNexthop || size > len(b) {
+			return nil, fmt.Errorf("list routes: next hop of %d bytes in %d", size, len(b))
+		}
+		attrs, err := attributes(b[unix.SizeofRtNexthop:size])
+		if err != nil {
+			return nil, fmt.Errorf("list routes: %w", err)
+		}
+		if kind, ok := attrs[unix.RTA_ENCAP_TYPE]; ok {
+			return nil, unsupportedError(fmt.Sprintf("a multipath route has an encapsulation (type %d), which podnic cannot put back", nl.NativeEndian().Uint16(kind)))
+		}
+		hops = append(hops, decodeHop(int(int32(u32(b[4:]))), uint32(b[2]), int(b[3])+1, attrs, roles))
+		b = b[min(len(b), (size+unix.RTA_ALIGNTO-1)&^(unix.RTA_ALIGNTO-1)):]
+	}
+	return hops, nil
+}
+
+const rtaxCCAlgo = 16 // RTAX_CC_ALGO, the one metric that is a name
+
+func decodeMetrics(b []byte, r *Route) error {
+	metrics, err := attributes(b)
+	if err != nil {
+		return fmt.Errorf("list routes: %w", err)
+	}
+	for kind, value := range metrics {
+		if kind == rtaxCCAlgo {
+			r.Congestion = text(value)
+			continue
+		}
+		if r.Metrics == nil {
+			r.Metrics = make(map[uint16]uint32)
+		}
+		r.Metrics[kind] = u32(value)
+	}
+	return nil
+}
+
+func prefixOf(b []byte, bits uint8, zero netip.Addr) netip.Prefix {
+	if a, ok := netip.AddrFromSlice(b); ok {
+		return netip.PrefixFrom(a, int(bits))
+	}
+	return netip.PrefixFrom(zero, int(bits))
+}
+
+// encode makes the message of RTM_NEWROUTE and RTM_DELROUTE.
+func (r Route) encode(index func(Hop) int, now Instant) []nl.NetlinkRequestData {
+	header := &nl.RtMsg{}
+	header.Family = unix.AF_INET
+	if !r.is4() {
+		header.Family = unix.AF_INET6
+	}
+	header.Dst_len = uint8(r.Destination.Bits())
+	header.Tos = r.TOS
+	header.Table = unix.RT_TABLE_UNSPEC
+	header.Protocol = r.Protocol
+	header.Scope = r.Scope
+	header.Type = r.Type
+	data := []nl.NetlinkRequestData{header, nl.NewRtAttr(unix.RTA_TABLE, nl.Uint32Attr(r.Table))}
+	add := func(kind int, value []byte) { data = append(data, nl.NewRtAttr(kind, value)) }
+	if r.Destination.Bits() > 0 {
+		add(unix.RTA_DST, r.Destination.Addr().AsSlice())
+	}
+	if r.Source.IsValid() {
+		header.Src_len = uint8(r.Source.Bits())
+		add(unix.RTA_SRC, r.Source.Addr().AsSlice())
+	}
+	if r.Priority != 0 {
+		add(unix.RTA_PRIORITY, nl.Uint32Attr(r.Priority))
+	}
+	if r.PrefSrc.IsValid() {
+		add(unix.RTA_PREFSRC, r.PrefSrc.AsSlice())
+	}
+	if r.Preference != 0 {
+		add(unix.RTA_PREF, []byte{r.Preference})
+	}
+	if r.Expires != 0 {
+		add(unix.RTA_EXPIRES, nl.Uint32Attr(r.Expires.remaining(now)))
+	}
+	if len(r.Metrics) > 0 || r.Congestion != "" {
+		metrics := nl.NewRtAttr(unix.RTA_METRICS, nil)
+		for _, kind := range slices.Sorted(maps.Keys(r.Metrics)) {
+			metrics.AddRtAttr(int(kind), nl.Uint32Attr(r.Metrics[kind]))
+		}
+		if r.Congestion != "" {
+			metrics.AddRtAttr(rtaxCCAlgo, nl.ZeroTerminated(r.Congestion))
+		}
+		data = append(data, metrics)
+	}
+	if len(r.Hops) == 1 {
+		h := r.Hops[0]
+		if h.OnLink {
+			header.Flags |= unix.RTNH_F_ONLINK
+		}
+		add(unix.RTA_OIF, nl.Uint32Attr(uint32(index(h))))
+		for _, a := range h.encode(r.is4()) {
+			data = append(data, a)
+		}
+		return data
+	}
+	var hops []byte
+	for _, h := range r.Hops {
+		next := &nl.RtNexthop{RtNexthop: unix.RtNexthop{Ifindex: int32(index(h)), Hops: uint8(max(h.Weight, 1) - 1)}}
+		if h.OnLink {
+			next.Flags |= unix.RTNH_F_ONLINK
+		}
+		for _, a := range h.encode(r.is4()) {
+			next.Children = append(next.Children, a)
+		}
+		hops = append(hops, next.Serialize()...)
+	}
+	add(unix.RTA_MULTIPATH, hops)
+	return data
+}
+
+func (h Hop) encode(is4 bool) []*nl.RtAttr {
+	var data []*nl.RtAttr
+	switch {
+	case !h.Gateway.IsValid():
+	case h.Gateway.Is4() == is4:
+		data = append(data, nl.NewRtAttr(unix.RTA_GATEWAY, h.Gateway.AsSlice()))
+	default:
+		via := make([]byte, 2, 2+16)
+		family := uint16(unix.AF_INET6)
+		if h.Gateway.Is4() {
+			family = unix.AF_INET
+		}
+		nl.NativeEndian().PutUint16(via, family)
+		data = append(data, nl.NewRtAttr(unix.RTA_VIA, append(via, h.Gateway.AsSlice()...)))
+	}
+	if h.Realm != 0 {
+		data = append(data, nl.NewRtAttr(unix.RTA_FLOW, nl.Uint32Attr(h.Realm)))
+	}
+	return data
+}

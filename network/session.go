@@ -1,0 +1,168 @@
+package network
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Request says where to work and what is wanted there.
+type Request struct {
+	// Namespace is the path of the network namespace; empty is the caller's own.
+	Namespace string
+	// StateDir is the directory of the record.
+	StateDir string
+	Options  Options
+	// LockTimeout bounds the wait for another podnic.
+	LockTimeout time.Duration
+	// AllowHostNamespace lifts the refusal to work in the machine's own namespace, or in a node's.
+	AllowHostNamespace bool
+
+	// fault, if set, is called before every step; its error makes the step fail.
+	fault func(step int) error
+}
+
+// session is the work on one namespace.
+type session struct {
+	Request
+	ns    *Namespace
+	id    NamespaceID
+	store Store
+	rtnl  *rtnl
+	found *discovery
+	close func()
+}
+
+// open enters the namespace, once it is certain that it is not the machine's own.
+func open(req Request) (*session, error) {
+	ns, err := OpenNamespace(req.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	s := &session{Request: req, ns: ns, store: Store{req.StateDir}, close: func() { ns.Close() }}
+	if err := s.begin(); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *session) begin() (err error) {
+	if !s.AllowHostNamespace {
+		initial, err := s.ns.initial()
+		if err != nil {
+			return err
+		}
+		if initial {
+			return refuse("%s is the machine's own, and rewiring it would take the machine off its network: run podnic in a pod, name one with --netns, or say --allow-host-namespace if you are certain", s.ns)
+		}
+	}
+	if s.id, err = s.ns.ID(); err != nil {
+		return err
+	}
+	if s.rtnl, err = newRTNL(s.ns); err != nil {
+		return err
+	}
+	ns := s.ns
+	s.close = func() { s.rtnl.close(); ns.Close() }
+	return nil
+}
+
+// lock excludes others until the session is closed.
+func (s *session) lock(ctx context.Context) error {
+	unlock, err := s.ns.Lock(ctx, s.LockTimeout)
+	if err != nil {
+		return err
+	}
+	closeRest := s.close
+	s.close = func() { unlock(); closeRest() }
+	return nil
+}
+
+// load reads the record and refuses that of another namespace. The options are those of the record, if there is one.
+func (s *session) load() (*Record, error) {
+	r, err := s.store.Load()
+	if err != nil || r == nil {
+		return nil, err
+	}
+	if r.Namespace != s.id {
+		why := "this one has taken its place"
+		if r.Namespace.Boot != s.id.Boot {
+			why = "the machine was started again since"
+		}
+		return nil, refuse("the record %s is of another network namespace (%s): remove it if that namespace is gone, or name another directory with --state-dir", s.store.Path(), why)
+	}
+	return r, nil
+}
+
+func (s *session) discover(o Options) error {
+	found, err := s.rtnl.discover(o)
+	if err != nil {
+		return err
+	}
+	if !s.AllowHostNamespace {
+		if err := checkNotNode(found.all); err != nil {
+			return err
+		}
+	}
+	s.found = found
+	return nil
+}
+
+// snapshot reads the namespace anew.
+func (s *session) snapshot(nic int, names Names) (*Snapshot, error) {
+	all, err := s.rtnl.links()
+	if err != nil {
+		return nil, err
+	}
+	return s.rtnl.read(all, nic, names)
+}
+
+// rounds is how often reach looks again whether everything is as wanted. The first round does all there is to do; another
+// is needed only where the kernel did more or less than the plan knew.
+const rounds = 3
+
+// reach makes the namespace what is wanted and reads it back.
+func (s *session) reach(current, wanted *Snapshot, names Names) (taken []Step, err error) {
+	for range rounds {
+		steps := Diff(current, wanted)
+		if len(steps) == 0 {
+			return taken, nil
+		}
+		e := newExecutor(s.ns, s.rtnl, current)
+		if s.fault != nil {
+			base := len(taken)
+			e.before = func(i int) error { return s.fault(base + i) }
+		}
+		if err := e.apply(steps); err != nil {
+			return append(taken, steps...), err
+		}
+		taken = append(taken, steps...)
+		if current, err = s.snapshot(wanted.Link(NIC).Index, names); err != nil {
+			return taken, err
+		}
+	}
+	left := Diff(current, wanted)
+	if len(left) == 0 {
+		return taken, nil
+	}
+	words := make([]string, len(left))
+	for i, l := range left {
+		words[i] = l.inWords()
+	}
+	return taken, fmt.Errorf("the kernel took every change, and yet the namespace is not as wanted; left to do: %s", strings.Join(words, "; "))
+}
+
+// back returns the namespace to what it was after a failure, and wraps the failure accordingly.
+func (s *session) back(cause error, before *Snapshot, names Names) error {
+	s.fault = nil
+	now, err := s.snapshot(before.Link(NIC).Index, names)
+	if err == nil {
+		_, err = s.reach(now, before, names)
+	}
+	if err != nil {
+		return &StuckError{Cause: cause, Rollback: err}
+	}
+	return fmt.Errorf("%w (everything was put back)", cause)
+}

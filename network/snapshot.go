@@ -1,0 +1,155 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Snapshot is what the pod's link, everything that hangs on it, and our own links hold at one moment. It is plain data:
+// the record on disk holds one, a guest's identity is made from one, and two of them have a difference.
+type Snapshot struct {
+	Links      []Link      `json:"links"`
+	Addresses  []Address   `json:"addresses,omitempty"` // in the order in which they have to be added
+	Routes     []Route     `json:"routes,omitempty"`
+	Rules      []Rule      `json:"rules,omitempty"`
+	Neighbours []Neighbour `json:"neighbours,omitempty"`
+}
+
+// Link finds a link by role; nil when there is none.
+func (s *Snapshot) Link(role Role) *Link {
+	for i := range s.Links {
+		if s.Links[i].Role == role {
+			return &s.Links[i]
+		}
+	}
+	return nil
+}
+
+// Clone shares no memory with s.
+func (s *Snapshot) Clone() *Snapshot {
+	c := &Snapshot{
+		Links:      slices.Clone(s.Links),
+		Addresses:  slices.Clone(s.Addresses),
+		Routes:     slices.Clone(s.Routes),
+		Rules:      slices.Clone(s.Rules),
+		Neighbours: slices.Clone(s.Neighbours),
+	}
+	for i := range c.Links {
+		c.Links[i].AltNames = slices.Clone(c.Links[i].AltNames)
+	}
+	for i := range c.Routes {
+		c.Routes[i] = c.Routes[i].clone()
+	}
+	return c
+}
+
+func (s *Snapshot) addressesOf(link Role) []Address {
+	var of []Address
+	for _, a := range s.Addresses {
+		if a.Link == link {
+			of = append(of, a)
+		}
+	}
+	return of
+}
+
+// read takes a snapshot of the link with the index nic and of the links of ours that were made for it, given all links
+// of the namespace.
+func (r *rtnl) read(all []Link, nic int, names Names) (*Snapshot, error) {
+	s := &Snapshot{Links: assignRoles(all, nic, names)}
+	roles := make(map[int]Role, len(s.Links))
+	for _, l := range s.Links {
+		roles[l.Index] = l.Role
+	}
+	now, err := bootTime()
+	if err != nil {
+		return nil, err
+	}
+	if s.Addresses, err = r.addresses(roles, now); err != nil {
+		return nil, err
+	}
+	if s.Routes, err = r.routes(roles, now); err != nil {
+		return nil, err
+	}
+	if s.Rules, err = r.rules(); err != nil {
+		return nil, err
+	}
+	if s.Neighbours, err = r.neighbours(roles); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// strayRole is the role of a link that carries our mark and plays no part: renamed by somebody, or left over. The
+// wiring has no place for it, so that it goes.
+func strayRole(l Link) Role { return Role("stray " + l.Name) }
+
+// assignRoles picks the links that the snapshot is of. The NIC is known by its index, ours by mark, kind and name.
+func assignRoles(all []Link, nic int, names Names) []Link {
+	var picked []Link
+	index := make(map[int]Role)
+	for _, l := range all {
+		switch {
+		case l.Index == nic:
+			l.Role = NIC
+		case !markedFor(l.Group, nic):
+			continue
+		case l.Kind == kindTun && l.Name == names.Tap:
+			l.Role = Tap
+		case l.Kind == kindBridge && l.Name == names.Bridge:
+			l.Role = Bridge
+		case l.Kind == kindBridge && (l.Name == names.Interface || l.Name == names.Aside):
+			l.Role = Placeholder
+		default:
+			l.Role = strayRole(l)
+		}
+		index[l.Index] = l.Role
+		picked = append(picked, l)
+	}
+	for i := range picked {
+		picked[i].Master = index[picked[i].MasterIndex]
+	}
+	slices.SortStableFunc(picked, func(a, b Link) int { return roleOrder(a.Role) - roleOrder(b.Role) })
+	return picked
+}
+
+func roleOrder(r Role) int {
+	if i := slices.Index([]Role{NIC, Bridge, Tap, Placeholder}, r); i >= 0 {
+		return i
+	}
+	return 4
+}
+
+// nexthopObjects lists the nexthop objects (RTM_GETNEXTHOP, Linux 5.3) on a link. They vanish when it is set down.
+func (r *rtnl) nexthopObjects(link int) ([]uint32, error) {
+	messages, err := r.dump(unix.RTM_GETNEXTHOP, unix.RTM_NEWNEXTHOP, &nhMsg{})
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list nexthop objects: %w", err)
+	}
+	var ids []uint32
+	for _, m := range messages {
+		attrs, err := attributes(m[min(len(m), unix.SizeofNhmsg):])
+		if err != nil {
+			return nil, fmt.Errorf("list nexthop objects: %w", err)
+		}
+		if int(u32(attrs[unix.NHA_OIF])) == link {
+			ids = append(ids, u32(attrs[unix.NHA_ID]))
+		}
+	}
+	return ids, nil
+}
+
+// nhMsg is struct nhmsg (include/uapi/linux/nexthop.h), all zero in a dump.
+type nhMsg struct{}
+
+func (nhMsg) Len() int          { return unix.SizeofNhmsg }
+func (nhMsg) Serialize() []byte { return make([]byte, unix.SizeofNhmsg) }
+
+var _ nl.NetlinkRequestData = nhMsg{}

@@ -1,0 +1,144 @@
+package network
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/podnic/podnic/network/identity"
+	"golang.org/x/sys/unix"
+)
+
+// How the DHCP server hears the guest. It decides how the bridge is made.
+const (
+	SocketPacket = "packet" // a packet socket on the tap; the bridge has no address and no ARP
+	SocketUDP    = "udp"    // a UDP socket on the bridge, which then holds identity.ServerLinkLocal
+)
+
+// BindingBridge joins NIC and tap with a bridge. It is the only binding.
+const BindingBridge = "bridge"
+
+// Options decide how a namespace is wired. They are part of the record: a second prepare must ask for the same.
+type Options struct {
+	Interface string  `json:"interface"`
+	Binding   string  `json:"binding"`
+	Socket    string  `json:"socket"`
+	Tap       string  `json:"tap"`
+	TapOwner  *uint32 `json:"tapOwner,omitempty"`
+	TapGroup  *uint32 `json:"tapGroup,omitempty"`
+	Queues    int     `json:"queues"` // 1: a tap with a single queue; more: one that QEMU may attach as many to
+}
+
+// Names are the names of the links of such a wiring.
+func (o Options) Names() Names { return namesFor(o.Interface, o.Tap) }
+
+// normal fills in the defaults and refuses what cannot be wired.
+func (o Options) normal() (Options, error) {
+	if o.Binding == "" {
+		o.Binding = BindingBridge
+	}
+	if o.Socket == "" {
+		o.Socket = SocketPacket
+	}
+	if o.Tap == "" {
+		o.Tap = "tap0"
+	}
+	if o.Queues == 0 {
+		o.Queues = 1
+	}
+	switch {
+	case o.Binding != BindingBridge:
+		return o, refuse("no binding is called %q: --binding takes bridge", o.Binding)
+	case o.Socket != SocketPacket && o.Socket != SocketUDP:
+		return o, refuse("no socket is called %q: --socket takes packet or udp", o.Socket)
+	case strings.HasPrefix(o.Tap, "vnet"):
+		return o, refuse("the tap cannot be called %s: libvirt takes names that begin with vnet for its own and deletes them; choose another with --tap", o.Tap)
+	case !validName(o.Tap):
+		return o, refuse("%q cannot be the name of a link: 1 to %d characters, no slash, colon or space", o.Tap, maxName)
+	case o.Queues < 1 || o.Queues > maxQueues:
+		return o, refuse("a tap has 1 to %d queues, not %d", maxQueues, o.Queues)
+	}
+	return o, nil
+}
+
+// maxQueues is MAX_TAP_QUEUES (include/linux/if_tap.h).
+const maxQueues = 256
+
+// validName follows dev_valid_name (net/core/dev.c).
+func validName(name string) bool {
+	return name != "" && len(name) <= maxName && name != "." && name != ".." && !strings.ContainsAny(name, "/: \t\n\v\f\r")
+}
+
+// differences names the options in which o is not what the record has, for a message.
+func (o Options) differences(recorded Options) []string {
+	var diff []string
+	add := func(flag string, asked, have any) {
+		if asked != have {
+			diff = append(diff, fmt.Sprintf("--%s is %v here and %v there", flag, asked, have))
+		}
+	}
+	id := func(p *uint32) string {
+		if p == nil {
+			return "nobody"
+		}
+		return fmt.Sprint(*p)
+	}
+	add("interface", o.Interface, recorded.Interface)
+	add("binding", o.Binding, recorded.Binding)
+	add("socket", o.Socket, recorded.Socket)
+	add("tap", o.Tap, recorded.Tap)
+	add("tap-owner", id(o.TapOwner), id(recorded.TapOwner))
+	add("tap-group", id(o.TapGroup), id(recorded.TapGroup))
+	add("queues", o.Queues, recorded.Queues)
+	return diff
+}
+
+// Wired is the namespace that a guest needs, given what the pod's interface held. It is a pure function.
+func Wired(original *Snapshot, o Options) *Snapshot {
+	pod := original.Link(NIC)
+	names := o.Names()
+	mark := markFor(pod.Index)
+	quiet := ""
+	if pod.AddrGenMode != "" {
+		quiet = "none" // no IPv6 link-local address of its own, so that the stack says nothing on the link
+	}
+
+	nic := *pod
+	nic.AltNames = slices.Clone(pod.AltNames)
+	nic.Name, nic.MAC, nic.Up, nic.AddrGenMode = names.NIC, derivedMAC(pod.MAC, NIC), true, quiet
+	nic.Master, nic.MasterIndex, nic.Learning = Bridge, 0, false
+
+	bridge := Link{
+		Role: Bridge, Name: names.Bridge, Kind: kindBridge, MAC: derivedMAC(pod.MAC, Bridge), MTU: pod.MTU, Up: true,
+		NoARP: o.Socket == SocketPacket, Group: mark, AddrGenMode: quiet, BridgeOptions: &BridgeOptions{},
+	}
+	tap := Link{
+		Role: Tap, Name: names.Tap, Kind: kindTun, MAC: derivedMAC(pod.MAC, Tap), MTU: pod.MTU, Up: true, Group: mark,
+		AddrGenMode: quiet, Master: Bridge,
+		TapOptions: &TapOptions{Owner: o.TapOwner, Group: o.TapGroup, VNetHdr: true, MultiQueue: o.Queues > 1, Persistent: true},
+	}
+	// The placeholder is a bridge without ports: every kernel that can do the rest has that. It stays down, so that it
+	// neither answers nor routes. It also keeps how the pod's interface makes link-local addresses.
+	placeholder := Link{
+		Role: Placeholder, Name: names.Interface, Kind: kindBridge, MAC: pod.MAC, MTU: pod.MTU, Group: mark,
+		AddrGenMode: pod.AddrGenMode, BridgeOptions: &BridgeOptions{},
+	}
+
+	w := &Snapshot{Links: []Link{nic, bridge, tap, placeholder}, Rules: original.Rules}
+	for _, a := range original.Addresses {
+		a.Link = Placeholder
+		w.Addresses = append(w.Addresses, a)
+	}
+	if o.Socket == SocketUDP && slices.ContainsFunc(original.Addresses, Address.is4) {
+		w.Addresses = append(w.Addresses, Address{
+			Link: Bridge, Local: netip.PrefixFrom(identity.ServerLinkLocal, 32), Label: names.Bridge, Scope: unix.RT_SCOPE_LINK,
+		})
+	}
+	for _, n := range original.Neighbours {
+		n.Link = Placeholder
+		w.Neighbours = append(w.Neighbours, n)
+	}
+	w.Routes = park(original.Routes)
+	return w
+}
