@@ -79,6 +79,10 @@ func (e *executor) one(c change) error {
 		return e.rtnl.do(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, c.neighbour.encode(e.index[c.neighbour.Link])...)
 	case deleteNeighbour:
 		return gone(e.rtnl.do(unix.RTM_DELNEIGH, 0, c.neighbour.encode(e.index[c.neighbour.Link])...))
+	case putFilter:
+		return setFilter(e.ns, c.filter)
+	case removeFilter:
+		return deleteFilter(e.ns, c.table)
 	}
 	return fmt.Errorf("no request for a %T", c)
 }

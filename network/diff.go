@@ -17,6 +17,7 @@ func Diff(current, wanted *Snapshot) []Step {
 	p.removeMisfits()
 	p.createLinks()
 	p.furnish(Bridge, Tap, Placeholder)
+	p.putFilter()
 	p.moveNIC()
 	p.setLinks(Placeholder, Bridge, Tap)
 	p.furnish(Placeholder, Bridge, Tap)
@@ -24,6 +25,7 @@ func Diff(current, wanted *Snapshot) []Step {
 	p.raise(Bridge, Tap, NIC)
 	p.furnish(NIC, Bridge, Tap, Placeholder)
 	p.setAddrGenMode(NIC)
+	p.removeFilter()
 	p.removeLinks()
 	return p.steps
 }
@@ -106,6 +108,7 @@ func describeLink(l Link) string {
 	return fmt.Sprintf("type %s address %s mtu %d%s group %#x", kind, l.MAC, l.MTU, arp, l.Group)
 }
 
+// holder is the link that has the name at this point of the plan.
 func (p *planner) holder(name string) *Link {
 	for i := range p.now.Links {
 		if p.now.Links[i].Name == name {
@@ -153,6 +156,19 @@ func (p *planner) quiet(role Role) {
 }
 
 func (p *planner) setAddrGenMode(role Role) { p.set(role, settingAddrGenMode) }
+
+// putFilter comes before the first frame can pass between the ports.
+func (p *planner) putFilter() {
+	if want := p.want.Filter; want != nil && !want.same(p.now.Filter) {
+		p.step("set filter", want.Table, fmt.Sprintf("%d rules", len(want.Rules)), putFilter{want})
+	}
+}
+
+func (p *planner) removeFilter() {
+	if have := p.now.Filter; have != nil && p.want.Filter == nil {
+		p.step("delete filter", have.Table, "", removeFilter{have.Table})
+	}
+}
 
 // moveNIC makes the pod's link what it should be, all but up. Whatever needs it down happens in one go.
 func (p *planner) moveNIC() {

@@ -42,7 +42,7 @@ func (r *rtnl) discover(o Options) (*discovery, error) {
 	}
 	i := slices.IndexFunc(all, func(l Link) bool { return l.Name == name || slices.Contains(l.AltNames, name) })
 	if i < 0 {
-		return nil, refuse("there is no interface %s here: name one of %s with --interface", name, linkNames(all))
+		return nil, Refuse("there is no interface %s here: name one of %s with --interface", name, linkNames(all))
 	}
 	d.nic = all[i]
 	d.names = namesFor(d.nic.Name, o.Tap)
@@ -67,7 +67,7 @@ func (d *discovery) fromMarks(o Options) error {
 	index := int(d.marked[0].Group &^ markMask)
 	for _, l := range d.marked {
 		if !markedFor(l.Group, index) {
-			return refuse("the links %s and %s were made for different interfaces, and podnic serves one: restore the other first", d.marked[0].Name, l.Name)
+			return Refuse("the links %s and %s were made for different interfaces, and podnic serves one: restore the other first", d.marked[0].Name, l.Name)
 		}
 	}
 	i := slices.IndexFunc(d.all, func(l Link) bool { return l.Index == index })
@@ -147,5 +147,5 @@ func (r *rtnl) defaultInterface(all []Link) (string, error) {
 	if len(candidates) == 1 {
 		return candidates[0].Name, nil
 	}
-	return "", refuse("no interface has a default route here: name the pod's with --interface, out of %s", linkNames(all))
+	return "", Refuse("no interface has a default route here: name the pod's with --interface, out of %s", linkNames(all))
 }

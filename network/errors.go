@@ -7,13 +7,14 @@ import (
 
 // RefusalError says that podnic did not begin: the request or the namespace is not what it can work with, and nothing was
 // touched. The message names the reason and the remedy.
-type RefusalError struct{ reason error }
+type RefusalError struct{ Reason error }
 
-func (e *RefusalError) Error() string { return e.reason.Error() }
-func (e *RefusalError) Unwrap() error { return e.reason }
+func (e *RefusalError) Error() string { return e.Reason.Error() }
+func (e *RefusalError) Unwrap() error { return e.Reason }
 
-func refuse(format string, args ...any) error {
-	return &RefusalError{fmt.Errorf(format, args...)}
+// Refuse makes a RefusalError. The format is that of fmt.Errorf.
+func Refuse(format string, args ...any) error {
+	return &RefusalError{Reason: fmt.Errorf(format, args...)}
 }
 
 // StuckError says that a change failed and the namespace is neither what it was nor what it should be. The record is

@@ -45,14 +45,14 @@ func Inspect(req Request) (*State, error) {
 	if state.Record != nil {
 		state.Names = record.Options.Names()
 	}
-	if state.Current, err = s.rtnl.read(s.found.all, s.found.nic.Index, state.Names); err != nil {
+	if state.Current, err = s.read(s.found.all, s.found.nic.Index, state.Names); err != nil {
 		return nil, asRefusal(err)
 	}
 	if tap := state.Current.Link(Tap); tap != nil {
 		state.Attached = tap.LowerUp
 	}
 	if state.Current.Link(NIC) == nil {
-		return nil, refuse("%s, which was wired, is gone: the pod's network was taken away; run `podnic restore` to remove what is left", state.Names.Interface)
+		return nil, Refuse("%s, which was wired, is gone: the pod's network was taken away; run `podnic restore` to remove what is left", state.Names.Interface)
 	}
 	switch {
 	case !state.Wired:
@@ -64,7 +64,14 @@ func Inspect(req Request) (*State, error) {
 	default:
 		state.Options, state.Original = optionsOf(state.Current, state.Names), rebuild(state.Current, state.Names)
 	}
-	state.Missing = Diff(state.Current, Wired(state.Original, state.Options))
+	wanted := s.wired(state.Original, state.Options)
+	if s.hiddenFilter {
+		state.Current.Filter = wanted.Filter
+	}
+	if s.noFilter && wantedFilter(state.Original, state.Options) != nil {
+		state.Warnings = append(state.Warnings, unfiltered)
+	}
+	state.Missing = Diff(state.Current, wanted)
 	return state, nil
 }
 
@@ -91,7 +98,7 @@ func SetDomain(stateDir string, domain DomainRef) error {
 		return err
 	}
 	if r == nil {
-		return refuse("there is no record %s to write the guest's name into", store.Path())
+		return Refuse("there is no record %s to write the guest's name into", store.Path())
 	}
 	r.Domain = &domain
 	return store.Save(r)

@@ -40,11 +40,11 @@ type Link struct {
 	Kind     string       `json:"kind,omitempty"`  // empty: a device of the machine
 	MAC      identity.MAC `json:"mac,omitzero"`
 	MTU      int          `json:"mtu"`
-	Up       bool         `json:"up"`            // IFF_UP
-	NoARP    bool         `json:"noARP"`         // IFF_NOARP
-	Promisc  bool         `json:"promisc"`       // IFF_PROMISC as set by hand; a bridge's own hold does not show
-	AllMulti bool         `json:"allMulticast"`  // IFF_ALLMULTI likewise
-	Group    uint32       `json:"group"`         // IFLA_GROUP; of our own links, the mark
+	Up       bool         `json:"up"`           // IFF_UP
+	NoARP    bool         `json:"noARP"`        // IFF_NOARP
+	Promisc  bool         `json:"promisc"`      // IFF_PROMISC as set by hand; a bridge's own hold does not show
+	AllMulti bool         `json:"allMulticast"` // IFF_ALLMULTI likewise
+	Group    uint32       `json:"group"`        // IFLA_GROUP; of our own links, the mark
 	Alias    string       `json:"alias,omitempty"`
 	AltNames []string     `json:"altNames,omitempty"`
 	TxQLen   int          `json:"txQueueLength"`
@@ -65,6 +65,8 @@ type Link struct {
 	ParentIndex int    `json:"-"` // IFLA_LINK: the link that a macvlan, vlan … stands on; of a veth, its peer
 	HardwareLen int    `json:"-"`
 	Type        uint16 `json:"-"` // ARPHRD_…
+	// Frames that the link has received and sent since it was made. On a tap, received means from the guest.
+	RxFrames, TxFrames uint64 `json:"-"`
 }
 
 // BridgeOptions are the settings of a bridge that the wiring depends on.
@@ -137,6 +139,9 @@ func decodeLink(m []byte) (Link, error) {
 	_, l.HasPeer = attrs[unix.IFLA_LINK_NETNSID]
 	if hw := attrs[unix.IFLA_ADDRESS]; len(hw) == len(identity.MAC{}) {
 		l.MAC = identity.MAC(net.HardwareAddr(hw))
+	}
+	if stats := attrs[unix.IFLA_STATS64]; len(stats) >= 16 { // struct rtnl_link_stats64: rx_packets, tx_packets, …
+		l.RxFrames, l.TxFrames = nl.NativeEndian().Uint64(stats), nl.NativeEndian().Uint64(stats[8:])
 	}
 	if list, ok := attrs[unix.IFLA_PROP_LIST]; ok {
 		props, err := nl.ParseRouteAttr(list)

@@ -58,6 +58,10 @@ func (s *Snapshot) model(c change) {
 		s.Neighbours = append(s.Neighbours, c.neighbour)
 	case deleteNeighbour:
 		s.Neighbours = slices.DeleteFunc(s.Neighbours, func(n Neighbour) bool { return n == c.neighbour })
+	case putFilter:
+		s.Filter = c.filter
+	case removeFilter:
+		s.Filter = nil
 	}
 }
 

@@ -31,7 +31,8 @@ func namesFor(iface, tap string) Names {
 	}
 }
 
-func (n Names) of(r Role) string {
+// Of is the name of the link of a role.
+func (n Names) Of(r Role) string {
 	switch r {
 	case NIC:
 		return n.NIC

@@ -36,9 +36,9 @@ func OpenNamespace(path string) (*Namespace, error) {
 		var not ns.NSPathNotNSErr
 		switch {
 		case errors.As(err, &missing):
-			return nil, refuse("no network namespace at %s: name one that exists with --netns", path)
+			return nil, Refuse("no network namespace at %s: name one that exists with --netns", path)
 		case errors.As(err, &not):
-			return nil, refuse("%s is not a network namespace: --netns wants a path such as /run/netns/NAME or /proc/PID/ns/net", path)
+			return nil, Refuse("%s is not a network namespace: --netns wants a path such as /run/netns/NAME or /proc/PID/ns/net", path)
 		}
 		return nil, fmt.Errorf("open the network namespace %s: %w", path, err)
 	}
@@ -51,7 +51,7 @@ func OpenNamespace(path string) (*Namespace, error) {
 	if err := n.Do(func() error { return nil }); err != nil {
 		n.Close()
 		if errors.Is(err, unix.EPERM) || strings.Contains(err.Error(), unix.EPERM.Error()) {
-			return nil, refuse("entering %s takes CAP_SYS_ADMIN, which this process lacks: run podnic inside the namespace, without --netns", path)
+			return nil, Refuse("entering %s takes CAP_SYS_ADMIN, which this process lacks: run podnic inside the namespace, without --netns", path)
 		}
 		return nil, fmt.Errorf("enter the network namespace %s: %w", path, err)
 	}
@@ -106,7 +106,7 @@ func (n *Namespace) ID() (NamespaceID, error) {
 		return err
 	})
 	if errors.Is(err, unix.ENOPROTOOPT) {
-		return NamespaceID{}, refuse("the kernel does not tell network namespaces apart (SO_NETNS_COOKIE): podnic needs Linux 5.14 or newer")
+		return NamespaceID{}, Refuse("the kernel does not tell network namespaces apart (SO_NETNS_COOKIE): podnic needs Linux 5.14 or newer")
 	}
 	if err != nil {
 		return NamespaceID{}, fmt.Errorf("read the cookie of %s: %w", n, err)
@@ -137,7 +137,7 @@ func (n *Namespace) Lock(ctx context.Context, wait time.Duration) (unlock func()
 		}
 		select {
 		case <-ctx.Done():
-			return nil, refuse("another podnic is changing %s and has not finished after %v: wait for it, or allow more with --lock-timeout", n, wait)
+			return nil, Refuse("another podnic is changing %s and has not finished after %v: wait for it, or allow more with --lock-timeout", n, wait)
 		case <-tick.C:
 		}
 	}
@@ -150,7 +150,7 @@ func (n *Namespace) initial() (bool, error) {
 	err := n.Do(func() error {
 		// The directory is looked up in the reading thread's namespace, so it must be read here and not before.
 		if _, err := os.Stat("/proc/sys/net/core/somaxconn"); err != nil {
-			return refuse("cannot tell whether %s is the machine's own, since /proc/sys/net cannot be read (%v): mount a full /proc, or say --allow-host-namespace if you are certain", n, err)
+			return Refuse("cannot tell whether %s is the machine's own, since /proc/sys/net cannot be read (%v): mount a full /proc, or say --allow-host-namespace if you are certain", n, err)
 		}
 		_, err := os.Stat("/proc/sys/net/core/dev_weight")
 		if errors.Is(err, os.ErrNotExist) {

@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -48,7 +49,11 @@ func newTestPod(t *testing.T, commands ...string) *testPod {
 func (p *testPod) run(in ns.NetNS, name string, args ...string) (string, error) {
 	var out []byte
 	err := in.Do(func(ns.NetNS) (err error) {
-		out, err = exec.Command(name, args...).CombinedOutput() // the child inherits the thread's namespace
+		out, err = exec.Command(name, args...).Output() // the child inherits the thread's namespace
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			err = fmt.Errorf("%w: %s", err, exit.Stderr)
+		}
 		return err
 	})
 	return string(out), err
@@ -63,7 +68,7 @@ func (p *testPod) ip(command string) string {
 	}
 	out, err := p.run(in, "ip", strings.Fields(command)...)
 	if err != nil {
-		p.t.Fatalf("ip %s: %v: %s", command, err, out)
+		p.t.Fatalf("ip %s: %v", command, err)
 	}
 	return out
 }
@@ -78,9 +83,10 @@ func (p *testPod) request() Request {
 
 var volatile = regexp.MustCompile(` (valid_lft|preferred_lft|expires) \d+sec| state (UP|UNKNOWN|LOWERLAYERDOWN)| qdisc \S+`)
 
-// text is all that ip(8) says of the namespace, less what changes on its own.
+// text is all that ip(8) says of the namespace once it has settled, less what changes on its own.
 func (p *testPod) text() string {
 	p.t.Helper()
+	p.settle()
 	var b strings.Builder
 	for _, c := range []string{
 		"-d -o link", "-o addr", "route show table all", "-6 route show table all", "rule", "-6 rule",
@@ -112,14 +118,19 @@ func (p *testPod) restore() *Restoration {
 	return r
 }
 
-// settle waits until duplicate address detection has ended.
+// settle waits until what the kernel does in its own time after a change is done: duplicate address detection, and the
+// carrier of a link that came up (net/core/link_watch.c).
 func (p *testPod) settle() {
 	p.t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
-	for strings.Contains(p.ip("-6 addr"), "tentative") {
-		if time.Now().After(deadline) {
-			p.t.Fatal("an address stays tentative:\n", p.ip("-6 addr"))
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		addresses, routes, link := p.ip("-6 addr"), p.ip("-6 route show table all")+p.ip("route show table all"), p.ip("link show eth0")
+		if !strings.Contains(addresses, "tentative") && !strings.Contains(routes, "linkdown") && !strings.Contains(link, "NO-CARRIER") {
+			return
 		}
-		time.Sleep(20 * time.Millisecond) // ip monitor tells of the end of detection no sooner
+		if time.Now().After(deadline) {
+			p.t.Fatal("the namespace does not settle:\n", addresses, routes, link)
+		}
+		time.Sleep(20 * time.Millisecond) // no notification tells the end of all of these
 	}
 }

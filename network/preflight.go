@@ -24,7 +24,7 @@ var linkKinds = map[string]string{
 func checkKind(l Link) error {
 	switch {
 	case l.Type == unix.ARPHRD_LOOPBACK:
-		return refuse("%s is the loopback: name the pod's interface with --interface", l.Name)
+		return Refuse("%s is the loopback: name the pod's interface with --interface", l.Name)
 	case l.Kind == kindVeth:
 		return nil
 	}
@@ -36,17 +36,17 @@ func checkKind(l Link) error {
 	if kind == "" {
 		kind = "physical"
 	}
-	return refuse("%s cannot be wired to a guest: it is a %s link, and %s", l.Name, kind, reason)
+	return Refuse("%s cannot be wired to a guest: it is a %s link, and %s", l.Name, kind, reason)
 }
 
 // checkFree refuses links and things on the link that podnic could not take along.
 func checkFree(all []Link, nic Link) error {
 	if nic.MasterIndex != 0 {
-		return refuse("%s is already a port of %s: take it out first (ip link set %s nomaster)", nic.Name, nameOf(all, nic.MasterIndex), nic.Name)
+		return Refuse("%s is already a port of %s: take it out first (ip link set %s nomaster)", nic.Name, nameOf(all, nic.MasterIndex), nic.Name)
 	}
 	for _, l := range all {
 		if l.ParentIndex == nic.Index && !l.HasPeer && l.Kind != kindVeth {
-			return refuse("the %s link %s stands on %s, and would hear nothing once %s is a bridge port: remove it first", l.Kind, l.Name, nic.Name, nic.Name)
+			return Refuse("the %s link %s stands on %s, and would hear nothing once %s is a bridge port: remove it first", l.Kind, l.Name, nic.Name, nic.Name)
 		}
 	}
 	return nil
@@ -76,7 +76,7 @@ func checkNames(all []Link, nic int, names Names) error {
 			if name == names.Tap {
 				remedy = "choose another name with --tap, or remove it (ip link delete " + name + ")"
 			}
-			return refuse("the name %s is needed and taken by a link that podnic did not make: %s", name, remedy)
+			return Refuse("the name %s is needed and taken by a link that podnic did not make: %s", name, remedy)
 		}
 	}
 	return nil
@@ -95,14 +95,14 @@ func checkNotNode(all []Link) error {
 	veths := 0
 	for _, l := range all {
 		if slices.Contains(nodeLinks, l.Name) || strings.HasPrefix(l.Name, "cali") && l.Kind == kindVeth {
-			return refuse("this is a node's network namespace, not a pod's (it has the link %s): run podnic in the pod (without hostNetwork), or say --allow-host-namespace if you are certain", l.Name)
+			return Refuse("this is a node's network namespace, not a pod's (it has the link %s): run podnic in the pod (without hostNetwork), or say --allow-host-namespace if you are certain", l.Name)
 		}
 		if l.Kind == kindVeth && l.HasPeer {
 			veths++
 		}
 	}
 	if veths > nodeVeths {
-		return refuse("this looks like a node's network namespace, not a pod's (it has %d veth links): run podnic in the pod (without hostNetwork), or say --allow-host-namespace if you are certain", veths)
+		return Refuse("this looks like a node's network namespace, not a pod's (it has %d veth links): run podnic in the pod (without hostNetwork), or say --allow-host-namespace if you are certain", veths)
 	}
 	return nil
 }
@@ -127,7 +127,7 @@ func checkCapabilities() error {
 		return nil
 	}
 	list := strings.Join(missing, ", ")
-	return refuse("this process lacks CAP_%s: add it to the container (securityContext.capabilities.add: [%s], as uid 0) or have the CNI plugin do the wiring",
+	return Refuse("this process lacks CAP_%s: add it to the container (securityContext.capabilities.add: [%s], as uid 0) or have the CNI plugin do the wiring",
 		strings.Join(missing, " and CAP_"), list)
 }
 
@@ -138,7 +138,7 @@ func (r *rtnl) checkNexthops(nic Link) error {
 		return err
 	}
 	if len(ids) > 0 {
-		return refuse("%s has the nexthop object %d, which podnic cannot put back: use routes with their own next hops", nic.Name, ids[0])
+		return Refuse("%s has the nexthop object %d, which podnic cannot put back: use routes with their own next hops", nic.Name, ids[0])
 	}
 	return nil
 }
@@ -146,7 +146,7 @@ func (r *rtnl) checkNexthops(nic Link) error {
 func asRefusal(err error) error {
 	var unsupported unsupportedError
 	if errors.As(err, &unsupported) {
-		return refuse("%w", err)
+		return Refuse("%w", err)
 	}
 	return err
 }

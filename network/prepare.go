@@ -89,7 +89,7 @@ func plan(ctx context.Context, req Request) (_ *preparation, err error) {
 	if err := p.check(); err != nil {
 		return nil, err
 	}
-	p.wanted = Wired(p.record.Original, p.record.Options)
+	p.wanted = p.wired(p.record.Original, p.record.Options)
 	p.spareGuest()
 	return p, nil
 }
@@ -107,32 +107,32 @@ func (p *preparation) read() (err error) {
 			asked.Interface = p.record.Options.Interface
 		}
 		if diff := asked.differences(p.record.Options); len(diff) > 0 {
-			return refuse("the interface is wired already, with other options: %s; use the same, or run `podnic restore` first", join(diff))
+			return Refuse("the interface is wired already, with other options: %s; use the same, or run `podnic restore` first", join(diff))
 		}
 		p.names = p.record.Options.Names()
 		nic := p.record.Original.Link(NIC).Index
 		if p.found.nic.Index != nic || p.found.nic.Name == "" {
-			return refuse("%s, which was wired, is gone (link %d): the pod's network was taken away; run `podnic restore` to remove what is left", p.names.Interface, nic)
+			return Refuse("%s, which was wired, is gone (link %d): the pod's network was taken away; run `podnic restore` to remove what is left", p.names.Interface, nic)
 		}
-		p.current, err = p.rtnl.read(p.found.all, nic, p.names)
+		p.current, err = p.session.read(p.found.all, nic, p.names)
 		return err
 	}
 	if wired && p.Options.Interface != "" && p.Options.Interface != p.found.names.Interface {
-		return refuse("%s is wired already, and podnic serves one interface for now: restore it first", p.found.names.Interface)
+		return Refuse("%s is wired already, and podnic serves one interface for now: restore it first", p.found.names.Interface)
 	}
 	if wired && p.found.nic.Name == "" {
-		return refuse("%s, which was wired, is gone (link %d): the pod's network was taken away; run `podnic restore` to remove what is left", p.found.names.Interface, p.found.nic.Index)
+		return Refuse("%s, which was wired, is gone (link %d): the pod's network was taken away; run `podnic restore` to remove what is left", p.found.names.Interface, p.found.nic.Index)
 	}
 	p.names = p.found.names
 	options := p.Options
 	options.Interface, options.Tap = p.names.Interface, p.names.Tap
-	if p.current, err = p.rtnl.read(p.found.all, p.found.nic.Index, p.names); err != nil {
+	if p.current, err = p.session.read(p.found.all, p.found.nic.Index, p.names); err != nil {
 		return err
 	}
 	original := p.current
 	if wired {
 		if p.Options.Tap != options.Tap {
-			return refuse("the interface is wired already, with the tap %s: say --tap %s, or run `podnic restore` first", options.Tap, options.Tap)
+			return Refuse("the interface is wired already, with the tap %s: say --tap %s, or run `podnic restore` first", options.Tap, options.Tap)
 		}
 		original = rebuild(p.current, p.names)
 		p.warnings = append(p.warnings, lostRecord(p.store.Path()))
@@ -153,7 +153,7 @@ func (p *preparation) check() error {
 	}
 	if len(p.found.marked) == 0 {
 		if err := errors.Join(checkKind(p.found.nic), checkFree(p.found.all, p.found.nic)); err != nil {
-			return &RefusalError{err}
+			return &RefusalError{Reason: err}
 		}
 		if err := p.rtnl.checkNexthops(p.found.nic); err != nil {
 			return err
@@ -177,18 +177,24 @@ func (p *preparation) prepare() (*Result, error) {
 	if err := p.store.writable(); err != nil {
 		return nil, err
 	}
+	if p.Domain != nil && (p.record.Domain == nil || *p.record.Domain != *p.Domain) {
+		p.record.Domain, p.fresh = p.Domain, true
+	}
 	if p.fresh {
 		if err := p.store.Save(p.record); err != nil {
-			return nil, &RefusalError{err}
+			return nil, &RefusalError{Reason: err}
 		}
 	}
-	r := &Result{Record: p.record, Names: p.names, Discovered: p.known, Warnings: p.warnings}
+	r := &Result{Record: p.record, Names: p.names, Discovered: p.known}
 	repair := len(p.found.marked) > 0
 	before := p.record.Original
 	if repair {
 		before = p.current
 	}
 	steps, err := p.reach(p.current, p.wanted, p.names)
+	if errors.Is(err, errNoFilter) {
+		steps, err = p.withoutFilter()
+	}
 	if err != nil {
 		err = p.back(err, before, p.names)
 		var stuck *StuckError
@@ -198,6 +204,10 @@ func (p *preparation) prepare() (*Result, error) {
 		return nil, err
 	}
 	r.Steps, r.Repaired, r.Wired = steps, repair && len(steps) > 0, time.Now()
+	r.Warnings = p.warnings
+	if p.noFilter && wantedFilter(p.record.Original, p.record.Options) != nil {
+		r.Warnings = append(r.Warnings, unfiltered)
+	}
 	if repair {
 		for _, s := range steps {
 			if c, ok := s.change.(createLink); ok && c.link.Role == Tap {
@@ -207,4 +217,15 @@ func (p *preparation) prepare() (*Result, error) {
 		}
 	}
 	return r, nil
+}
+
+// withoutFilter goes on where the kernel turned out to have no nftables for bridges, which only a table shows.
+func (p *preparation) withoutFilter() ([]Step, error) {
+	p.noFilter = true
+	p.wanted.Filter = nil
+	now, err := p.snapshot(p.wanted.Link(NIC).Index, p.names)
+	if err != nil {
+		return nil, err
+	}
+	return p.reach(now, p.wanted, p.names)
 }

@@ -43,16 +43,16 @@ func (s Store) Load() (*Record, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, refuse("the record cannot be read: %w", err)
+		return nil, Refuse("the record cannot be read: %w", err)
 	}
 	var version struct {
 		Version int `json:"version"`
 	}
 	if err := json.Unmarshal(b, &version); err != nil {
-		return nil, refuse("the record %s is damaged (%w): move it away, and podnic goes by what the namespace itself carries", s.Path(), err)
+		return nil, Refuse("the record %s is damaged (%w): move it away, and podnic goes by what the namespace itself carries", s.Path(), err)
 	}
 	if version.Version > recordVersion {
-		return nil, refuse("the record %s was written by a newer podnic (version %d, this one reads up to %d): use that podnic", s.Path(), version.Version, recordVersion)
+		return nil, Refuse("the record %s was written by a newer podnic (version %d, this one reads up to %d): use that podnic", s.Path(), version.Version, recordVersion)
 	}
 	r := new(Record)
 	err = json.Unmarshal(b, r)
@@ -60,7 +60,7 @@ func (s Store) Load() (*Record, error) {
 		err = r.check()
 	}
 	if err != nil {
-		return nil, refuse("the record %s is damaged (%w): move it away, and podnic goes by what the namespace itself carries", s.Path(), err)
+		return nil, Refuse("the record %s is damaged (%w): move it away, and podnic goes by what the namespace itself carries", s.Path(), err)
 	}
 	return r, nil
 }
@@ -101,11 +101,11 @@ func (s Store) Remove() error {
 // writable makes the directory if need be, and tells before anything is changed whether a record could be written.
 func (s Store) writable() error {
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
-		return refuse("the state directory cannot be made (%w): name a directory that can be written with --state-dir", err)
+		return Refuse("the state directory cannot be made (%w): name a directory that can be written with --state-dir", err)
 	}
 	f, err := os.CreateTemp(s.Dir, ".writable-*")
 	if err != nil {
-		return refuse("the state directory cannot be written (%w): mount something writable there (an emptyDir will do), or name another with --state-dir", err)
+		return Refuse("the state directory cannot be written (%w): mount something writable there (an emptyDir will do), or name another with --state-dir", err)
 	}
 	return errors.Join(f.Close(), os.Remove(f.Name()))
 }

@@ -46,12 +46,12 @@ func Restore(ctx context.Context, req Request, force bool) (*Restoration, error)
 	if record != nil {
 		r.Names, r.Original = record.Options.Names(), record.Original
 	}
-	current, err := s.rtnl.read(s.found.all, s.found.nic.Index, r.Names)
+	current, err := s.read(s.found.all, s.found.nic.Index, r.Names)
 	if err != nil {
 		return nil, err
 	}
 	if tap := current.Link(Tap); tap != nil && tap.LowerUp && !force {
-		return nil, refuse("a guest holds %s: it would lose its network; end it first, or say --force", tap.Name)
+		return nil, Refuse("a guest holds %s: it would lose its network; end it first, or say --force", tap.Name)
 	}
 	switch nic := current.Link(NIC); {
 	case nic == nil:
@@ -84,7 +84,7 @@ func anyMarked(links []Link) bool {
 func checkRestorable(all []Link, nic *Link) error {
 	for _, l := range all {
 		if l.Index != nic.Index && !isMark(l.Group) && nic.Name != "" && (l.Name == nic.Name || strings.Contains(" "+strings.Join(l.AltNames, " ")+" ", " "+nic.Name+" ")) {
-			return refuse("the name %s is needed and taken by a link that podnic did not make: rename or remove it", nic.Name)
+			return Refuse("the name %s is needed and taken by a link that podnic did not make: rename or remove it", nic.Name)
 		}
 	}
 	return nil

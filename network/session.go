@@ -2,9 +2,12 @@ package network
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Request says where to work and what is wanted there.
@@ -19,6 +22,9 @@ type Request struct {
 	// AllowHostNamespace lifts the refusal to work in the machine's own namespace, or in a node's.
 	AllowHostNamespace bool
 
+	// Domain, if set, is written into the record: the guest that the interface is for.
+	Domain *DomainRef
+
 	// fault, if set, is called before every step; its error makes the step fail.
 	fault func(step int) error
 }
@@ -32,6 +38,9 @@ type session struct {
 	rtnl  *rtnl
 	found *discovery
 	close func()
+
+	noFilter     bool // the kernel has no filter for bridges
+	hiddenFilter bool // this process may not see it
 }
 
 // open enters the namespace, once it is certain that it is not the machine's own.
@@ -55,7 +64,7 @@ func (s *session) begin() (err error) {
 			return err
 		}
 		if initial {
-			return refuse("%s is the machine's own, and rewiring it would take the machine off its network: run podnic in a pod, name one with --netns, or say --allow-host-namespace if you are certain", s.ns)
+			return Refuse("%s is the machine's own, and rewiring it would take the machine off its network: run podnic in a pod, name one with --netns, or say --allow-host-namespace if you are certain", s.ns)
 		}
 	}
 	if s.id, err = s.ns.ID(); err != nil {
@@ -91,7 +100,7 @@ func (s *session) load() (*Record, error) {
 		if r.Namespace.Boot != s.id.Boot {
 			why = "the machine was started again since"
 		}
-		return nil, refuse("the record %s is of another network namespace (%s): remove it if that namespace is gone, or name another directory with --state-dir", s.store.Path(), why)
+		return nil, Refuse("the record %s is of another network namespace (%s): remove it if that namespace is gone, or name another directory with --state-dir", s.store.Path(), why)
 	}
 	return r, nil
 }
@@ -116,8 +125,38 @@ func (s *session) snapshot(nic int, names Names) (*Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.rtnl.read(all, nic, names)
+	return s.read(all, nic, names)
 }
+
+// read takes a snapshot, given the links.
+func (s *session) read(all []Link, nic int, names Names) (*Snapshot, error) {
+	snapshot, err := s.rtnl.read(all, nic, names)
+	if err != nil {
+		return nil, err
+	}
+	snapshot.Filter, err = readFilter(s.ns, filterTable(names.Interface))
+	switch {
+	case errors.Is(err, errNoFilter):
+		s.noFilter = true
+	case errors.Is(err, unix.EPERM):
+		s.hiddenFilter = true // reading takes CAP_NET_ADMIN too
+	case err != nil:
+		return nil, err
+	}
+	return snapshot, nil
+}
+
+// wired is the namespace that the original should become here. A kernel without nftables for bridges gets no filter.
+func (s *session) wired(original *Snapshot, o Options) *Snapshot {
+	w := Wired(original, o)
+	if s.noFilter {
+		w.Filter = nil
+	}
+	return w
+}
+
+// unfiltered is the warning where a filter should be and cannot.
+const unfiltered = "the kernel has no nftables for bridges (CONFIG_NF_TABLES_BRIDGE), so there is no filter: the guest's DHCP requests are seen on the pod network, a DHCP server there may answer the guest, and the guest can reach sockets of the pod"
 
 // rounds is how often reach looks again whether everything is as wanted. The first round does all there is to do; another
 // is needed only where the kernel did more or less than the plan knew.

@@ -45,31 +45,35 @@ var shapes = map[string][]string{
 	},
 }
 
-func TestRestoreIsTheInverseOfPrepare(t *testing.T) {
+// forEachShape runs a test in a pod of each shape.
+func forEachShape(t *testing.T, test func(*testing.T, *testPod)) {
 	for name, commands := range shapes {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newTestPod(t, commands...)
-			p.settle()
-			before := p.text()
-			r := p.prepare()
-			for _, s := range r.Steps {
-				t.Log(s)
-			}
-			for _, w := range r.Warnings {
-				t.Log("warning:", w)
-			}
-			if again := p.prepare(); len(again.Steps) > 0 {
-				t.Errorf("a second prepare found something to do: %v", again.Steps)
-			}
-			t.Log(p.text())
-			for _, s := range p.restore().Steps {
-				t.Log(s)
-			}
-			p.settle()
-			if diff := cmp.Diff(before, p.text()); diff != "" {
-				t.Error(diff)
-			}
+			test(t, p)
 		})
 	}
+}
+
+func TestRestoreIsTheInverseOfPrepare(t *testing.T) {
+	forEachShape(t, func(t *testing.T, p *testPod) {
+		before := p.text()
+		r := p.prepare()
+		for _, s := range r.Steps {
+			t.Log(s)
+		}
+		if again := p.prepare(); len(again.Steps) > 0 {
+			t.Errorf("a second prepare found something to do: %v", again.Steps)
+		}
+		for _, s := range p.restore().Steps {
+			t.Log(s)
+		}
+		if diff := cmp.Diff(before, p.text()); diff != "" {
+			t.Error(diff)
+		}
+		if again := p.restore(); len(again.Steps) > 0 {
+			t.Errorf("a second restore found something to do: %v", again.Steps)
+		}
+	})
 }

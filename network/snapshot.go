@@ -17,6 +17,7 @@ type Snapshot struct {
 	Routes     []Route     `json:"routes,omitempty"`
 	Rules      []Rule      `json:"rules,omitempty"`
 	Neighbours []Neighbour `json:"neighbours,omitempty"`
+	Filter     *Filter     `json:"filter,omitempty"`
 }
 
 // Link finds a link by role; nil when there is none.
@@ -37,6 +38,7 @@ func (s *Snapshot) Clone() *Snapshot {
 		Routes:     slices.Clone(s.Routes),
 		Rules:      slices.Clone(s.Rules),
 		Neighbours: slices.Clone(s.Neighbours),
+		Filter:     s.Filter, // never changed in place
 	}
 	for i := range c.Links {
 		c.Links[i].AltNames = slices.Clone(c.Links[i].AltNames)
@@ -58,7 +60,7 @@ func (s *Snapshot) addressesOf(link Role) []Address {
 }
 
 // read takes a snapshot of the link with the index nic and of the links of ours that were made for it, given all links
-// of the namespace.
+// of the namespace. The filter is not of rtnetlink, and read elsewhere.
 func (r *rtnl) read(all []Link, nic int, names Names) (*Snapshot, error) {
 	s := &Snapshot{Links: assignRoles(all, nic, names)}
 	roles := make(map[int]Role, len(s.Links))

@@ -44,6 +44,9 @@ type (
 	deleteRoute     struct{ route Route }
 	addNeighbour    struct{ neighbour Neighbour }
 	deleteNeighbour struct{ neighbour Neighbour }
+	// putFilter puts our table in place of whatever table of that name there is.
+	putFilter    struct{ filter *Filter }
+	removeFilter struct{ table string }
 )
 
 func (createLink) isChange()      {}
@@ -57,3 +60,5 @@ func (addRoute) isChange()        {}
 func (deleteRoute) isChange()     {}
 func (addNeighbour) isChange()    {}
 func (deleteNeighbour) isChange() {}
+func (putFilter) isChange()       {}
+func (removeFilter) isChange()    {}

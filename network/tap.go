@@ -70,11 +70,11 @@ func checkTunDevice() error {
 	tun, err := os.OpenFile(tunDevice, os.O_RDWR, 0)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return refuse("there is no %s, which taps are made with: mount it into the container (a hostPath volume of type CharDevice, or --device %s)", tunDevice, tunDevice)
+		return Refuse("there is no %s, which taps are made with: mount it into the container (a hostPath volume of type CharDevice, or --device %s)", tunDevice, tunDevice)
 	case slices.ContainsFunc([]error{unix.EPERM, unix.EACCES}, func(e error) bool { return errors.Is(err, e) }):
-		return refuse("%s may not be opened (%v): allow the device 10:200 in the container's device cgroup, and let this user read and write it", tunDevice, err)
+		return Refuse("%s may not be opened (%v): allow the device 10:200 in the container's device cgroup, and let this user read and write it", tunDevice, err)
 	case errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
-		return refuse("%s is there, but the kernel has no driver for it: load the module tun on the node", tunDevice)
+		return Refuse("%s is there, but the kernel has no driver for it: load the module tun on the node", tunDevice)
 	case err != nil:
 		return fmt.Errorf("open %s: %w", tunDevice, err)
 	}

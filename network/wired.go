@@ -19,6 +19,9 @@ const (
 // BindingBridge joins NIC and tap with a bridge. It is the only binding.
 const BindingBridge = "bridge"
 
+// DefaultTap is what the tap is called unless somebody says otherwise.
+const DefaultTap = "tap0"
+
 // Options decide how a namespace is wired. They are part of the record: a second prepare must ask for the same.
 type Options struct {
 	Interface string  `json:"interface"`
@@ -42,22 +45,22 @@ func (o Options) normal() (Options, error) {
 		o.Socket = SocketPacket
 	}
 	if o.Tap == "" {
-		o.Tap = "tap0"
+		o.Tap = DefaultTap
 	}
 	if o.Queues == 0 {
 		o.Queues = 1
 	}
 	switch {
 	case o.Binding != BindingBridge:
-		return o, refuse("no binding is called %q: --binding takes bridge", o.Binding)
+		return o, Refuse("no binding is called %q: --binding takes bridge", o.Binding)
 	case o.Socket != SocketPacket && o.Socket != SocketUDP:
-		return o, refuse("no socket is called %q: --socket takes packet or udp", o.Socket)
+		return o, Refuse("no socket is called %q: --socket takes packet or udp", o.Socket)
 	case strings.HasPrefix(o.Tap, "vnet"):
-		return o, refuse("the tap cannot be called %s: libvirt takes names that begin with vnet for its own and deletes them; choose another with --tap", o.Tap)
+		return o, Refuse("the tap cannot be called %s: libvirt takes names that begin with vnet for its own and deletes them; choose another with --tap", o.Tap)
 	case !validName(o.Tap):
-		return o, refuse("%q cannot be the name of a link: 1 to %d characters, no slash, colon or space", o.Tap, maxName)
+		return o, Refuse("%q cannot be the name of a link: 1 to %d characters, no slash, colon or space", o.Tap, maxName)
 	case o.Queues < 1 || o.Queues > maxQueues:
-		return o, refuse("a tap has 1 to %d queues, not %d", maxQueues, o.Queues)
+		return o, Refuse("a tap has 1 to %d queues, not %d", maxQueues, o.Queues)
 	}
 	return o, nil
 }
@@ -140,5 +143,6 @@ func Wired(original *Snapshot, o Options) *Snapshot {
 		w.Neighbours = append(w.Neighbours, n)
 	}
 	w.Routes = park(original.Routes)
+	w.Filter = wantedFilter(original, o)
 	return w
 }

@@ -1,0 +1,21 @@
+package dhcp
+
+import (
+	"testing"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+)
+
+// BenchmarkExchange is DISCOVER to ACK without the socket.
+func BenchmarkExchange(b *testing.B) {
+	h := testHandler(b, ptpPod(), Options{})
+	discover := fromGuest(ask(dhcpv4.MessageTypeDiscover, withParameters(dhclient...)), "0.0.0.0", everybody)
+	request := fromGuest(ask(dhcpv4.MessageTypeRequest, withParameters(dhclient...), withAddr(50, "10.244.1.5"), withAddr(54, "10.244.1.1")), "0.0.0.0", everybody)
+	b.ReportAllocs()
+	for b.Loop() {
+		if h.ethernet(discover, checksumFinished) == nil || h.ethernet(request, checksumFinished) == nil {
+			b.Fatal("no reply")
+		}
+		h.takeEvents()
+	}
+}

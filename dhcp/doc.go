@@ -1,0 +1,24 @@
+// Package dhcp is a DHCPv4 server for exactly one client: the virtual machine that takes over a pod's place on the network.
+//
+// What the guest is told is an Offer, computed once by NewOffer from the pod's Identity and the operator's Options. A Server
+// hands it out and follows RFC 2131 while doing so: it answers DISCOVER, REQUEST in all its states and INFORM, takes note
+// of DECLINE and RELEASE, refuses (NAK) every address that is not the pod's, and gives a BOOTP client a BOOTP reply. The
+// one client is known by its MAC, never by its client identifier, because boot firmware and the system that it boots send
+// different ones.
+//
+// The package is in three layers, each testable without the next:
+//
+//   - values: Options, Option, Offer, Lease, and ParseResolvConf, all pure;
+//   - the handler: bytes of a frame or datagram in, bytes of the answer and Events out, no socket, no clock of its own;
+//   - the Server: a socket with a kernel filter, the loop that retries it, and the guard that keeps a panic in one frame
+//     from ending the process that the guest depends on.
+//
+// There are two kinds of socket. The packet socket sits on the guest's tap, sees what the guest sends before the bridge
+// does, and writes whole frames; it also answers ARP for addresses that nobody else answers for. The UDP socket sits on
+// the bridge and needs no capability.
+//
+// Be aware: the package changes nothing in the kernel but its own sockets. That no other server hears the guest, and that
+// no DHCP of the guest leaves the pod, is the work of the filter that package network installs. IPv4 only. Leases are
+// not a scarce resource here: the address is the guest's whether it holds a lease or not, and an expired lease is renewed
+// as if nothing had happened.
+package dhcp

@@ -1,0 +1,176 @@
+package dhcp
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"github.com/podnic/podnic/network/identity"
+)
+
+var update = flag.Bool("update", false, "write the golden exchanges anew")
+
+const everybody = "255.255.255.255"
+
+// Parameter lists as clients send them.
+var (
+	udhcpc   = []uint8{1, 3, 6, 12, 15, 28, 42}
+	dhclient = []uint8{1, 28, 2, 3, 15, 6, 119, 12, 44, 47, 26, 121, 42}
+	windows  = []uint8{1, 3, 6, 15, 31, 33, 43, 44, 46, 47, 119, 121, 249, 252}
+)
+
+func boot() Options {
+	return Options{TFTPServer: "10.244.1.69", BootFile: "boot/ipxe.efi"}
+}
+
+// TestExchanges compares what is answered to each message with testdata/exchanges/*.txt: the request, the reply, and what
+// the server says of it. Each exchange is a conversation with a server of its own.
+func TestExchanges(t *testing.T) {
+	arp := func(op byte, sender, target string) []byte {
+		f := append(broadcastMAC.HardwareAddr(), guestMAC[:]...)
+		f = append(f, 0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, op)
+		f = append(append(f, guestMAC[:]...), addr(sender).AsSlice()...)
+		return append(append(f, make([]byte, 6)...), addr(target).AsSlice()...)
+	}
+	bcast := func(request []byte) []byte { return fromGuest(request, "0.0.0.0", everybody) }
+	bootp := func(modify ...dhcpv4.Modifier) []byte {
+		m := ask(dhcpv4.MessageTypeNone, modify...)
+		return bcast(m)
+	}
+	noType := func(m *dhcpv4.DHCPv4) { m.Options.Del(dhcpv4.OptionDHCPMessageType) }
+	for _, tt := range []struct {
+		name    string
+		id      identity.Identity
+		options Options
+		frames  [][]byte
+	}{
+		{"discover and request", bridgePod(), Options{}, [][]byte{
+			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(dhclient...), withOption(61, 1, 2, 3))),
+			bcast(ask(dhcpv4.MessageTypeRequest, withParameters(dhclient...), withOption(61, 1, 2, 3), withAddr(50, "10.244.1.5"), withAddr(54, "10.244.1.1"))),
+		}},
+		{"broadcast flag", bridgePod(), Options{}, [][]byte{
+			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(udhcpc...), dhcpv4.WithBroadcast(true))),
+		}},
+		{"no parameter list", bridgePod(), boot(), [][]byte{bcast(ask(dhcpv4.MessageTypeDiscover))}},
+		{"gateway off the subnet and 121 not asked for", ptpPod(), Options{}, [][]byte{
+			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(3, 1))),
+		}},
+		{"windows asks for 249", calicoPod(), Options{}, [][]byte{
+			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(windows...))),
+		}},
+		{"rapid commit", bridgePod(), Options{LeaseTime: 30 * time.Second}, [][]byte{
+			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(udhcpc...), withOption(80))),
+		}},
+		{"another server was chosen", bridgePod(), Options{}, [][]byte{
+			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1))),
+			bcast(ask(dhcpv4.MessageTypeRequest, withParameters(1), withAddr(50, "10.9.9.9"), withAddr(54, "10.9.9.1"))),
+		}},
+		{"init-reboot with the address", bridgePod(), Options{}, [][]byte{
+			bcast(ask(dhcpv4.MessageTypeRequest, withParameters(1, 3), withAddr(50, "10.244.1.5"))),
+		}},
+		{"init-reboot with a stale address", bridgePod(), Options{}, [][]byte{
+			bcast(ask(dhcpv4.MessageTypeRequest, withParameters(1, 3), withAddr(50, "10.244.1.6"), withOption(61, 1, 2, 3), withOption(82, 1, 1, 7))),
+		}},
+		{"selecting a wrong address", bridgePod(), Options{}, [][]byte{
+			bcast(ask(dhcpv4.MessageTypeRequest, withAddr(50, "10.244.1.6"), withAddr(54, "10.244.1.1"))),
+		}},
+		{"renewing by unicast", bridgePod(), Options{LeaseTime: 30 * time.Second}, [][]byte{
+			fromGuest(ask(dhcpv4.MessageTypeRequest, withParameters(1, 3), withCiaddr("10.244.1.5")), "10.244.1.5", "10.244.1.1"),
+		}},
+		{"rebinding by broadcast with a stale address", bridgePod(), Options{LeaseTime: 30 * time.Second}, [][]byte{
+			fromGuest(ask(dhcpv4.MessageTypeRequest, withParameters(1, 3), withCiaddr("10.244.9.9")), "10.244.9.9", everybody),
+		}},
+		{"inform", bridgePod(), Options{LeaseTime: 30 * time.Second}, [][]byte{
+			fromGuest(ask(dhcpv4.MessageTypeInform, withParameters(6, 15, 51), withCiaddr("10.244.1.5")), "10.244.1.5", everybody),
+		}},
+		{"inform without ciaddr", bridgePod(), Options{}, [][]byte{
+			fromGuest(ask(dhcpv4.MessageTypeInform, withParameters(252, 6)), "10.244.1.5", everybody),
+		}},
+		{"decline", bridgePod(), Options{}, [][]byte{
+			bcast(ask(dhcpv4.MessageTypeRequest, withParameters(1), withAddr(50, "10.244.1.5"))),
+			bcast(ask(dhcpv4.MessageTypeDecline, withAddr(50, "10.244.1.5"), withAddr(54, "10.244.1.1"))),
+		}},
+		{"release", bridgePod(), Options{}, [][]byte{
+			bcast(ask(dhcpv4.MessageTypeRequest, withParameters(1), withAddr(50, "10.244.1.5"))),
+			fromGuest(ask(dhcpv4.MessageTypeRelease, withCiaddr("10.244.1.5"), withAddr(54, "10.244.1.1")), "10.244.1.5", "10.244.1.1"),
+		}},
+		{"bootp", ptpPod(), boot(), [][]byte{bootp(noType)}},
+		{"boot firmware", bridgePod(), boot(), [][]byte{
+			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1, 3, 66, 67), withOption(57, 0x05, 0xc0), withOption(97, 0, 1, 2), dhcpv4.WithBroadcast(true))),
+		}},
+		{"no default route", isolatedPod(), Options{}, [][]byte{
+			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1, 3))),
+			arp(arpRequest, "10.244.1.5", "169.254.75.10"),
+			fromGuest(ask(dhcpv4.MessageTypeRequest, withParameters(1), withCiaddr("10.244.1.5")), "10.244.1.5", "169.254.75.10"),
+		}},
+		{"arp for a permanent neighbour", awsPod(), Options{}, [][]byte{arp(arpRequest, "0.0.0.0", "169.254.1.1")}},
+		{"arp for the subnet but never for the guest", ptpPod(), Options{SubnetMask: MaskPod, GatewayMAC: otherMAC}, [][]byte{
+			arp(arpRequest, "0.0.0.0", "10.244.1.5"),
+			arp(arpRequest, "10.244.1.5", "10.244.1.5"),
+			arp(arpRequest, "10.244.1.5", "10.244.1.77"),
+			arp(arpRequest, "10.244.1.5", "10.244.2.1"),
+		}},
+		{"too many options for the message", bridgePod(), Options{
+			Search: strings.Fields(strings.Repeat("x", 60) + ".example " + strings.Repeat("y", 60) + ".example " + strings.Repeat("z", 50) + ".example"),
+			Extra:  []Option{{224, []byte(strings.Repeat("e", 120))}},
+		}, [][]byte{
+			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1, 3, 6, 28, 224, 119, 15, 12))),
+		}},
+		{"an option of more than 255 bytes", bridgePod(), Options{Extra: []Option{{224, []byte(strings.Repeat("e", 300))}}}, [][]byte{
+			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1, 224))),
+			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1, 224), withOption(57, 0x05, 0xc0))),
+		}},
+		{"not answered", bridgePod(), Options{}, [][]byte{
+			bcast(ask(dhcpv4.MessageTypeOffer)),
+			bcast(ask(dhcpv4.MessageTypeRequest)),
+			bcast(ask(dhcpv4.MessageTypeDiscover, dhcpv4.WithRelay(addr("10.244.1.9").AsSlice()))),
+			bcast(ask(dhcpv4.MessageTypeDiscover, dhcpv4.WithHwAddr(otherMAC.HardwareAddr()))),
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := testHandler(t, tt.id, tt.options)
+			var b strings.Builder
+			for _, request := range tt.frames {
+				b.WriteString("guest  " + render(request))
+				reply := h.ethernet(request, checksumFinished)
+				if reply != nil {
+					b.WriteString("server " + render(reply))
+				}
+				for _, e := range h.takeEvents() {
+					b.WriteString("event  " + renderEvent(e) + "\n")
+				}
+				for reason := range h.stats.Dropped {
+					b.WriteString("drop   " + reason + "\n")
+				}
+				clear(h.stats.Dropped)
+				b.WriteString("\n")
+			}
+			golden(t, filepath.Join("testdata", "exchanges", strings.ReplaceAll(tt.name, " ", "-")+".txt"), b.String())
+		})
+	}
+}
+
+func golden(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(got, "\n")); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", path, diff)
+	}
+}

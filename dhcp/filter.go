@@ -1,0 +1,163 @@
+package dhcp
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/net/bpf"
+
+	"github.com/podnic/podnic/network/identity"
+)
+
+// watch is what the filter lets through besides what the server answers.
+type watch struct {
+	// address: ARP that shows the guest using its address. Needed until it was seen once.
+	address bool
+	// foreign: DHCP of other MACs. Closed for a while when too much of it came.
+	foreign bool
+}
+
+// filter is a classic BPF program under construction. It is put together from sections that end in a verdict of their own,
+// so every jump is over the section that follows it and no offset is counted by hand.
+type filter []bpf.Instruction
+
+// Verdicts: how many bytes of the packet are kept.
+var (
+	pass = bpf.RetConstant{Val: 0xffff}
+	stop = bpf.RetConstant{Val: 0}
+)
+
+// when runs the body if the accumulator passes the test, and what follows it if not.
+func when(test bpf.JumpTest, value uint32, body filter) filter {
+	return append(filter{
+		bpf.JumpIf{Cond: test, Val: value, SkipTrue: 1},
+		bpf.Jump{Skip: uint32(len(body))},
+	}, body...)
+}
+
+// need stops unless the accumulator passes the test.
+func need(test bpf.JumpTest, value uint32) filter {
+	return filter{bpf.JumpIf{Cond: test, Val: value, SkipTrue: 1}, stop}
+}
+
+func concat(parts ...filter) filter {
+	var all filter
+	for _, p := range parts {
+		all = append(all, p...)
+	}
+	return all
+}
+
+func word(mac identity.MAC) (high, low uint32) {
+	return binary.BigEndian.Uint32(mac[:]), uint32(binary.BigEndian.Uint16(mac[4:]))
+}
+
+func number(addr netip.Addr) uint32 {
+	b := addr.As4()
+	return binary.BigEndian.Uint32(b[:])
+}
+
+// frameFilter is for the packet socket: whole frames, the VLAN tag already taken off by the kernel.
+func frameFilter(o Offer, client identity.MAC, w watch) ([]bpf.RawInstruction, error) {
+	return concat(
+		// A tag with VLAN 0 is only a priority (IEEE 802.1Q §6.9.1). Any other one is a network that is not the pod's.
+		filter{bpf.LoadExtension{Num: bpf.ExtVLANTagPresent}},
+		when(bpf.JumpNotEqual, 0, concat(
+			filter{
+				bpf.LoadExtension{Num: bpf.ExtVLANTag},
+				bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0x0fff},
+			},
+			when(bpf.JumpNotEqual, 0, filter{stop}),
+		)),
+		filter{bpf.LoadAbsolute{Off: 12, Size: 2}},
+		when(bpf.JumpEqual, typeARP, arpFilter(o, client, w)),
+		need(bpf.JumpEqual, typeIPv4),
+		filter{bpf.LoadAbsolute{Off: etherLen + 9, Size: 1}},
+		need(bpf.JumpEqual, protoUDP),
+		filter{bpf.LoadAbsolute{Off: etherLen + 6, Size: 2}},
+		need(bpf.JumpBitsNotSet, 0x3fff), // not a fragment
+		filter{
+			bpf.LoadMemShift{Off: etherLen}, // X: length of the IP header
+			bpf.LoadIndirect{Off: etherLen + 2, Size: 2},
+		},
+		need(bpf.JumpEqual, serverPort),
+		messageFilter(client, w, etherLen+udpLen),
+	).assemble()
+}
+
+// datagramFilter is for the UDP socket, whose filter sees the UDP header and what follows it.
+func datagramFilter(client identity.MAC, w watch) ([]bpf.RawInstruction, error) {
+	return concat(
+		filter{bpf.LoadConstant{Dst: bpf.RegX, Val: 0}},
+		messageFilter(client, w, udpLen),
+	).assemble()
+}
+
+// messageFilter passes requests over Ethernet that have DHCP's cookie, or none as BOOTP may (RFC 951). Offsets count from
+// base plus the register X.
+func messageFilter(client identity.MAC, w watch, base uint32) filter {
+	others := stop
+	if w.foreign {
+		others = pass
+	}
+	high, low := word(client)
+	return concat(
+		filter{
+			bpf.LoadIndirect{Off: base, Size: 4}, // op, htype, hlen, hops
+			bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0xffffff00},
+		},
+		need(bpf.JumpEqual, opRequest<<24|hardwareEthernet<<16|6<<8),
+		filter{bpf.LoadIndirect{Off: base + offCookie, Size: 4}},
+		when(bpf.JumpNotEqual, magicCookie, need(bpf.JumpEqual, 0)),
+		filter{bpf.LoadIndirect{Off: base + offChaddr, Size: 4}},
+		when(bpf.JumpEqual, high, concat(
+			filter{bpf.LoadIndirect{Off: base + offChaddr + 4, Size: 2}},
+			when(bpf.JumpEqual, low, filter{pass}),
+		)),
+		filter{others},
+	)
+}
+
+// arpFilter passes the guest's use of its address while that is watched for, and requests for what the offer answers.
+func arpFilter(o Offer, client identity.MAC, w watch) filter {
+	guest := number(o.Address.Addr())
+	high, low := word(client)
+	f := filter{bpf.LoadAbsolute{Off: etherLen, Size: 4}}
+	f = append(f, need(bpf.JumpEqual, hardwareEthernet<<16|typeIPv4)...)
+	if w.address {
+		f = append(f, bpf.LoadAbsolute{Off: etherLen + arpSenderIP, Size: 4})
+		f = append(f, when(bpf.JumpEqual, guest, concat(
+			filter{bpf.LoadAbsolute{Off: etherLen + arpSenderMAC, Size: 4}},
+			when(bpf.JumpEqual, high, concat(
+				filter{bpf.LoadAbsolute{Off: etherLen + arpSenderMAC + 4, Size: 2}},
+				when(bpf.JumpEqual, low, filter{pass}),
+			)),
+		))...)
+	}
+	if len(o.ARP) == 0 {
+		return append(f, stop)
+	}
+	f = append(f, bpf.LoadAbsolute{Off: etherLen + 6, Size: 2})
+	f = append(f, need(bpf.JumpEqual, arpRequest)...)
+	f = append(f, bpf.LoadAbsolute{Off: etherLen + arpTargetIP, Size: 4})
+	f = append(f, need(bpf.JumpNotEqual, guest)...)
+	f = append(f, bpf.TAX{})
+	for _, a := range o.ARP {
+		f = append(f, bpf.TXA{}, bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: number(maskOf(a.Destination))})
+		f = append(f, when(bpf.JumpEqual, number(a.Destination.Masked().Addr()), filter{pass})...)
+	}
+	return append(f, stop)
+}
+
+func maskOf(p netip.Prefix) netip.Addr {
+	return netip.PrefixFrom(limitedBroadcast(), p.Bits()).Masked().Addr()
+}
+
+func (f filter) assemble() ([]bpf.RawInstruction, error) {
+	raw, err := bpf.Assemble(f)
+	if err != nil {
+		return nil, fmt.Errorf("assemble socket filter: %w", err)
+	}
+	return raw, nil
+}

@@ -1,0 +1,155 @@
+package dhcp
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"github.com/podnic/podnic/network/identity"
+)
+
+// Ethernet and IPv4, as far as DHCP and ARP need them.
+const (
+	etherLen  = 14
+	ipLen     = 20
+	udpLen    = 8
+	typeIPv4  = 0x0800
+	typeARP   = 0x0806
+	protoUDP  = 17
+	ipVersion = 4
+	ipTTL     = 64
+)
+
+// limitedBroadcast is every station on the link (RFC 919 §7).
+func limitedBroadcast() netip.Addr { return netip.AddrFrom4([4]byte{255, 255, 255, 255}) }
+
+var broadcastMAC = identity.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+
+// checksumState is what the kernel says of a frame's UDP checksum.
+type checksumState bool
+
+const (
+	checksumFinished checksumState = true
+	// checksumPending: the sender left the checksum to hardware that does not exist. Only the pseudo header is summed.
+	checksumPending checksumState = false
+)
+
+// ethernet answers a frame as it is read from the tap, without a VLAN tag. The answer is a frame; nil is none.
+func (h *handler) ethernet(frame []byte, sum checksumState) []byte {
+	out, err := h.answerFrame(frame, sum)
+	if err != nil {
+		h.stats.Dropped[err.Error()]++
+		return nil
+	}
+	return out
+}
+
+func (h *handler) answerFrame(frame []byte, sum checksumState) ([]byte, error) {
+	if len(frame) < etherLen {
+		return nil, dropTruncated
+	}
+	switch payload := frame[etherLen:]; binary.BigEndian.Uint16(frame[12:]) {
+	case typeARP:
+		return h.arp(payload)
+	case typeIPv4:
+		datagram, source, err := parseUDP(payload, sum)
+		if err != nil {
+			return nil, err
+		}
+		r := h.datagram(datagram, source)
+		if r.message == nil {
+			return nil, nil
+		}
+		return h.wrap(r), nil
+	}
+	return nil, dropNotForUs
+}
+
+// parseUDP finds the payload of a UDP datagram to the server port in an IPv4 packet, which may be followed by padding.
+func parseUDP(b []byte, sum checksumState) (payload []byte, source netip.Addr, err error) {
+	if len(b) < ipLen {
+		return nil, source, dropTruncated
+	}
+	header, total := int(b[0]&0x0f)*4, int(binary.BigEndian.Uint16(b[2:]))
+	switch {
+	case b[0]>>4 != ipVersion || header < ipLen || total < header+udpLen:
+		return nil, source, dropMalformed
+	case total > len(b):
+		return nil, source, dropTruncated
+	case b[9] != protoUDP:
+		return nil, source, dropNotForUs
+	case binary.BigEndian.Uint16(b[6:])&0x3fff != 0: // more fragments, or an offset
+		return nil, source, dropFragment
+	case checksum(0, b[:header]) != 0:
+		return nil, source, dropChecksum
+	}
+	udp := b[header:total]
+	length := int(binary.BigEndian.Uint16(udp[4:]))
+	switch {
+	case binary.BigEndian.Uint16(udp[2:]) != serverPort:
+		return nil, source, dropNotForUs
+	case length < udpLen || length > len(udp):
+		return nil, source, dropMalformed
+	}
+	udp = udp[:length]
+	// A checksum of zero is none (RFC 768).
+	if sum == checksumFinished && binary.BigEndian.Uint16(udp[6:]) != 0 && checksum(pseudoHeader(b, length), udp) != 0 {
+		return nil, source, dropChecksum
+	}
+	return udp[udpLen:], netip.AddrFrom4([4]byte(b[12:])), nil
+}
+
+// wrap makes the frame of a response. Its source is the server's MAC, whoever the server identifier belongs to: a frame
+// must not teach the guest, or a bridge in it, that the gateway is here.
+func (h *handler) wrap(r response) []byte {
+	mac, to := h.client, r.to
+	if !to.IsValid() {
+		mac, to = broadcastMAC, limitedBroadcast()
+	}
+	length := udpLen + len(r.message)
+	f := append(h.frame[:0], mac[:]...)
+	f = append(f, h.serverMAC[:]...)
+	f = binary.BigEndian.AppendUint16(f, typeIPv4)
+	f = append(f, ipVersion<<4|ipLen/4, 0)
+	f = binary.BigEndian.AppendUint16(f, uint16(ipLen+length))
+	f = append(f, 0, 0, 0x40, 0, ipTTL, protoUDP, 0, 0) // don't fragment: boot firmware cannot reassemble
+	f = append(f, h.offer.ServerIdentifier.AsSlice()...)
+	f = append(f, to.AsSlice()...)
+	f = binary.BigEndian.AppendUint16(f, serverPort)
+	f = binary.BigEndian.AppendUint16(f, clientPort)
+	f = binary.BigEndian.AppendUint16(f, uint16(length))
+	f = append(f, 0, 0)
+	f = append(f, r.message...)
+
+	ip := f[etherLen:]
+	binary.BigEndian.PutUint16(ip[10:], checksum(0, ip[:ipLen]))
+	sum := checksum(pseudoHeader(ip, length), ip[ipLen:])
+	if sum == 0 {
+		sum = 0xffff // zero would say that there is none (RFC 768)
+	}
+	binary.BigEndian.PutUint16(ip[ipLen+6:], sum)
+	h.frame = f
+	return f
+}
+
+// checksum is the Internet checksum (RFC 1071) of b, begun with the sum of something else.
+func checksum(sum uint32, b []byte) uint16 {
+	for ; len(b) >= 2; b = b[2:] {
+		sum += uint32(binary.BigEndian.Uint16(b))
+	}
+	if len(b) == 1 {
+		sum += uint32(b[0]) << 8
+	}
+	for sum>>16 != 0 {
+		sum = sum>>16 + sum&0xffff
+	}
+	return ^uint16(sum)
+}
+
+// pseudoHeader is the sum of what UDP's checksum covers of an IPv4 header.
+func pseudoHeader(ip []byte, length int) uint32 {
+	sum := uint32(protoUDP + length)
+	for i := 12; i < ipLen; i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(ip[i:]))
+	}
+	return sum
+}

@@ -1,0 +1,268 @@
+package dhcp
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"github.com/podnic/podnic/network/identity"
+)
+
+// handler is the server without its socket: messages in, replies and events out. It is not safe for concurrent use, and
+// what it returns is valid until the next call.
+type handler struct {
+	client    identity.MAC
+	serverMAC identity.MAC
+	now       func() time.Time
+
+	offer  Offer
+	params parameters
+	lease  Lease
+	heard  bool // a frame of the guest was read
+	stats  Stats
+
+	events   []Event
+	reported Lease // the lease of the last event
+
+	// foreignLeft is how many more frames of other MACs are looked at before the filter keeps them away for a while.
+	foreignLeft int
+
+	// Memory that is used again for every message.
+	request message
+	options []wireOption
+	reply   []byte
+	frame   []byte
+}
+
+// foreignAllowance is how many frames of other MACs are looked at in a row. A client that keeps asking shows itself with
+// fewer, a flood gets no further.
+const foreignAllowance = 8
+
+func newHandler(offer Offer, client, serverMAC identity.MAC, lease Lease, now func() time.Time) *handler {
+	h := &handler{
+		client:      client,
+		serverMAC:   serverMAC,
+		now:         now,
+		lease:       lease,
+		stats:       newStats(),
+		foreignLeft: foreignAllowance,
+	}
+	h.setOffer(offer)
+	h.reported = h.lease
+	return h
+}
+
+func (h *handler) setOffer(offer Offer) {
+	h.offer = offer
+	h.params = newParameters(offer)
+	h.lease = h.lease.resume(offer.Address.Addr())
+}
+
+// watch is what the socket's filter must let through now, besides what is answered.
+func (h *handler) watch() watch {
+	return watch{address: !h.lease.InUse(), foreign: h.foreignLeft > 0}
+}
+
+// response is a reply and where it goes: the zero address means every station, any other one the client's MAC, since
+// before the client has an address it can be reached in no other way (RFC 2131 §4.1).
+type response struct {
+	message []byte
+	to      netip.Addr
+	// configured: the client says that it has the address already, so it answers ARP for it.
+	configured bool
+}
+
+// datagram answers the payload of a UDP datagram to port 67. source is the sender's address, maybe 0.0.0.0. A response
+// without a message is none.
+func (h *handler) datagram(payload []byte, source netip.Addr) response {
+	r, err := h.answer(payload, source)
+	if err != nil {
+		h.stats.Dropped[err.Error()]++
+		return response{}
+	}
+	return r
+}
+
+func (h *handler) answer(payload []byte, source netip.Addr) (response, error) {
+	m := &h.request
+	if err := m.decode(payload); err != nil {
+		return response{}, err
+	}
+	if !m.overEthernet() || m.mac() != h.client {
+		h.foreign(m)
+		return response{}, dropForeign
+	}
+	// Between the guest and this server there is nothing that could relay; what claims otherwise is from inside the guest.
+	if !m.giaddr().IsUnspecified() {
+		return response{}, dropRelayed
+	}
+	h.alive()
+	switch m.kind {
+	case dhcpv4.MessageTypeNone:
+		return h.bootp(payload)
+	case dhcpv4.MessageTypeDiscover:
+		return h.discover()
+	case dhcpv4.MessageTypeRequest:
+		return h.requested()
+	case dhcpv4.MessageTypeDecline:
+		return response{}, h.decline()
+	case dhcpv4.MessageTypeRelease:
+		return response{}, h.release()
+	case dhcpv4.MessageTypeInform:
+		return h.inform(source)
+	}
+	return response{}, dropUnexpected
+}
+
+// discover offers the address, or gives it at once to a client that asks for that (RFC 4039): with one server and one
+// client there is nothing that an offer could be compared with.
+func (h *handler) discover() (response, error) {
+	m := &h.request
+	rapid := m.option(codeRapidCommit) != nil
+	h.received(KindDiscover, netip.Addr{}, "")
+	if !rapid {
+		r, err := h.compose(dhcpv4.MessageTypeOffer, "")
+		if err != nil {
+			return r, err
+		}
+		h.setLease(LeaseOffered)
+		h.sent(KindOffer, h.offer.Address.Addr(), "")
+		return r, nil
+	}
+	return h.ack("rapid commit")
+}
+
+// requested tells the states of the client apart as RFC 2131 §4.3.2 does, by the server identifier, the requested address
+// and ciaddr. Silence is only for a client that chose another server: this one knows the only address that the guest may
+// have on this link, so any other is refused in every state.
+func (h *handler) requested() (response, error) {
+	m := &h.request
+	server, err := m.address(codeServer)
+	if err != nil {
+		return response{}, err
+	}
+	wanted, err := m.address(codeRequested)
+	if err != nil {
+		return response{}, err
+	}
+	var state string
+	switch {
+	case server.IsValid() && server != h.offer.ServerIdentifier:
+		if h.lease.State == LeaseOffered {
+			h.setLease(LeaseNone)
+		}
+		h.received(KindRequest, wanted, "to server "+server.String())
+		return response{}, dropOtherServer
+	case server.IsValid() && wanted.IsValid():
+		state = "selecting"
+	case wanted.IsValid():
+		state = "init-reboot"
+	case !m.ciaddr().IsUnspecified():
+		// The two differ in how the message was sent, not in what it says.
+		wanted, state = m.ciaddr(), "renewing or rebinding"
+	default:
+		return response{}, dropMalformed
+	}
+	h.received(KindRequest, wanted, state)
+	if own := h.offer.Address.Addr(); wanted != own {
+		return h.nak(wanted, fmt.Sprintf("%s is not the address of this pod", wanted))
+	}
+	return h.ack(state)
+}
+
+func (h *handler) ack(detail string) (response, error) {
+	r, err := h.compose(dhcpv4.MessageTypeAck, "")
+	if err != nil {
+		return r, err
+	}
+	h.setLease(LeaseBound)
+	h.sent(KindAck, h.offer.Address.Addr(), detail)
+	return r, nil
+}
+
+func (h *handler) nak(wanted netip.Addr, why string) (response, error) {
+	r, err := h.compose(dhcpv4.MessageTypeNak, why)
+	if err != nil {
+		return r, err
+	}
+	h.setLease(LeaseNone)
+	h.sent(KindNak, wanted, why)
+	return r, nil
+}
+
+// decline is the guest's word that another machine uses the address. There is no other address to offer, so it changes
+// nothing but what is known.
+func (h *handler) decline() error {
+	m := &h.request
+	server, err := m.address(codeServer)
+	if err != nil {
+		return err
+	}
+	declined, err := m.address(codeRequested)
+	if err != nil {
+		return err
+	}
+	if server.IsValid() && server != h.offer.ServerIdentifier {
+		return dropOtherServer
+	}
+	if declined != h.offer.Address.Addr() {
+		return dropMalformed
+	}
+	h.setLease(LeaseNone)
+	h.received(KindDecline, declined, "the guest found another machine that uses its address")
+	return nil
+}
+
+func (h *handler) release() error {
+	m := &h.request
+	server, err := m.address(codeServer)
+	if err != nil {
+		return err
+	}
+	if server.IsValid() && server != h.offer.ServerIdentifier {
+		return dropOtherServer
+	}
+	if m.ciaddr() != h.offer.Address.Addr() {
+		return dropMalformed
+	}
+	h.setLease(LeaseNone)
+	h.received(KindRelease, m.ciaddr(), "")
+	return nil
+}
+
+// inform gives parameters to a guest that has its address from elsewhere (RFC 2131 §4.3.5). Clients that leave ciaddr
+// empty exist; the address that the datagram came from serves as well.
+func (h *handler) inform(source netip.Addr) (response, error) {
+	m := &h.request
+	addr := m.ciaddr()
+	if addr.IsUnspecified() && source.Is4() {
+		addr = source
+	}
+	if addr == h.offer.Address.Addr() {
+		h.addressSeen()
+	}
+	h.received(KindInform, addr, "")
+	r, err := h.compose(dhcpv4.MessageTypeAck, "")
+	if err != nil {
+		return r, err
+	}
+	if !addr.IsUnspecified() {
+		r.to, r.configured = addr, true
+	}
+	h.sent(KindAck, addr, "inform")
+	return r, nil
+}
+
+// bootp answers a client that knows nothing of leases (RFC 1534): the address is its own from then on.
+func (h *handler) bootp(payload []byte) (response, error) {
+	h.received(KindBootp, netip.Addr{}, "")
+	r, err := h.composeBootp(len(payload) - offOptions)
+	if err != nil {
+		return r, err
+	}
+	h.setLease(LeaseBound)
+	h.sent(KindBootp, h.offer.Address.Addr(), "")
+	return r, nil
+}

@@ -1,0 +1,296 @@
+package dhcp
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/podnic/podnic/network/identity"
+)
+
+// ServerLinkLocal is the server identifier where there is no gateway to stand in for. The server answers ARP for it on the
+// guest's side, so that renewals have somewhere to go.
+const ServerLinkLocal = "169.254.75.10"
+
+// Values of Offer.Socket.
+const (
+	SocketPacket = "packet"
+	SocketUDP    = "udp"
+)
+
+// Offer is what the guest is told and how. It is made by NewOffer; its JSON is part of the command line's contract.
+type Offer struct {
+	// Address is the guest's, with the mask that it is told.
+	Address netip.Prefix `json:"address"`
+	// Routes are option 121 as it is sent.
+	Routes []identity.Route `json:"routes,omitempty"`
+	// Gateway is the router option.
+	Gateway netip.Addr `json:"gateway,omitzero"`
+	// MTU in bytes; 0 when unknown, and then it is not sent.
+	MTU              int          `json:"mtu,omitempty"`
+	ServerIdentifier netip.Addr   `json:"serverIdentifier"`
+	DNS              []netip.Addr `json:"dns,omitempty"`
+	Search           []string     `json:"search,omitempty"`
+	Hostname         string       `json:"hostname,omitempty"`
+	DomainName       string       `json:"domainName,omitempty"`
+	NTP              []netip.Addr `json:"ntp,omitempty"`
+	// LeaseSeconds is the lease time; 0 is an infinite lease.
+	LeaseSeconds uint32   `json:"leaseSeconds,omitempty"`
+	TFTPServer   string   `json:"tftpServer,omitempty"`
+	BootFile     string   `json:"bootFile,omitempty"`
+	Options      []Option `json:"options,omitempty"`
+	// ARP is what the server answers ARP for, never the guest's own address. Always empty with SocketUDP, where the kernel
+	// answers for the bridge's addresses.
+	ARP    []ARPAnswer `json:"arp,omitempty"`
+	Socket string      `json:"socket"`
+}
+
+// ARPAnswer is a set of addresses that ARP requests of the guest are answered for.
+type ARPAnswer struct {
+	Destination netip.Prefix `json:"destination"`
+	// MAC is the answer; the zero MAC stands for the server's own.
+	MAC identity.MAC `json:"mac,omitzero"`
+}
+
+// NewOffer decides what the guest of this identity is told. It is pure: the same arguments give the same offer.
+//
+// A part of the identity that cannot be sent (a resolver that the guest cannot reach, a search domain that is not a name)
+// is left out with a warning. Errors are an identity without an IPv4 address and options that contradict themselves.
+func NewOffer(id identity.Identity, o Options) (Offer, []string, error) {
+	if id.Layer2Only() {
+		return Offer{}, nil, errors.New("the interface has no IPv4 address: there is nothing to serve")
+	}
+	if !id.Address.Addr().Is4() {
+		return Offer{}, nil, fmt.Errorf("the guest's address %s is not IPv4", id.Address)
+	}
+	if err := o.check(); err != nil {
+		return Offer{}, nil, err
+	}
+	b := builder{id: id, options: o, offer: Offer{
+		Address:      id.Address,
+		LeaseSeconds: uint32(o.LeaseTime / time.Second),
+		TFTPServer:   o.TFTPServer,
+		BootFile:     o.BootFile,
+		Socket:       SocketPacket,
+	}}
+	if o.UDP {
+		b.offer.Socket = SocketUDP
+	}
+	b.server()
+	b.mask()
+	b.routes()
+	b.arp()
+	b.mtu()
+	b.resolver()
+	b.names()
+	b.extra()
+	return b.offer, b.warnings, nil
+}
+
+// builder makes an offer part by part.
+type builder struct {
+	id       identity.Identity
+	options  Options
+	offer    Offer
+	warnings []string
+}
+
+func (b *builder) warn(format string, a ...any) {
+	b.warnings = append(b.warnings, fmt.Sprintf(format, a...))
+}
+
+// server picks the server identifier. The gateway is the best one: the guest knows how to reach it whatever it makes of
+// option 121, so a renewal is sent to the gateway's MAC and passes the tap, where a packet socket sees it. A UDP socket
+// would not: there the address must be one of the bridge's.
+func (b *builder) server() {
+	if b.id.Gateway.Is4() {
+		b.offer.Gateway = b.id.Gateway
+	}
+	if b.offer.Gateway.IsValid() && !b.options.UDP {
+		b.offer.ServerIdentifier = b.offer.Gateway
+		return
+	}
+	b.offer.ServerIdentifier = netip.MustParseAddr(ServerLinkLocal)
+}
+
+func (b *builder) mask() {
+	if b.options.SubnetMask != MaskPod || !b.id.PodAddress.IsValid() {
+		return
+	}
+	if b.id.PodAddress.Bits() == b.id.Address.Bits() {
+		if b.id.PodAddress.IsSingleIP() {
+			b.warn("subnet mask %q: the pod's own address is %s, so a client that ignores option 121 cannot use it either",
+				MaskPod, b.id.PodAddress)
+		}
+		return
+	}
+	b.offer.Address = netip.PrefixFrom(b.id.Address.Addr(), b.id.PodAddress.Bits())
+}
+
+// routes makes option 121. It repeats the default route even where the router option says the same, since a client that
+// takes option 121 must ignore the router option (RFC 3442).
+func (b *builder) routes() {
+	var onLink, via, defaults []identity.Route
+	for _, r := range b.id.Routes {
+		switch {
+		case !r.Destination.Addr().Is4() || r.Gateway.IsValid() && !r.Gateway.Is4():
+			b.warn("route to %s by %s is not handed out: it is not IPv4", r.Destination, r.Gateway)
+		case b.implied(r):
+		case r.Destination.Bits() == 0:
+			defaults = append(defaults, r)
+		case !r.Gateway.IsValid():
+			onLink = append(onLink, r)
+		default:
+			via = append(via, r)
+		}
+	}
+	server := identity.Route{Destination: host(b.offer.ServerIdentifier)}
+	if b.offer.ServerIdentifier != b.offer.Gateway && !slices.Contains(onLink, server) {
+		onLink = append([]identity.Route{server}, onLink...)
+	}
+	if len(defaults) == 0 && b.offer.Gateway.IsValid() {
+		defaults = []identity.Route{{Destination: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Gateway: b.offer.Gateway}}
+	}
+	b.offer.Routes = slices.Concat(onLink, via, defaults)
+}
+
+// implied reports whether the mask that the guest is told already says what a route says, which only happens with MaskPod:
+// there the whole subnet is on the link, and its way by the gateway is taken by ARP.
+func (b *builder) implied(r identity.Route) bool {
+	subnet := b.offer.Address.Masked()
+	return subnet != b.id.Address.Masked() &&
+		r.Destination.Bits() >= subnet.Bits() && subnet.Contains(r.Destination.Addr()) &&
+		(!r.Gateway.IsValid() || r.Gateway == b.id.Gateway)
+}
+
+// arp lists what must be answered for: the server where no machine has its address, the neighbours that were permanent
+// entries because nobody answers for them, and with MaskPod every address of the subnet.
+func (b *builder) arp() {
+	if b.options.UDP {
+		for _, n := range b.id.Neighbours {
+			b.warn("ARP for the neighbour %s cannot be answered through a UDP socket", n.Address)
+		}
+		if b.offer.Address != b.id.Address {
+			b.warn("ARP for %s cannot be answered through a UDP socket", b.offer.Address.Masked())
+		}
+		return
+	}
+	gatewayMAC := b.options.GatewayMAC
+	if b.offer.ServerIdentifier != b.offer.Gateway {
+		b.offer.ARP = append(b.offer.ARP, ARPAnswer{Destination: host(b.offer.ServerIdentifier)})
+	}
+	for _, n := range b.id.Neighbours {
+		if !n.Address.Is4() || n.Address == b.offer.Address.Addr() || n.MAC.IsZero() {
+			continue
+		}
+		if n.Address == b.id.Gateway && gatewayMAC.IsZero() {
+			gatewayMAC = n.MAC
+		}
+		b.offer.ARP = append(b.offer.ARP, ARPAnswer{Destination: host(n.Address), MAC: n.MAC})
+	}
+	if b.offer.Address == b.id.Address {
+		return
+	}
+	if gatewayMAC.IsZero() {
+		b.warn("subnet mask %q: the gateway's MAC is not known, so ARP for %s is not answered", MaskPod, b.offer.Address.Masked())
+		return
+	}
+	b.offer.ARP = append(b.offer.ARP, ARPAnswer{Destination: b.offer.Address.Masked(), MAC: gatewayMAC})
+}
+
+// mtu never promises more than the pod's interface carries.
+func (b *builder) mtu() {
+	b.offer.MTU = b.id.MTU
+	switch {
+	case b.options.MTU == 0:
+	case b.id.MTU != 0 && b.options.MTU > b.id.MTU:
+		b.warn("mtu %d is more than the pod's interface carries: %d is handed out", b.options.MTU, b.id.MTU)
+	default:
+		b.offer.MTU = b.options.MTU
+	}
+}
+
+func (b *builder) resolver() {
+	servers := b.id.Resolver.Servers
+	if len(b.options.DNS) > 0 {
+		servers = b.options.DNS
+	}
+	b.offer.DNS = b.usable("resolver", servers)
+	b.offer.NTP = b.usable("ntp server", b.options.NTP)
+
+	domains := b.id.Resolver.Search
+	if len(b.options.Search) > 0 {
+		domains = b.options.Search
+	}
+	for _, domain := range domains {
+		name, err := cleanName(domain)
+		if err != nil {
+			b.warn("search domain %.80q is not handed out: %v", domain, err)
+			continue
+		}
+		if !slices.Contains(b.offer.Search, name) {
+			b.offer.Search = append(b.offer.Search, name)
+		}
+	}
+}
+
+// usable keeps the addresses that the guest can reach and that an option of IPv4 addresses can hold.
+func (b *builder) usable(what string, addrs []netip.Addr) []netip.Addr {
+	var kept []netip.Addr
+	for _, addr := range addrs {
+		addr = addr.Unmap()
+		switch {
+		case addr.IsLoopback():
+			b.warn("%s %s is not handed out: it is the pod's loopback, which the guest cannot reach", what, addr)
+		case !addr.Is4():
+			b.warn("%s %s is not handed out: only IPv4 is served", what, addr)
+		case addr.IsUnspecified() || addr.IsMulticast() || addr == limitedBroadcast():
+			b.warn("%s %s is not handed out: it is not the address of a host", what, addr)
+		case !slices.Contains(kept, addr):
+			kept = append(kept, addr)
+		}
+	}
+	return kept
+}
+
+// names sets the host name and the domain name. Without one given, the first search domain is the domain name: that is
+// what resolv.conf(5) means by the "domain" keyword, and all that a client learns that does not know option 119.
+func (b *builder) names() {
+	hostname := b.id.Hostname
+	if b.options.Hostname != "" {
+		hostname = b.options.Hostname
+	}
+	if hostname != "" {
+		name, err := cleanName(hostname)
+		if err != nil {
+			b.warn("hostname %.80q is not handed out: %v", hostname, err)
+		}
+		b.offer.Hostname = name
+	}
+	switch {
+	case b.options.DomainName != "":
+		name, err := cleanName(b.options.DomainName)
+		if err != nil {
+			b.warn("domain name %.80q is not handed out: %v", b.options.DomainName, err)
+		}
+		b.offer.DomainName = name
+	case len(b.offer.Search) > 0:
+		b.offer.DomainName = b.offer.Search[0]
+	}
+}
+
+// extra keeps the last option of each code, so that what is said last (a flag after the configuration file) counts.
+func (b *builder) extra() {
+	for _, o := range b.options.Extra {
+		if i := slices.IndexFunc(b.offer.Options, func(p Option) bool { return p.Code == o.Code }); i >= 0 {
+			b.warn("option %d is given more than once: the last one counts", o.Code)
+			b.offer.Options = slices.Delete(b.offer.Options, i, i+1)
+		}
+		b.offer.Options = append(b.offer.Options, o)
+	}
+}
+
+// host is the prefix of one address.
+func host(addr netip.Addr) netip.Prefix { return netip.PrefixFrom(addr, addr.BitLen()) }

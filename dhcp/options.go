@@ -1,0 +1,86 @@
+package dhcp
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/podnic/podnic/network/identity"
+)
+
+// Values of Options.SubnetMask.
+const (
+	// MaskGuest hands out the prefix that the guest needs (Identity.Address).
+	MaskGuest = "guest"
+	// MaskPod hands out the prefix of the pod's interface (Identity.PodAddress), for clients that ignore option 121 and so
+	// cannot use a /32. Neighbours that do not answer ARP are then answered for with the gateway's MAC.
+	MaskPod = "pod"
+)
+
+// Options are what the operator adds to the pod's identity or puts in the place of a part of it. The zero value adds
+// nothing.
+type Options struct {
+	// LeaseTime in whole seconds; 0 is an infinite lease.
+	LeaseTime time.Duration
+	// DNS and Search replace those of the pod's resolver configuration.
+	DNS    []netip.Addr
+	Search []string
+	// DomainName is option 15; when empty, the first search domain is sent.
+	DomainName string
+	NTP        []netip.Addr
+	// Hostname replaces the pod's.
+	Hostname string
+	// MTU in bytes of IP payload, at most the pod's; 0 is the pod's.
+	MTU int
+	// SubnetMask is MaskGuest or MaskPod; empty is MaskGuest.
+	SubnetMask string
+	// GatewayMAC is what MaskPod answers ARP with. When it is zero, the MAC is looked up among Identity.Neighbours.
+	GatewayMAC identity.MAC
+	// TFTPServer is a name or an address, BootFile a path on it.
+	TFTPServer string
+	BootFile   string
+	// Extra options replace computed ones of the same code.
+	Extra []Option
+	// UDP serves from a UDP socket on the bridge in place of a packet socket on the tap.
+	UDP bool
+}
+
+// Limits of an interface MTU: RFC 791 and the length field of IPv4.
+const (
+	minMTU = 68
+	maxMTU = 65535
+)
+
+// maxBootFile and maxServerName are the sizes of the header fields "file" and "sname" without their final NUL.
+const (
+	maxBootFile   = 127
+	maxServerName = 63
+)
+
+// check finds what is wrong with the options themselves, whatever the identity is. These are mistakes of whoever typed
+// them, so they are errors; what comes from the pod costs only a warning.
+func (o Options) check() error {
+	switch {
+	case o.LeaseTime < 0 || o.LeaseTime%time.Second != 0:
+		return fmt.Errorf("lease time %s is not a whole number of seconds", o.LeaseTime)
+	case o.LeaseTime/time.Second >= infiniteLease:
+		return fmt.Errorf("lease time %s is too long: 0 is an infinite lease", o.LeaseTime)
+	case o.MTU != 0 && (o.MTU < minMTU || o.MTU > maxMTU):
+		return fmt.Errorf("mtu %d is not between %d and %d", o.MTU, minMTU, maxMTU)
+	case o.SubnetMask != "" && o.SubnetMask != MaskGuest && o.SubnetMask != MaskPod:
+		return fmt.Errorf("subnet mask %q is neither %q nor %q", o.SubnetMask, MaskGuest, MaskPod)
+	case len(o.BootFile) > maxBootFile:
+		return fmt.Errorf("boot file %q is longer than %d bytes", o.BootFile, maxBootFile)
+	case len(o.TFTPServer) > maxServerName:
+		return fmt.Errorf("tftp server %q is longer than %d bytes", o.TFTPServer, maxServerName)
+	}
+	for _, extra := range o.Extra {
+		if why := reservedFor(extra.Code); why != "" {
+			return fmt.Errorf("option %d cannot be set: %s", extra.Code, why)
+		}
+		if len(extra.Data) == 0 || len(extra.Data) > maxExtra {
+			return fmt.Errorf("option %d has %d bytes, not 1 to %d", extra.Code, len(extra.Data), maxExtra)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,133 @@
+package dhcp
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/podnic/podnic/network/identity"
+)
+
+// parameters are the options of an offer that do not depend on the message, in the order in which a client gets them that
+// has no wishes.
+type parameters struct {
+	list []wireOption
+	// routesNeeded: without option 121 the client could not reach its gateway, or this server, so it is sent unasked.
+	routesNeeded bool
+}
+
+func newParameters(o Offer) parameters {
+	var p parameters
+	mask := net.CIDRMask(o.Address.Bits(), 32)
+	p.add(codeMask, mask)
+	if o.Gateway.IsValid() {
+		p.add(codeRouter, o.Gateway.AsSlice())
+	}
+	p.add(codeDNS, addresses(o.DNS))
+	p.add(codeHostname, []byte(o.Hostname))
+	p.add(codeDomainName, []byte(o.DomainName))
+	if o.MTU > 0 {
+		p.add(codeMTU, binary.BigEndian.AppendUint16(nil, uint16(o.MTU)))
+	}
+	if o.Address.Bits() < 31 { // a /31 and a /32 have no broadcast address (RFC 3021)
+		p.add(codeBroadcast, broadcastOf(o.Address, mask))
+	}
+	p.add(codeNTP, addresses(o.NTP))
+	p.add(codeTFTPServer, []byte(o.TFTPServer))
+	p.add(codeBootFile, []byte(o.BootFile))
+	p.add(codeSearch, encodeNames(o.Search))
+	routes := encodeRoutes(o.Routes)
+	p.add(codeRoutes, routes)
+	p.add(codeRoutesMS, routes)
+	for _, extra := range o.Options {
+		p.list = slices.DeleteFunc(p.list, func(w wireOption) bool { return w.code == extra.Code })
+		p.add(extra.Code, extra.Data)
+	}
+	// RFC 3442 has a client ask for option 121, and most do. One that does not, but knows it, is better off with it than
+	// with a gateway outside its subnet.
+	onLink := func(addr netip.Addr) bool { return o.Address.Contains(addr) }
+	p.routesNeeded = o.Gateway.IsValid() && !onLink(o.Gateway) || !o.Gateway.IsValid() && !onLink(o.ServerIdentifier)
+	return p
+}
+
+// add skips empty values: an option of zero bytes is not the same as none, and clients trip over it.
+func (p *parameters) add(code uint8, data []byte) {
+	if len(data) > 0 {
+		p.list = append(p.list, wireOption{code, data})
+	}
+}
+
+func (p *parameters) find(code uint8) (wireOption, bool) {
+	i := slices.IndexFunc(p.list, func(w wireOption) bool { return w.code == code })
+	if i < 0 {
+		return wireOption{}, false
+	}
+	return p.list[i], true
+}
+
+// pick appends the options that a client gets, in the order of its parameter list (RFC 2131 §4.3.1). Without a list it
+// gets all but 249, which only means something to a client that asks for it. The mask is sent asked or not if it must be,
+// and always before the router option (RFC 2132 §3.3).
+func (p *parameters) pick(to []wireOption, wanted []byte, withMask bool) []wireOption {
+	if wanted == nil {
+		for _, o := range p.list {
+			if o.code != codeRoutesMS {
+				to = append(to, o)
+			}
+		}
+		return to
+	}
+	add := func(code uint8) {
+		o, ok := p.find(code)
+		if ok && !slices.ContainsFunc(to, func(w wireOption) bool { return w.code == code }) {
+			to = append(to, o)
+		}
+	}
+	if withMask && !slices.Contains(wanted, codeMask) {
+		add(codeMask)
+	}
+	for _, code := range wanted {
+		if code == codeRouter && slices.Contains(wanted, codeMask) {
+			add(codeMask)
+		}
+		add(code)
+	}
+	if p.routesNeeded {
+		add(codeRoutes)
+	}
+	return to
+}
+
+func addresses(addrs []netip.Addr) []byte {
+	var data []byte
+	for _, addr := range addrs {
+		data = append(data, addr.AsSlice()...)
+	}
+	return data
+}
+
+func broadcastOf(p netip.Prefix, mask net.IPMask) []byte {
+	addr := p.Addr().As4()
+	for i := range addr {
+		addr[i] |= ^mask[i]
+	}
+	return addr[:]
+}
+
+// encodeRoutes writes option 121: for each route the prefix length, as many bytes of the destination as it covers, and
+// the router, which is 0.0.0.0 for a destination on the link (RFC 3442).
+func encodeRoutes(routes []identity.Route) []byte {
+	var data []byte
+	for _, r := range routes {
+		bits := r.Destination.Bits()
+		data = append(data, byte(bits))
+		data = append(data, r.Destination.Masked().Addr().AsSlice()[:(bits+7)/8]...)
+		gateway := netip.IPv4Unspecified()
+		if r.Gateway.IsValid() {
+			gateway = r.Gateway
+		}
+		data = append(data, gateway.AsSlice()...)
+	}
+	return data
+}

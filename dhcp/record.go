@@ -1,0 +1,91 @@
+package dhcp
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// received counts and reports a message of the guest.
+func (h *handler) received(kind Kind, addr netip.Addr, detail string) {
+	h.stats.Received[kind]++
+	h.noteMessage(kind, addr, detail)
+}
+
+// sent counts and reports a reply.
+func (h *handler) sent(kind Kind, addr netip.Addr, detail string) {
+	h.stats.Sent[kind]++
+	h.noteMessage(kind, addr, detail)
+}
+
+func (h *handler) noteMessage(kind Kind, addr netip.Addr, detail string) {
+	h.note(Event{Kind: kind, MAC: h.request.mac(), Address: addr, Transaction: h.request.xid(), Detail: detail})
+}
+
+// note adds an event with the lease as it is now; whoever changes the lease does so first.
+func (h *handler) note(e Event) {
+	e.At, e.Lease, e.Changed = h.now(), h.lease, h.lease != h.reported
+	h.reported = h.lease
+	h.events = append(h.events, e)
+}
+
+// alive reports the first frame of the guest.
+func (h *handler) alive() {
+	if !h.heard {
+		h.heard = true
+		h.note(Event{Kind: KindFirstFrame, MAC: h.client})
+	}
+}
+
+// addressSeen reports that the guest uses the address, once until it gives it up.
+func (h *handler) addressSeen() {
+	if h.lease.Seen.IsZero() {
+		h.lease.Address, h.lease.Seen = h.offer.Address.Addr(), h.now()
+		h.note(Event{Kind: KindAddressSeen, MAC: h.client, Address: h.offer.Address.Addr()})
+	}
+}
+
+// foreign takes note of a DHCP client with another MAC.
+func (h *handler) foreign(m *message) {
+	if !m.overEthernet() {
+		return
+	}
+	f, now := &h.stats.Foreign, h.now()
+	if f.MAC != m.mac() {
+		*f = Foreign{MAC: m.mac(), First: now}
+	}
+	f.Frames, f.Last = f.Frames+1, now
+	if h.foreignLeft == 0 {
+		return // queued before the filter was narrowed
+	}
+	h.foreignLeft--
+	h.note(Event{
+		Kind: KindForeign, MAC: f.MAC, Transaction: m.xid(),
+		Detail: fmt.Sprintf("a DHCP client with the MAC %s asks behind the tap; the pod's is %s", f.MAC, h.client),
+	})
+}
+
+// setLease moves the lease to a state. A renewal keeps Since and moves Expires. Leaving the bound state means that the
+// guest does not use the address now, whatever was seen before.
+func (h *handler) setLease(state string) {
+	now := h.now()
+	if h.lease.State != state {
+		h.lease.State, h.lease.Since = state, now
+	}
+	h.lease.Address, h.lease.Expires = h.offer.Address.Addr(), time.Time{}
+	switch {
+	case state == LeaseNone:
+		h.lease.Address, h.lease.Seen = netip.Addr{}, time.Time{}
+	case state == LeaseOffered:
+		h.lease.Seen = time.Time{}
+	case h.offer.LeaseSeconds > 0:
+		h.lease.Expires = now.Add(time.Duration(h.offer.LeaseSeconds) * time.Second)
+	}
+}
+
+// takeEvents returns the events since the last call.
+func (h *handler) takeEvents() []Event {
+	events := h.events
+	h.events = h.events[:0]
+	return events
+}

@@ -1,0 +1,116 @@
+package dhcp
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"github.com/podnic/podnic/network/identity"
+)
+
+// render makes a frame text that a person can compare with an RFC: its addresses, the header fields that are not zero, and
+// the options in the order of the wire. The values are decoded by a library that shares no code with the encoder.
+func render(frame []byte) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s > %s ", identity.MAC(frame[6:]), identity.MAC(frame))
+	if binary.BigEndian.Uint16(frame[12:]) == typeARP {
+		a := frame[etherLen:]
+		ip := func(at int) netip.Addr { return netip.AddrFrom4([4]byte(a[at:])) }
+		fmt.Fprintf(&b, "ARP op %d: sender %s %s, target %s %s\n", binary.BigEndian.Uint16(a[6:]),
+			identity.MAC(a[arpSenderMAC:]), ip(arpSenderIP), identity.MAC(a[arpTargetMAC:]), ip(arpTargetIP))
+		return b.String()
+	}
+	ip := frame[etherLen:]
+	fmt.Fprintf(&b, "%s:%d > %s:%d, %d bytes of IPv4\n",
+		netip.AddrFrom4([4]byte(ip[12:])), binary.BigEndian.Uint16(ip[20:]),
+		netip.AddrFrom4([4]byte(ip[16:])), binary.BigEndian.Uint16(ip[22:]), binary.BigEndian.Uint16(ip[2:]))
+	renderMessage(&b, frame[etherLen+ipLen+udpLen:])
+	return b.String()
+}
+
+func renderMessage(b *strings.Builder, m []byte) {
+	fmt.Fprintf(b, "  op %d, xid %x, chaddr %s", m[0], m[offXID:offXID+4], identity.MAC(m[offChaddr:]))
+	if binary.BigEndian.Uint16(m[offFlags:])&flagBroadcast != 0 {
+		b.WriteString(", broadcast")
+	}
+	for _, f := range []struct {
+		name string
+		at   int
+	}{{"ciaddr", offCiaddr}, {"yiaddr", offYiaddr}, {"siaddr", offSiaddr}, {"giaddr", offGiaddr}} {
+		if a := netip.AddrFrom4([4]byte(m[f.at:])); !a.IsUnspecified() {
+			fmt.Fprintf(b, ", %s %s", f.name, a)
+		}
+	}
+	b.WriteByte('\n')
+	overload := renderOptions(b, m[offOptions:])
+	renderField(b, "file", m[offFile:offCookie], overload&overloadFile != 0)
+	renderField(b, "sname", m[offSname:offFile], overload&overloadSname != 0)
+}
+
+func renderField(b *strings.Builder, name string, field []byte, options bool) {
+	switch {
+	case options:
+		fmt.Fprintf(b, "  in %s:\n", name)
+		renderOptions(b, field)
+	case field[0] != 0:
+		text, _, _ := strings.Cut(string(field), "\x00")
+		fmt.Fprintf(b, "  %s %q\n", name, text)
+	}
+}
+
+func renderOptions(b *strings.Builder, field []byte) (overload byte) {
+	for len(field) > 0 && field[0] != codeEnd {
+		if field[0] == codePad {
+			field = field[1:]
+			continue
+		}
+		code, data := field[0], field[2:2+int(field[1])]
+		field = field[2+len(data):]
+		if code == codeOverload {
+			overload = data[0]
+		}
+		fmt.Fprintf(b, "  %3d %s\n", code, renderValue(code, data))
+	}
+	return overload
+}
+
+func renderValue(code uint8, data []byte) string {
+	text := strings.Join(strings.Fields(dhcpv4.Options{code: data}.String()), " ")
+	name, value, _ := strings.Cut(text, ": ")
+	switch {
+	case code == codeParameters:
+		value = fmt.Sprint(data)
+	case code == codeLeaseTime && binary.BigEndian.Uint32(data) == infiniteLease:
+		value = "infinite"
+	case code == codeLeaseTime, code == codeRenewal, code == codeRebinding:
+		value = fmt.Sprint(binary.BigEndian.Uint32(data), " s")
+	case code == codeMTU:
+		value = fmt.Sprint(binary.BigEndian.Uint16(data))
+	case strings.HasPrefix(name, "unknown"):
+		name, value = "extra", fmt.Sprintf("%d bytes %.8x", len(data), data)
+	}
+	return name + ": " + value
+}
+
+func renderEvent(e Event) string {
+	text := string(e.Kind)
+	if e.Address.IsValid() {
+		text += " " + e.Address.String()
+	}
+	if e.Detail != "" {
+		text += " (" + e.Detail + ")"
+	}
+	if e.Changed {
+		text += " → " + e.Lease.State
+		if e.Lease.Address.IsValid() {
+			text += " " + e.Lease.Address.String()
+		}
+		if !e.Lease.Expires.IsZero() {
+			text += " for " + e.Lease.Expires.Sub(testTime).String()
+		}
+	}
+	return text
+}

@@ -1,0 +1,129 @@
+package dhcp
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Times between attempts to open a socket again.
+const (
+	minBackoff = 100 * time.Millisecond
+	maxBackoff = 5 * time.Second
+)
+
+// Run serves until the context ends, and then returns nil. An error means that the first socket could not be opened. A
+// socket that is lost later is opened again, however long that takes, because a guest depends on it.
+func (s *Server) Run(ctx context.Context) error {
+	conn, err := s.open()
+	if err != nil {
+		return err
+	}
+	close(s.ready)
+	for {
+		err := s.serve(ctx, conn)
+		if ctx.Err() != nil {
+			return nil
+		}
+		s.report(s.trouble(KindSocketLost, err))
+		if conn = s.reopen(ctx); conn == nil {
+			return nil
+		}
+	}
+}
+
+// reopen tries until it has a socket; nil means that the context ended.
+func (s *Server) reopen(ctx context.Context) socket {
+	var last string
+	for wait := minBackoff; ; wait = min(2*wait, maxBackoff) {
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C:
+		}
+		conn, err := s.open()
+		if err == nil {
+			return conn
+		}
+		if err.Error() != last {
+			last = err.Error()
+			s.report(s.trouble(KindSocketLost, err))
+		}
+	}
+}
+
+// open opens the socket, its filter attached before it hears anything.
+func (s *Server) open() (socket, error) {
+	s.mu.Lock()
+	offer, w := s.handler.offer, s.handler.watch()
+	s.mu.Unlock()
+
+	var (
+		conn    socket
+		missing []string
+	)
+	err := s.config.InNamespace(func() error {
+		var err error
+		if conn, err = s.listen(s.config.Link, offer, s.config.Client, w); err != nil {
+			return err
+		}
+		missing = conn.missing()
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+
+	s.mu.Lock()
+	s.conn = conn
+	if err := s.tune(); err != nil { // the offer may have changed meanwhile
+		s.conn = nil
+		s.mu.Unlock()
+		conn.close()
+		return nil, err
+	}
+	h := s.handler
+	h.note(Event{Kind: KindSocketOpen, Detail: offer.Socket + " socket on " + s.config.Link})
+	for _, what := range missing {
+		h.note(Event{Kind: KindSetting, Detail: what})
+	}
+	events := h.takeEvents()
+	s.mu.Unlock()
+	s.report(events)
+	return conn, nil
+}
+
+// serve answers packets until the socket fails or the context ends.
+func (s *Server) serve(ctx context.Context, conn socket) error {
+	stop := context.AfterFunc(ctx, conn.close)
+	defer func() {
+		stop()
+		s.mu.Lock()
+		s.handler.stats.QueueDrops += conn.queueDrops()
+		s.conn = nil
+		if s.timer != nil {
+			s.timer.Stop()
+			s.timer = nil
+		}
+		s.mu.Unlock()
+		conn.close()
+	}()
+	for {
+		p, err := conn.receive()
+		var dropped drop
+		switch {
+		case errors.As(err, &dropped):
+			s.mu.Lock()
+			s.handler.stats.Dropped[dropped.Error()]++
+			s.mu.Unlock()
+		case errors.Is(err, errLinkDown):
+			s.report(s.trouble(KindLinkDown, err))
+		case err != nil:
+			return err
+		default:
+			s.handle(conn, p)
+		}
+	}
+}

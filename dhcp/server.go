@@ -1,0 +1,127 @@
+package dhcp
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/podnic/podnic/network/identity"
+)
+
+// Config is what a Server needs to know.
+type Config struct {
+	Offer Offer
+	// Client is the guest's MAC.
+	Client identity.MAC
+	// ServerMAC is the source of the frames that the packet socket sends, a locally administered address. It is the answer
+	// to ARP for a server identifier that no machine has. With SocketUDP it is not used.
+	ServerMAC identity.MAC
+	// Link is the name of the tap, or with SocketUDP of the bridge.
+	Link string
+	// InNamespace runs a function on a thread in the pod's network namespace; nil means that every thread is in it. Only
+	// sockets are opened in it.
+	InNamespace func(func() error) error
+	// Lease is what an earlier process knew of the guest.
+	Lease Lease
+	// Observe is called for every Event, by the goroutine that answers the guest: it must not block, nor call Run. Events that
+	// change the lease come as often as the guest makes it change; whoever writes them to a disk should join them.
+	Observe func(Event)
+	Log     *zap.Logger
+}
+
+// Server serves one guest.
+type Server struct {
+	config Config
+	name   string
+	log    *zap.Logger
+	ready  chan struct{}
+	events limiter // of the goroutine in Run
+	// listen opens the kind of socket that is configured.
+	listen func(link string, o Offer, client identity.MAC, w watch) (socket, error)
+
+	mu      sync.Mutex // guards what follows
+	handler *handler
+	conn    socket // nil while there is none
+	watched watch  // what the attached filter lets through
+	timer   *time.Timer
+}
+
+// foreignPause is for how long DHCP of other MACs is kept away by the filter after foreignAllowance frames of it.
+const foreignPause = time.Minute
+
+// NewServer checks the configuration. It opens nothing: Run does.
+func NewServer(c Config) (*Server, error) {
+	switch {
+	case !c.Offer.Address.IsValid() || !c.Offer.ServerIdentifier.Is4():
+		return nil, errors.New("dhcp server: the offer has no address: nothing can be served")
+	case c.Client.IsZero():
+		return nil, errors.New("dhcp server: the guest's MAC is not known")
+	case c.Link == "":
+		return nil, errors.New("dhcp server: no link to serve on")
+	case c.Offer.Socket != SocketPacket && c.Offer.Socket != SocketUDP:
+		return nil, fmt.Errorf("dhcp server: unknown kind of socket %q", c.Offer.Socket)
+	case c.Offer.Socket == SocketPacket && c.ServerMAC.IsZero():
+		return nil, errors.New("dhcp server: a packet socket needs a MAC to send from")
+	}
+	if c.InNamespace == nil {
+		c.InNamespace = func(f func() error) error { return f() }
+	}
+	if c.Observe == nil {
+		c.Observe = func(Event) {}
+	}
+	if c.Log == nil {
+		c.Log = zap.NewNop()
+	}
+	listen := listenPacket
+	if c.Offer.Socket == SocketUDP {
+		listen = listenUDP
+	}
+	return &Server{
+		config:  c,
+		name:    fmt.Sprintf("dhcp server for %s on %s", c.Client, c.Link),
+		log:     c.Log.With(zap.String("link", c.Link), zap.Stringer("guest", c.Client)),
+		ready:   make(chan struct{}),
+		events:  newLimiter(),
+		listen:  listen,
+		handler: newHandler(c.Offer, c.Client, c.ServerMAC, c.Lease, time.Now),
+	}, nil
+}
+
+// String names the server for logs.
+func (s *Server) String() string { return s.name }
+
+// Ready is closed once the socket is open with its filter attached: from then on the guest is heard.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// Stats returns a copy of the counters.
+func (s *Server) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn != nil {
+		s.handler.stats.QueueDrops += s.conn.queueDrops()
+	}
+	return s.handler.stats.clone()
+}
+
+// Lease returns what is known of the guest's hold on the address.
+func (s *Server) Lease() Lease {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.handler.lease
+}
+
+// Reload makes the server offer something else from the next message on. The kind of socket stays.
+func (s *Server) Reload(o Offer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o.Socket = s.config.Offer.Socket
+	s.handler.setOffer(o)
+	if s.conn != nil {
+		if err := s.tune(); err != nil {
+			s.log.Warn("filter of the old offer stays", zap.Error(err))
+		}
+	}
+}

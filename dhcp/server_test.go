@@ -1,0 +1,315 @@
+package dhcp
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"go.uber.org/goleak"
+	"golang.org/x/net/bpf"
+
+	"github.com/podnic/podnic/network/identity"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func testClock() time.Time { return testTime }
+
+// fakeSocket hands the server what a test puts into it. A closed fakeSocket fails, like a real one.
+type fakeSocket struct {
+	in      chan any // a frame or an error
+	out     chan []byte
+	watched chan watch
+	closed  context.CancelFunc
+	done    <-chan struct{}
+}
+
+func newFakeSocket() *fakeSocket {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &fakeSocket{in: make(chan any), out: make(chan []byte, 100), watched: make(chan watch, 100), closed: cancel, done: ctx.Done()}
+}
+
+func (f *fakeSocket) receive() (packet, error) {
+	select {
+	case in := <-f.in:
+		if err, ok := in.(error); ok {
+			return packet{}, err
+		}
+		return packet{data: in.([]byte), sum: checksumFinished}, nil
+	case <-f.done:
+		return packet{}, errors.New("closed")
+	}
+}
+
+func (f *fakeSocket) answer(h *handler, p packet) response {
+	return response{message: h.ethernet(p.data, p.sum)}
+}
+func (f *fakeSocket) send(r response) error { f.out <- slices.Clone(r.message); return nil }
+func (f *fakeSocket) program(_ Offer, _ identity.MAC, w watch) ([]bpf.RawInstruction, error) {
+	f.watched <- w
+	return nil, nil
+}
+func (f *fakeSocket) attach([]bpf.RawInstruction) error { return nil }
+func (f *fakeSocket) queueDrops() uint64                { return 1 }
+func (f *fakeSocket) missing() []string                 { return []string{"a setting"} }
+func (f *fakeSocket) close()                            { f.closed() }
+
+// bench is a server on fake sockets inside a synctest bubble.
+type bench struct {
+	*Server
+	sockets chan *fakeSocket // each attempt to open one takes the next; nil fails
+	events  []Event
+	stop    context.CancelFunc
+	result  chan error
+}
+
+func newBench(t *testing.T, lease Lease) *bench {
+	t.Helper()
+	b := &bench{sockets: make(chan *fakeSocket, 10), result: make(chan error, 1)}
+	server, err := NewServer(Config{
+		Offer: mustOffer(t, bridgePod(), Options{}), Client: guestMAC, ServerMAC: serverMAC, Link: "tap0", Lease: lease,
+		Observe: func(e Event) { b.events = append(b.events, e) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.listen = func(string, Offer, identity.MAC, watch) (socket, error) {
+		if s := <-b.sockets; s != nil {
+			return s, nil
+		}
+		return nil, errors.New("no such link")
+	}
+	b.Server = server
+	ctx, stop := context.WithCancel(context.Background())
+	b.stop = stop
+	go func() { b.result <- server.Run(ctx) }()
+	return b
+}
+
+func (b *bench) kinds() []Kind {
+	synctest.Wait()
+	var kinds []Kind
+	for _, e := range b.events {
+		kinds = append(kinds, e.Kind)
+	}
+	b.events = nil
+	return kinds
+}
+
+func (b *bench) wantKinds(t *testing.T, want ...Kind) {
+	t.Helper()
+	if got := b.kinds(); !slices.Equal(got, want) {
+		t.Errorf("events %v, want %v", got, want)
+	}
+}
+
+func (b *bench) end(t *testing.T) {
+	t.Helper()
+	b.stop()
+	if err := <-b.result; err != nil {
+		t.Errorf("run: %v", err)
+	}
+}
+
+func discoverFrame() []byte {
+	return fromGuest(ask(dhcpv4.MessageTypeDiscover), "0.0.0.0", everybody)
+}
+
+func TestServerIsReadyWhenItsSocketIsOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Lease{})
+		synctest.Wait()
+		select {
+		case <-b.Ready():
+			t.Error("ready before the socket is open")
+		default:
+		}
+		b.sockets <- newFakeSocket()
+		<-b.Ready()
+		b.wantKinds(t, KindSocketOpen, KindSetting)
+		b.end(t)
+	})
+}
+
+func TestFirstSocketThatFailsIsAnError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Lease{})
+		b.sockets <- nil
+		if err := <-b.result; err == nil {
+			t.Error("no error")
+		}
+		b.stop()
+	})
+}
+
+func TestLostSocketIsOpenedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Lease{})
+		first, second := newFakeSocket(), newFakeSocket()
+		b.sockets <- first
+		<-b.Ready()
+		first.in <- errLinkDown // the socket survives this
+		first.in <- dropOversized
+		first.in <- errors.New("no such device")
+		b.wantKinds(t, KindSocketOpen, KindSetting, KindLinkDown, KindSocketLost)
+		begin := time.Now()
+		for range 7 {
+			b.sockets <- nil
+		}
+		b.sockets <- second
+		second.in <- discoverFrame()
+		<-second.out
+		if took := time.Since(begin); took < 10*time.Second || took > 30*time.Second {
+			t.Errorf("eight attempts took %s", took)
+		}
+		b.wantKinds(t, KindSocketLost, KindSocketOpen, KindSetting, KindFirstFrame, KindDiscover, KindOffer)
+		stats := b.Stats()
+		if stats.SocketErrors != 3 || stats.Dropped["oversized"] != 1 || stats.QueueDrops != 2 || stats.Sent[KindOffer] != 1 {
+			t.Errorf("stats %+v", stats)
+		}
+		b.end(t)
+	})
+}
+
+func TestPanicCostsOneFrame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Lease{})
+		conn := newFakeSocket()
+		b.sockets <- conn
+		<-b.Ready()
+		b.kinds()
+		b.handler.now = func() time.Time { panic("no clock") }
+		conn.in <- discoverFrame()
+		b.wantKinds(t, KindPanic)
+		b.handler.now = time.Now
+		conn.in <- discoverFrame()
+		<-conn.out
+		b.wantKinds(t, KindDiscover, KindOffer)
+		if n := b.Stats().Panics; n != 1 {
+			t.Errorf("%d panics", n)
+		}
+		b.end(t)
+	})
+}
+
+func TestForeignClientIsSeenButCannotFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Lease{State: LeaseBound, Address: addr("10.244.1.5")})
+		conn := newFakeSocket()
+		b.sockets <- conn
+		<-b.Ready()
+		b.kinds()
+		foreign := fromGuest(ask(dhcpv4.MessageTypeDiscover, dhcpv4.WithHwAddr(otherMAC.HardwareAddr())), "0.0.0.0", everybody)
+		<-conn.watched
+		for range foreignAllowance + 5 {
+			conn.in <- foreign
+		}
+		if kinds := b.kinds(); len(kinds) != foreignAllowance {
+			t.Errorf("events %v", kinds)
+		}
+		if w := <-conn.watched; w.foreign {
+			t.Error("the filter still lets other MACs through")
+		}
+		if f := b.Stats().Foreign; f.MAC != otherMAC || f.Frames != foreignAllowance+5 {
+			t.Errorf("stats %+v", f)
+		}
+		time.Sleep(foreignPause)
+		if w := <-conn.watched; !w.foreign {
+			t.Error("the filter keeps other MACs away for ever")
+		}
+		b.end(t)
+	})
+}
+
+func TestGuestWithAStaticAddressIsNoticedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Lease{})
+		conn := newFakeSocket()
+		b.sockets <- conn
+		<-b.Ready()
+		b.kinds()
+		if w := <-conn.watched; !w.address {
+			t.Error("the address is not watched for")
+		}
+		frame := arpFrame(arpRequest, guestMAC, "10.244.1.5", "10.244.1.1")
+		conn.in <- frame
+		conn.in <- frame
+		b.wantKinds(t, KindFirstFrame, KindAddressSeen)
+		if w := <-conn.watched; w.address {
+			t.Error("the address is still watched for")
+		}
+		if !b.Lease().InUse() {
+			t.Error("the address is not in use")
+		}
+		b.end(t)
+	})
+}
+
+func TestEventsOfAFloodAreThinnedOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Lease{})
+		conn := newFakeSocket()
+		b.sockets <- conn
+		<-b.Ready()
+		b.kinds()
+		for range 1000 {
+			conn.in <- discoverFrame()
+			<-conn.out
+		}
+		if got := len(b.kinds()); got > limiterBurst {
+			t.Errorf("%d events", got)
+		}
+		time.Sleep(time.Second)
+		conn.in <- discoverFrame()
+		synctest.Wait()
+		if len(b.events) == 0 || b.events[0].Suppressed < 1800 {
+			t.Errorf("events %+v", b.events)
+		}
+		b.end(t)
+	})
+}
+
+func TestReloadOffersSomethingElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Lease{})
+		conn := newFakeSocket()
+		b.sockets <- conn
+		<-b.Ready()
+		id := bridgePod()
+		id.Resolver.Servers = addrs("10.96.0.53")
+		b.Reload(mustOffer(t, id, Options{}))
+		conn.in <- discoverFrame()
+		m, err := dhcpv4.FromBytes((<-conn.out)[etherLen+ipLen+udpLen:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if dns := m.DNS(); len(dns) != 1 || dns[0].String() != "10.96.0.53" {
+			t.Errorf("resolvers %v", dns)
+		}
+		b.end(t)
+	})
+}
+
+func TestServerRefusesWhatItCannotServe(t *testing.T) {
+	good := Config{Offer: mustOffer(t, bridgePod(), Options{}), Client: guestMAC, ServerMAC: serverMAC, Link: "tap0"}
+	for _, tt := range []struct {
+		spoil func(*Config)
+		want  string
+	}{
+		{func(c *Config) { c.Offer = Offer{} }, "dhcp server: the offer has no address: nothing can be served"},
+		{func(c *Config) { c.Client = identity.MAC{} }, "dhcp server: the guest's MAC is not known"},
+		{func(c *Config) { c.Link = "" }, "dhcp server: no link to serve on"},
+		{func(c *Config) { c.Offer.Socket = "raw" }, `dhcp server: unknown kind of socket "raw"`},
+		{func(c *Config) { c.ServerMAC = identity.MAC{} }, "dhcp server: a packet socket needs a MAC to send from"},
+	} {
+		c := good
+		tt.spoil(&c)
+		if _, err := NewServer(c); err == nil || err.Error() != tt.want {
+			t.Errorf("got %v, want %s", err, tt.want)
+		}
+	}
+}

@@ -1,0 +1,209 @@
+package dhcp
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	mdsocket "github.com/mdlayher/socket"
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/podnic/podnic/network/identity"
+)
+
+// packetSocket reads and writes frames on a tap.
+type packetSocket struct {
+	conn  *mdsocket.Conn
+	link  string
+	index int
+	down  bool // the link was down when last heard of
+	frame [bufferSize]byte
+	aux   [64]byte // one control message: a header and a tpacket_auxdata
+}
+
+// listenPacket opens a packet socket in the namespace of the calling thread.
+func listenPacket(link string, o Offer, client identity.MAC, w watch) (socket, error) {
+	// A socket of protocol 0 hears nothing until it is bound.
+	conn, err := mdsocket.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0, "dhcp", nil)
+	if errors.Is(err, unix.EPERM) {
+		return nil, fmt.Errorf("open packet socket: %w (the capability NET_RAW is missing)", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open packet socket: %w", err)
+	}
+	s := &packetSocket{conn: conn, link: link}
+	if err := s.configure(o, client, w); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *packetSocket) configure(o Offer, client identity.MAC, w watch) error {
+	var err error
+	if s.index, err = s.lookup(); err != nil {
+		return fmt.Errorf("look up %s: %w", s.link, err)
+	}
+	program, err := s.program(o, client, w)
+	if err != nil {
+		return err
+	}
+	if err := s.attach(program); err != nil {
+		return err
+	}
+	// What the bridge sends to the guest is of no interest, and there is a lot of it.
+	if err := s.conn.SetsockoptInt(unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1); err != nil {
+		return fmt.Errorf("ignore outgoing frames on %s: %w", s.link, err)
+	}
+	if err := s.conn.SetsockoptInt(unix.SOL_PACKET, unix.PACKET_AUXDATA, 1); err != nil {
+		return fmt.Errorf("ask for the checksum state on %s: %w", s.link, err)
+	}
+	// On a bridge port only a socket for every protocol sees frames before the bridge takes them: the kernel asks the
+	// sockets of one protocol after that (__netif_receive_skb_core).
+	err = s.conn.Bind(&unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_ALL), Ifindex: s.index})
+	if err != nil {
+		return fmt.Errorf("bind packet socket to %s: %w", s.link, err)
+	}
+	return nil
+}
+
+// lookup finds the link's index in the namespace of the socket.
+func (s *packetSocket) lookup() (int, error) {
+	request, err := unix.NewIfreq(s.link)
+	if err != nil {
+		return 0, err
+	}
+	err = s.control(func(fd int) error { return unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, request) })
+	return int(request.Uint32()), err
+}
+
+// state reports whether the link that the socket is bound to is still there, whatever its name is now, and whether it is up.
+func (s *packetSocket) state() (exists, up bool) {
+	request, err := unix.NewIfreq("")
+	if err != nil {
+		return false, false
+	}
+	request.SetUint32(uint32(s.index))
+	err = s.control(func(fd int) error {
+		if err := unix.IoctlIfreq(fd, unix.SIOCGIFNAME, request); err != nil {
+			return err
+		}
+		return unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, request)
+	})
+	return err == nil, err == nil && request.Uint16()&unix.IFF_UP != 0
+}
+
+// control runs a call on the descriptor and returns the call's error.
+func (s *packetSocket) control(call func(fd int) error) error {
+	raw, err := s.conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var callErr error
+	if err := raw.Control(func(fd uintptr) { callErr = call(int(fd)) }); err != nil {
+		return err
+	}
+	return callErr
+}
+
+func networkOrder(v uint16) uint16 {
+	var b [2]byte
+	binary.BigEndian.PutUint16(b[:], v)
+	return binary.NativeEndian.Uint16(b[:])
+}
+
+// downCheck is how often a link that is down is looked at. A socket is told that its link went down, but not that the link
+// was deleted after that (packet_notifier).
+const downCheck = time.Second
+
+func (s *packetSocket) receive() (packet, error) {
+	for {
+		if err := s.conn.SetReadDeadline(s.deadline()); err != nil {
+			return packet{}, fmt.Errorf("receive on %s: %w", s.link, err)
+		}
+		n, auxLen, flags, _, err := s.conn.Recvmsg(context.Background(), s.frame[:], s.aux[:], 0)
+		exists, up := true, true
+		if err != nil {
+			exists, up = s.state()
+		}
+		switch {
+		case !exists:
+			return packet{}, fmt.Errorf("receive on %s: the link is gone", s.link)
+		case errors.Is(err, unix.ENETDOWN) && !s.down:
+			s.down = true
+			return packet{}, errLinkDown
+		case errors.Is(err, unix.ENETDOWN), errors.Is(err, os.ErrDeadlineExceeded):
+			s.down = !up
+			continue
+		case err != nil:
+			return packet{}, fmt.Errorf("receive on %s: %w", s.link, err)
+		}
+		s.down = false
+		if flags&unix.MSG_TRUNC != 0 {
+			return packet{}, dropOversized
+		}
+		return packet{data: s.frame[:n], sum: auxChecksum(s.aux[:auxLen])}, nil
+	}
+}
+
+// deadline is none while the link is up, so that nothing wakes the server but the guest.
+func (s *packetSocket) deadline() time.Time {
+	if !s.down {
+		return time.Time{}
+	}
+	return time.Now().Add(downCheck)
+}
+
+// auxChecksum reads the first field, tp_status, of the struct tpacket_auxdata that comes with each frame.
+func auxChecksum(control []byte) checksumState {
+	for len(control) > 0 {
+		header, data, rest, err := unix.ParseOneSocketControlMessage(control)
+		if err != nil {
+			break
+		}
+		if header.Level == unix.SOL_PACKET && header.Type == unix.PACKET_AUXDATA && len(data) >= 4 &&
+			binary.NativeEndian.Uint32(data)&unix.TP_STATUS_CSUMNOTREADY != 0 {
+			return checksumPending
+		}
+		control = rest
+	}
+	return checksumFinished
+}
+
+func (s *packetSocket) answer(h *handler, p packet) response {
+	return response{message: h.ethernet(p.data, p.sum)}
+}
+
+func (s *packetSocket) send(r response) error {
+	if _, err := s.conn.Write(r.message); err != nil {
+		return fmt.Errorf("send on %s: %w", s.link, err)
+	}
+	return nil
+}
+
+func (s *packetSocket) program(o Offer, client identity.MAC, w watch) ([]bpf.RawInstruction, error) {
+	return frameFilter(o, client, w)
+}
+
+func (s *packetSocket) attach(program []bpf.RawInstruction) error {
+	if err := s.conn.SetBPF(program); err != nil {
+		return fmt.Errorf("attach filter to packet socket on %s: %w", s.link, err)
+	}
+	return nil
+}
+
+func (s *packetSocket) queueDrops() uint64 {
+	stats, err := s.conn.GetsockoptTpacketStats(unix.SOL_PACKET, unix.PACKET_STATISTICS)
+	if err != nil {
+		return 0 // the socket was closed meanwhile
+	}
+	return uint64(stats.Drops)
+}
+
+func (s *packetSocket) missing() []string { return nil }
+
+func (s *packetSocket) close() { s.conn.Close() }

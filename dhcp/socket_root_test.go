@@ -1,0 +1,182 @@
+package dhcp
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	mdpacket "github.com/mdlayher/packet"
+	"go.uber.org/zap/zaptest"
+	"golang.org/x/sys/unix"
+
+	"github.com/podnic/podnic/network/identity"
+)
+
+// wire is a server on one end of a veth pair and the guest's kernel on the other, for what a tap cannot show.
+type wire struct {
+	guest
+	raw *mdpacket.Conn // the guest's end
+}
+
+func newWire(t *testing.T, id identity.Identity) *wire {
+	t.Helper()
+	needRoot(t)
+	w := &wire{guest: guest{pod: newNetns(t), inside: newNetns(t), events: make(chan Event, 1000)}}
+	w.plug(t)
+	server, err := NewServer(Config{
+		Offer: mustOffer(t, id, Options{}), Client: guestMAC, ServerMAC: serverMAC, Link: "tap0", InNamespace: w.pod.do,
+		Observe: func(e Event) { w.events <- e }, Log: zaptest.NewLogger(t),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.server = server
+	serve(t, server)
+	return w
+}
+
+// plug makes the pair and opens the guest's end.
+func (w *wire) plug(t *testing.T) {
+	t.Helper()
+	w.pod.ip(t, fmt.Sprintf("link add tap0 type veth peer name eth0 address %s netns /proc/%d/fd/%d",
+		guestMAC, os.Getpid(), w.inside.file.Fd()))
+	w.pod.ip(t, "link set tap0 up")
+	w.inside.ip(t, "link set eth0 up")
+	err := w.inside.do(func() error {
+		link, err := net.InterfaceByName("eth0")
+		if err != nil {
+			return err
+		}
+		w.raw, err = mdpacket.Listen(link, mdpacket.Raw, unix.ETH_P_ALL, nil)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw := w.raw
+	t.Cleanup(func() { raw.Close() })
+}
+
+// tagged is a frame with an 802.1Q tag.
+func tagged(frame []byte, tag uint16) []byte {
+	return slices.Insert(slices.Clone(frame), 12, 0x81, 0, byte(tag>>8), byte(tag))
+}
+
+func (w *wire) send(t *testing.T, frame []byte) {
+	t.Helper()
+	if _, err := w.raw.WriteTo(frame, &mdpacket.Addr{HardwareAddr: broadcastMAC.HardwareAddr()}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// withXID tells exchanges apart.
+func withXID(n byte) dhcpv4.Modifier {
+	return dhcpv4.WithTransactionID(dhcpv4.TransactionID{0, 0, 0, n})
+}
+
+func discoverNumber(n byte) []byte {
+	return fromGuest(ask(dhcpv4.MessageTypeDiscover, withXID(n)), "0.0.0.0", everybody)
+}
+
+func TestTaggedFramesAreOfAnotherNetwork(t *testing.T) {
+	t.Parallel()
+	w := newWire(t, bridgePod())
+	w.send(t, tagged(discoverNumber(1), 5))
+	w.send(t, tagged(tagged(discoverNumber(2), 0), 5))
+	w.send(t, tagged(discoverNumber(3), 7<<13)) // VLAN 0, priority 7
+	if e := w.wait(t, KindDiscover, ""); e.Transaction != 3 {
+		t.Errorf("transaction %d was answered", e.Transaction)
+	}
+	if dropped := w.server.Stats().Dropped; len(dropped) != 0 {
+		t.Errorf("frames of other networks woke the server: %v", dropped)
+	}
+}
+
+// TestUnfinishedChecksumIsNotAWrongOne sends from a UDP socket: the kernel leaves its checksum to a veth that does not
+// compute one.
+func TestUnfinishedChecksumIsNotAWrongOne(t *testing.T) {
+	t.Parallel()
+	w := newWire(t, bridgePod())
+	w.inside.ip(t, "address add 10.244.1.5/24 dev eth0")
+	err := w.inside.do(func() error {
+		conn, err := net.DialUDP("udp4", &net.UDPAddr{IP: net.IPv4(10, 244, 1, 5), Port: clientPort}, &net.UDPAddr{IP: net.IPv4(10, 244, 1, 255), Port: serverPort})
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		_, err = conn.Write(ask(dhcpv4.MessageTypeRequest, withCiaddr("10.244.1.5")))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.wait(t, KindAck, "renewing")
+	if dropped := w.server.Stats().Dropped; len(dropped) != 0 {
+		t.Errorf("dropped %v", dropped)
+	}
+	wrong := discoverNumber(1)
+	wrong[etherLen+ipLen+6]++
+	w.send(t, wrong)
+	w.send(t, discoverNumber(2))
+	if e := w.wait(t, KindDiscover, ""); e.Transaction != 2 {
+		t.Errorf("transaction %d was answered", e.Transaction)
+	}
+	if dropped := w.server.Stats().Dropped["checksum"]; dropped != 1 {
+		t.Errorf("%d dropped for their checksum", dropped)
+	}
+}
+
+func TestServerOutlivesItsLink(t *testing.T) {
+	t.Parallel()
+	w := newWire(t, bridgePod())
+	w.send(t, discoverNumber(1))
+	w.wait(t, KindOffer, "")
+
+	w.pod.ip(t, "link set tap0 down")
+	w.wait(t, KindLinkDown, "")
+	w.pod.ip(t, "link set tap0 up")
+	w.send(t, discoverNumber(2))
+	w.wait(t, KindOffer, "")
+
+	// Down first: the kernel does not tell a socket of the rest.
+	w.pod.ip(t, "link set tap0 down", "link delete tap0")
+	w.wait(t, KindSocketLost, "")
+	w.plug(t)
+	w.wait(t, KindSocketOpen, "")
+	w.send(t, discoverNumber(3))
+	w.wait(t, KindOffer, "")
+}
+
+// TestRepliesReachTheGuestAlone reads what the guest's end receives.
+func TestRepliesReachTheGuestAlone(t *testing.T) {
+	t.Parallel()
+	w := newWire(t, awsPod())
+	w.send(t, arpFrame(arpRequest, guestMAC, "10.244.1.5", "169.254.1.1"))
+	w.wait(t, KindAddressSeen, "")
+	w.wait(t, KindARP, "")
+	w.send(t, discoverNumber(1))
+	w.wait(t, KindOffer, "")
+	w.raw.SetReadDeadline(time.Now().Add(5 * time.Second))
+	want := map[string]bool{"ARP": true, "DHCP": true}
+	buffer := make([]byte, bufferSize)
+	for len(want) > 0 {
+		n, _, err := w.raw.ReadFrom(buffer)
+		if err != nil {
+			t.Fatalf("still waiting for %v: %v", want, err)
+		}
+		f := buffer[:n]
+		switch {
+		case n > etherLen && f[12] == 8 && f[13] == 6 && identity.MAC(f[6:]) == otherMAC:
+			delete(want, "ARP")
+		case n > etherLen && f[12] == 8 && f[13] == 0 && identity.MAC(f[6:]) == serverMAC && identity.MAC(f) == guestMAC:
+			if netip.AddrFrom4([4]byte(f[etherLen+16:])) == addr("10.244.1.5") {
+				delete(want, "DHCP")
+			}
+		}
+	}
+}

@@ -1,0 +1,149 @@
+package dhcp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"syscall"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/podnic/podnic/network/identity"
+)
+
+// udpSocket reads and writes datagrams on a bridge. It needs no capability, and therefore much of the namespace: missing
+// names what that is.
+type udpSocket struct {
+	conn   *net.UDPConn
+	link   string
+	client netip.Addr // the only address that a reply is sent to, except everybody's
+	source []byte     // control message that sets the source address of what is sent
+	server netip.Addr
+	buffer [bufferSize]byte
+}
+
+// listenUDP opens a UDP socket in the namespace of the calling thread, filter attached.
+func listenUDP(link string, o Offer, client identity.MAC, w watch) (socket, error) {
+	program, err := datagramFilter(client, w)
+	if err != nil {
+		return nil, err
+	}
+	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		var err error
+		controlErr := raw.Control(func(fd uintptr) {
+			// Since Linux 5.7 a socket that is not bound to a device yet may be bound to one by anybody.
+			if err = unix.BindToDevice(int(fd), link); err != nil {
+				err = fmt.Errorf("bind to device %s: %w", link, err)
+				return
+			}
+			err = attachFilter(int(fd), program)
+		})
+		return errors.Join(controlErr, err)
+	}}
+	conn, err := config.ListenPacket(context.Background(), "udp4", fmt.Sprintf(":%d", serverPort))
+	if errors.Is(err, unix.EACCES) {
+		return nil, fmt.Errorf("open UDP socket on %s: %w (net.ipv4.ip_unprivileged_port_start must be at most %d)", link, err, serverPort)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open UDP socket on %s: %w", link, err)
+	}
+	return &udpSocket{
+		conn:   conn.(*net.UDPConn),
+		link:   link,
+		client: o.Address.Addr(),
+		server: o.ServerIdentifier,
+		source: unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: o.ServerIdentifier.As4()}),
+	}, nil
+}
+
+func attachFilter(fd int, program []bpf.RawInstruction) error {
+	instructions := make([]unix.SockFilter, len(program))
+	for i, p := range program {
+		instructions[i] = unix.SockFilter{Code: p.Op, Jt: p.Jt, Jf: p.Jf, K: p.K}
+	}
+	return os.NewSyscallError("setsockopt", unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{
+		Len: uint16(len(instructions)), Filter: &instructions[0],
+	}))
+}
+
+func (s *udpSocket) receive() (packet, error) {
+	n, _, flags, source, err := s.conn.ReadMsgUDPAddrPort(s.buffer[:], nil)
+	switch {
+	case errors.Is(err, unix.ENETDOWN):
+		return packet{}, errLinkDown
+	case err != nil:
+		return packet{}, fmt.Errorf("receive on %s: %w", s.link, err)
+	case flags&unix.MSG_TRUNC != 0:
+		return packet{}, dropOversized
+	}
+	return packet{data: s.buffer[:n], source: source.Addr().Unmap()}, nil
+}
+
+func (s *udpSocket) answer(h *handler, p packet) response { return h.datagram(p.data, p.source) }
+
+// send reaches a client that uses its address by unicast, since a client that renews may listen on that address alone.
+// Every other one is reached by broadcast: the kernel would ask for its MAC by ARP, which a client without an address
+// does not answer, and an address that the guest makes up is nothing to send datagrams to.
+func (s *udpSocket) send(r response) error {
+	to := limitedBroadcast()
+	if r.configured && r.to == s.client {
+		to = r.to
+	}
+	if _, _, err := s.conn.WriteMsgUDPAddrPort(r.message, s.source, netip.AddrPortFrom(to, clientPort)); err != nil {
+		return fmt.Errorf("send on %s: %w", s.link, err)
+	}
+	return nil
+}
+
+func (s *udpSocket) program(_ Offer, client identity.MAC, w watch) ([]bpf.RawInstruction, error) {
+	return datagramFilter(client, w)
+}
+
+func (s *udpSocket) attach(program []bpf.RawInstruction) error {
+	raw, err := s.conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var attachErr error
+	err = raw.Control(func(fd uintptr) { attachErr = attachFilter(int(fd), program) })
+	if err := errors.Join(err, attachErr); err != nil {
+		return fmt.Errorf("attach filter to UDP socket on %s: %w", s.link, err)
+	}
+	return nil
+}
+
+// queueDrops is not known: the kernel counts what the filter stops among the drops of a UDP socket.
+func (s *udpSocket) queueDrops() uint64 { return 0 }
+
+// missing must be called in the namespace of the socket. A lease is had without any of these, a renewal by unicast is not.
+func (s *udpSocket) missing() []string {
+	var missing []string
+	const acceptLocal = "/proc/sys/net/ipv4/conf/all/accept_local"
+	value, err := os.ReadFile(acceptLocal)
+	if err != nil {
+		missing = append(missing, fmt.Sprintf("net.ipv4.conf.all.accept_local cannot be read: %v", err))
+	} else if strings.TrimSpace(string(value)) != "1" {
+		missing = append(missing, "net.ipv4.conf.all.accept_local is not 1: renewals come from the pod's own address, and the kernel drops them")
+	}
+	link, err := net.InterfaceByName(s.link)
+	if err != nil {
+		return append(missing, fmt.Sprintf("%s cannot be read: %v", s.link, err))
+	}
+	addrs, err := link.Addrs()
+	if err != nil {
+		return append(missing, fmt.Sprintf("the addresses of %s cannot be read: %v", s.link, err))
+	}
+	for _, addr := range addrs {
+		if prefix, err := netip.ParsePrefix(addr.String()); err == nil && prefix.Addr() == s.server {
+			return missing
+		}
+	}
+	return append(missing, fmt.Sprintf("%s does not have the address %s: nothing can be sent from it", s.link, s.server))
+}
+
+func (s *udpSocket) close() { s.conn.Close() }

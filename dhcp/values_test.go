@@ -1,0 +1,146 @@
+package dhcp
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/insomniacslk/dhcp/rfc1035label"
+	"pgregory.net/rapid"
+
+	"github.com/podnic/podnic/network/identity"
+)
+
+func TestResolvConfAsPodsHaveIt(t *testing.T) {
+	many := make([]string, 32)
+	for i := range many {
+		many[i] = strings.Repeat("d", i+1) + "." + strings.Repeat("e", 60) + ".example.org"
+	}
+	for _, tt := range []struct {
+		name, text string
+		want       identity.Resolver
+		warnings   []string
+	}{
+		{name: "nothing"},
+		{
+			name: "kubernetes",
+			text: "search default.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n",
+			want: identity.Resolver{Servers: addrs("10.96.0.10"), Search: []string{"default.svc.cluster.local", "svc.cluster.local", "cluster.local"}},
+		},
+		{name: "CRLF and no final newline", text: "nameserver 10.0.0.1\r\nsearch a.org\r\nnameserver 10.0.0.2",
+			want: identity.Resolver{Servers: addrs("10.0.0.1", "10.0.0.2"), Search: []string{"a.org"}}},
+		{name: "comments", text: "# nameserver 10.0.0.9\n; nameserver 10.0.0.8\nnameserver 10.0.0.1 # the one\nsearch a.org ;b.org\n  nameserver\t10.0.0.2\n",
+			want: identity.Resolver{Servers: addrs("10.0.0.1", "10.0.0.2"), Search: []string{"a.org"}}},
+		{name: "only IPv6", text: "nameserver fd00:10:96::a\nnameserver fe80::1%eth0\n",
+			want: identity.Resolver{Servers: addrs("fd00:10:96::a", "fe80::1%eth0")}},
+		{name: "IPv4 in IPv6, twice", text: "nameserver ::ffff:10.0.0.1\nnameserver 10.0.0.1\n", want: identity.Resolver{Servers: addrs("10.0.0.1")}},
+		{name: "the last of search and domain counts", text: "search a.org b.org\ndomain c.org d.org\n", want: identity.Resolver{Search: []string{"c.org"}}},
+		{name: "search nothing", text: "search a.org\nsearch\n", want: identity.Resolver{Search: []string{}}},
+		{name: "the root", text: "search .\n", want: identity.Resolver{Search: []string{"."}}},
+		{name: "32 domains", text: "search " + strings.Join(many, " ") + "\n", want: identity.Resolver{Search: many}},
+		{name: "unreadable lines", text: "nameserver\nnameserver dns.example.org\nnameserver 10.0.0.1\nsortlist 10.0.0.0\nnonsense\n",
+			want: identity.Resolver{Servers: addrs("10.0.0.1")},
+			warnings: []string{
+				"resolver configuration, line 1: nameserver without an address",
+				`resolver configuration, line 2: nameserver "dns.example.org" is not an address`,
+			}},
+		{name: "endless", text: "nameserver 10.0.0.1\n" + strings.Repeat("#\n", maxResolvConf) + "nameserver 10.0.0.2\n",
+			want:     identity.Resolver{Servers: addrs("10.0.0.1")},
+			warnings: []string{"resolver configuration: everything after 65536 bytes is left out"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, warnings := ParseResolvConf([]byte(tt.text))
+			if diff := cmp.Diff(tt.want, got, equateAddrs); diff != "" {
+				t.Errorf("resolver (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(tt.warnings, warnings); diff != "" {
+				t.Errorf("warnings (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestParseOption(t *testing.T) {
+	for _, tt := range []struct{ in, want, err string }{
+		{in: "224=string:hello", want: "224=hex:68656c6c6f"},
+		{in: "43=hex:01:04:C0:A8", want: "43=hex:0104c0a8"},
+		{in: "33=ip:10.0.0.1, 10.0.0.2", want: "33=hex:0a0000010a000002"},
+		{in: "19=bool:true", want: "19=hex:01"},
+		{in: "23=uint8:64", want: "23=hex:40"},
+		{in: "22=uint16:576", want: "22=hex:0240"},
+		{in: "2=uint32:0xffffffff", want: "2=hex:ffffffff"},
+		{in: "119=domains:B.org,a.b.org.", want: "119=hex:0162036f7267000161c000"},
+		{in: "224", err: `option "224": want CODE=TYPE:VALUE`},
+		{in: "224=string", err: `option "224=string": want CODE=TYPE:VALUE`},
+		{in: "256=string:x", err: `option "256=string:x": the code "256" is not a number from 1 to 254`},
+		{in: "x=string:x", err: `option "x=string:x": the code "x" is not a number from 1 to 254`},
+		{in: "0=string:x", err: "option 0 cannot be set: it is padding"},
+		{in: "255=string:x", err: "option 255 cannot be set: it ends the options"},
+		{in: "1=ip:255.0.0.0", err: "option 1 cannot be set: use --subnet-mask"},
+		{in: "51=uint32:5", err: "option 51 cannot be set: use --lease-time"},
+		{in: "54=ip:10.0.0.1", err: "option 54 cannot be set: it must be an address that this server answers for"},
+		{in: "55=hex:01", err: "option 55 cannot be set: only a client sends it"},
+		{in: "82=hex:01", err: "option 82 cannot be set: it repeats what the client sent"},
+		{in: "224=text:x", err: `option 224: unknown type "text", want ip, string, hex, uint8, uint16, uint32, bool or domains`},
+		{in: "224=string:", err: "option 224: the value is empty"},
+		{in: "224=hex::", err: "option 224: the value is empty"},
+		{in: "224=hex:0", err: `option 224: "0" is not hexadecimal: encoding/hex: odd length hex string`},
+		{in: "224=ip:fd00::1", err: `option 224: "fd00::1" is not an IPv4 address`},
+		{in: "224=uint8:256", err: `option 224: "256" is not an unsigned number of 8 bits`},
+		{in: "224=bool:yes", err: `option 224: "yes" is neither true nor false`},
+		{in: "224=domains:a..b", err: `option 224: domain "a..b": an empty label`},
+		{in: "224=hex:" + strings.Repeat("00", 1025), err: "option 224: the value has 1025 bytes, at most 1024 can be sent"},
+	} {
+		got, err := ParseOption(tt.in)
+		if tt.err != "" {
+			if err == nil || err.Error() != tt.err {
+				t.Errorf("%s: got %v, want the error %s", tt.in, err, tt.err)
+			}
+			continue
+		}
+		if err != nil || got.String() != tt.want {
+			t.Errorf("%s: got %s, %v, want %s", tt.in, got, err, tt.want)
+		}
+		var again Option
+		if err := again.UnmarshalText([]byte(got.String())); err != nil || again.String() != tt.want {
+			t.Errorf("%s: read again: %s, %v", tt.in, again, err)
+		}
+	}
+}
+
+// TestSearchListIsWhatAnotherDecoderReads covers compression: names share suffixes, in every order and depth.
+func TestSearchListIsWhatAnotherDecoderReads(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		label := rapid.SampledFrom([]string{"a", "b", "svc", "cluster", "local", strings.Repeat("x", 63)})
+		name := rapid.Map(rapid.SliceOfN(label, 1, 4), func(l []string) string { return strings.Join(l, ".") })
+		names := rapid.SliceOfN(name, 1, 40).Draw(t, "names")
+		data := encodeNames(names)
+		got, err := rfc1035label.FromBytes(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(names, got.Labels); diff != "" {
+			t.Fatalf("-want +got:\n%s", diff)
+		}
+	})
+}
+
+func TestSearchListOfAPodIsCompressed(t *testing.T) {
+	got := encodeNames([]string{"default.svc.cluster.local", "svc.cluster.local", "cluster.local"})
+	want := "\x07default\x03svc\x07cluster\x05local\x00\xc0\x08\xc0\x0c"
+	if string(got) != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestRoutesInTheBytesOfRFC3442(t *testing.T) {
+	got := encodeRoutes([]identity.Route{
+		onLink("10.244.1.1/32"), via("10.0.0.0/8", "10.244.1.1"), via("10.17.0.0/16", "10.244.1.1"),
+		via("10.229.0.128/25", "10.244.1.1"), via("0.0.0.0/0", "10.244.1.1"),
+	})
+	gw := "\x0a\xf4\x01\x01"
+	want := "\x20\x0a\xf4\x01\x01\x00\x00\x00\x00" + "\x08\x0a" + gw + "\x10\x0a\x11" + gw + "\x19\x0a\xe5\x00\x80" + gw + "\x00" + gw
+	if string(got) != want {
+		t.Errorf("got %x, want %x", got, want)
+	}
+}

@@ -1,0 +1,229 @@
+package network
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables/expr"
+	"github.com/podnic/podnic/network/identity"
+	"golang.org/x/sys/unix"
+)
+
+// Filter is our nftables table of the bridge family, as text: a line a rule. It keeps the guest's DHCP with the server and
+// the pod's own stack out of the guest's reach. Two filters with the same text are the same.
+type Filter struct {
+	Table string   `json:"table"`
+	Rules []string `json:"rules"`
+
+	rules []filterRule // what the text is of; nil in a filter that was read
+}
+
+func (f *Filter) same(o *Filter) bool {
+	return (f == nil) == (o == nil) && (f == nil || f.Table == o.Table && slices.Equal(f.Rules, o.Rules))
+}
+
+// filterTable is the name of the table, one for each interface.
+func filterTable(iface string) string { return "podnic-" + iface }
+
+// Chains of the filter; each hangs on the hook of its name.
+const (
+	chainForward = "forward" // from port to port
+	chainInput   = "input"   // from a port to the pod's own stack
+	chainOutput  = "output"  // from the pod's own stack to a port
+)
+
+var filterChains = []string{chainForward, chainInput, chainOutput}
+
+type filterRule struct {
+	chain   string
+	comment string
+	exprs   []expr.Any
+}
+
+// wantedFilter is the filter of a wiring, and nil where there is nothing to keep apart: at layer 2 only.
+func wantedFilter(original *Snapshot, o Options) *Filter {
+	id, _ := Identify(original)
+	if id.Layer2Only() {
+		return nil
+	}
+	names := o.Names()
+	f := &Filter{Table: filterTable(names.Interface)}
+	ports := []string{names.Tap, names.NIC}
+
+	// DHCP never crosses, in either direction: the guest must hear one server, and the pod network must not hear a client.
+	// The header is matched by what the kernel parsed and not by the frame's EtherType, which is another one in a frame with
+	// a VLAN tag. A second tag hides the header from the kernel, but not from a look at where it must be.
+	for _, from := range ports {
+		f.add(chainForward, "DHCP stays between guest and server", port(expr.MetaKeyIIFNAME, from), isIPv4(), isUDP(), toDHCP(transportPort))
+		for _, tag := range []uint16{unix.ETH_P_8021Q, unix.ETH_P_8021AD} {
+			for tags := 1; tags <= nestedTags; tags++ {
+				f.add(chainForward, "DHCP in nested VLAN tags", port(expr.MetaKeyIIFNAME, from), protocol(tag), nestedUDP(tags), toDHCP(nestedPort(tags)))
+			}
+		}
+	}
+	for _, answered := range answeredARP(id) {
+		f.add(chainForward, "the server answers this", port(expr.MetaKeyIIFNAME, names.Tap), arpRequest(), arpTarget(answered))
+	}
+	if o.Socket == SocketUDP {
+		server := netip.PrefixFrom(identity.ServerLinkLocal, 32)
+		f.accept(chainInput, "the guest asks the server", port(expr.MetaKeyIIFNAME, names.Tap), isIPv4(), isUDP(), portIs(transportPort, 67))
+		f.accept(chainInput, "the guest looks for the server", port(expr.MetaKeyIIFNAME, names.Tap), isARP(), arpTarget(server))
+		f.accept(chainOutput, "the server answers the guest", port(expr.MetaKeyOIFNAME, names.Tap), isIPv4(), isUDP(), portIs(sourcePort, 67))
+		f.accept(chainOutput, "the server is here", port(expr.MetaKeyOIFNAME, names.Tap), isARP(), arpSender(server))
+	}
+	for _, from := range ports {
+		f.add(chainInput, "nothing else reaches the pod's own stack", port(expr.MetaKeyIIFNAME, from))
+	}
+	for _, to := range ports {
+		f.add(chainOutput, "nor leaves it", port(expr.MetaKeyOIFNAME, to))
+	}
+	return f
+}
+
+// answeredARP lists what the server answers the guest's ARP requests for: its own address, the neighbours that the pod had
+// as permanent entries, and, where the pod had no connected route, the neighbours that it reached by its gateway.
+func answeredARP(id identity.Identity) []netip.Prefix {
+	list := []netip.Prefix{netip.PrefixFrom(identity.ServerLinkLocal, 32)}
+	for _, n := range id.Neighbours {
+		list = append(list, netip.PrefixFrom(n.Address, 32))
+	}
+	return list
+}
+
+func (f *Filter) add(chain, comment string, matches ...[]expr.Any) {
+	f.rule(chain, comment, expr.VerdictDrop, matches)
+}
+
+func (f *Filter) accept(chain, comment string, matches ...[]expr.Any) {
+	f.rule(chain, comment, expr.VerdictAccept, matches)
+}
+
+func (f *Filter) rule(chain, comment string, verdict expr.VerdictKind, matches [][]expr.Any) {
+	exprs := append(slices.Concat(matches...), &expr.Counter{}, &expr.Verdict{Kind: verdict})
+	f.rules = append(f.rules, filterRule{chain, comment, exprs})
+	f.Rules = append(f.Rules, ruleText(chain, comment, exprs))
+}
+
+// nestedTags is how many VLAN tags below the outermost one the filter looks through. The outermost is always out of the
+// way: the kernel keeps it beside the frame (skb_vlan_untag).
+const nestedTags = 2
+
+// place is where in a packet a number of two bytes stands.
+type place struct {
+	base   expr.PayloadBase
+	offset uint32
+}
+
+var (
+	sourcePort    = place{expr.PayloadBaseTransportHeader, 0}
+	transportPort = place{expr.PayloadBaseTransportHeader, 2}
+)
+
+// nestedPort is the UDP destination port behind so many tags of 4 bytes and an IPv4 header without options. The network
+// header then begins with the first of these tags' TCI (IEEE 802.1Q, 9.6).
+func nestedPort(tags int) place {
+	return place{expr.PayloadBaseNetworkHeader, uint32(4*tags + 20 + 2)}
+}
+
+func port(key expr.MetaKey, name string) []expr.Any {
+	padded := make([]byte, unix.IFNAMSIZ)
+	copy(padded, name)
+	return []expr.Any{&expr.Meta{Key: key, Register: 1}, equal(padded)}
+}
+
+func equal(data []byte) *expr.Cmp { return &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: data} }
+
+func load(p place, size uint32) *expr.Payload {
+	return &expr.Payload{DestRegister: 1, Base: p.base, Offset: p.offset, Len: size}
+}
+
+func network16(n uint16) []byte { return []byte{byte(n >> 8), byte(n)} }
+
+// protocol matches the packet's protocol, which is that behind the outermost VLAN tag.
+func protocol(etherType uint16) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: 1}, equal(network16(etherType))}
+}
+
+func isIPv4() []expr.Any { return protocol(unix.ETH_P_IP) }
+func isARP() []expr.Any  { return protocol(unix.ETH_P_ARP) }
+
+func isUDP() []expr.Any {
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, equal([]byte{unix.IPPROTO_UDP})}
+}
+
+func portIs(p place, number uint16) []expr.Any {
+	return []expr.Any{load(p, 2), equal(network16(number))}
+}
+
+// toDHCP matches the ports of DHCP's server and client (RFC 2131, 4.1), which are neighbours.
+func toDHCP(p place) []expr.Any {
+	return []expr.Any{load(p, 2), &expr.Range{Op: expr.CmpOpEq, Register: 1, FromData: network16(67), ToData: network16(68)}}
+}
+
+// nestedUDP matches IPv4 UDP behind so many tags below the outermost.
+func nestedUDP(tags int) []expr.Any {
+	header := func(offset uint32) place { return place{expr.PayloadBaseNetworkHeader, offset} }
+	n := uint32(4 * tags)
+	return []expr.Any{
+		load(header(n-2), 2), equal(network16(unix.ETH_P_IP)), // the innermost EtherType
+		load(header(n+9), 1), equal([]byte{unix.IPPROTO_UDP}),
+	}
+}
+
+// An ARP packet for IPv4 over Ethernet (RFC 826): operation at byte 6, sender's address at 14, target's at 24.
+func arpRequest() []expr.Any {
+	return append(isARP(), load(place{expr.PayloadBaseNetworkHeader, 6}, 2), equal(network16(1)))
+}
+
+func arpTarget(p netip.Prefix) []expr.Any { return arpAddress(24, p) }
+func arpSender(p netip.Prefix) []expr.Any { return arpAddress(14, p) }
+
+func arpAddress(offset uint32, p netip.Prefix) []expr.Any {
+	return []expr.Any{load(place{expr.PayloadBaseNetworkHeader, offset}, 4), equal(p.Addr().AsSlice())}
+}
+
+// ruleText renders a rule, whether we made it or the kernel told it, in the manner of nft(8). Counters are left out.
+func ruleText(chain, comment string, exprs []expr.Any) string {
+	var b strings.Builder
+	b.WriteString(chain)
+	for _, e := range exprs {
+		switch e := e.(type) {
+		case *expr.Meta:
+			fmt.Fprintf(&b, " meta %d", e.Key)
+		case *expr.Payload:
+			fmt.Fprintf(&b, " @%d,%d,%d", e.Base, e.Offset, e.Len)
+		case *expr.Cmp:
+			fmt.Fprintf(&b, " %s", cmpText(e.Op, e.Data))
+		case *expr.Range:
+			fmt.Fprintf(&b, " %x-%x", e.FromData, e.ToData)
+		case *expr.Verdict:
+			fmt.Fprintf(&b, " %s", verdictText(e.Kind))
+		case *expr.Counter:
+		default:
+			fmt.Fprintf(&b, " %T", e)
+		}
+	}
+	return b.String() + " # " + comment
+}
+
+func cmpText(op expr.CmpOp, data []byte) string {
+	if op != expr.CmpOpEq {
+		return fmt.Sprintf("op%d %x", op, data)
+	}
+	if len(data) == unix.IFNAMSIZ {
+		return unix.ByteSliceToString(data)
+	}
+	return fmt.Sprintf("%x", data)
+}
+
+func verdictText(kind expr.VerdictKind) string {
+	switch kind {
+	case expr.VerdictDrop:
+		return "drop"
+	case expr.VerdictAccept:
+		return "accept"
+	}
+	return fmt.Sprintf("verdict %d", kind)
+}
