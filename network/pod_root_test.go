@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"regexp"
@@ -12,7 +13,13 @@ import (
 	"time"
 
 	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
+
+type netns = ns.NetNS
+
+// cmpAddrs lets go-cmp compare net/netip values.
+var cmpAddrs = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
 
 // testPod is a pod's namespace of its own, joined by a veth to a namespace that stands for the node.
 type testPod struct {
@@ -81,7 +88,7 @@ func (p *testPod) request() Request {
 	}
 }
 
-var volatile = regexp.MustCompile(` (valid_lft|preferred_lft|expires) \d+sec| state (UP|UNKNOWN|LOWERLAYERDOWN)| qdisc \S+`)
+var volatile = regexp.MustCompile(` (valid_lft|preferred_lft|expires) \d+sec| state (UP|UNKNOWN|LOWERLAYERDOWN)| qdisc \S+|_timer +[0-9.]+`)
 
 // text is all that ip(8) says of the namespace once it has settled, less what changes on its own.
 func (p *testPod) text() string {

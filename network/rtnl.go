@@ -13,6 +13,8 @@ import (
 // requests themselves. Not for use by several goroutines.
 type rtnl struct {
 	sockets map[int]*nl.SocketHandle
+	// before, if set, is called before each request that changes something. Tests die in it.
+	before func()
 }
 
 func newRTNL(ns *Namespace) (*rtnl, error) {
@@ -44,6 +46,9 @@ func (r *rtnl) request(command, flags int) *nl.NetlinkRequest {
 
 // do sends a request that changes something and waits for the acknowledgement.
 func (r *rtnl) do(command, flags int, data ...nl.NetlinkRequestData) error {
+	if r.before != nil {
+		r.before()
+	}
 	req := r.request(command, flags|unix.NLM_F_ACK)
 	for _, d := range data {
 		req.AddData(d)

@@ -27,6 +27,8 @@ type Request struct {
 
 	// fault, if set, is called before every step; its error makes the step fail.
 	fault func(step int) error
+	// beforeRequest, if set, is called before every netlink request that changes something.
+	beforeRequest func()
 }
 
 // session is the work on one namespace.
@@ -73,6 +75,7 @@ func (s *session) begin() (err error) {
 	if s.rtnl, err = newRTNL(s.ns); err != nil {
 		return err
 	}
+	s.rtnl.before = s.beforeRequest
 	ns := s.ns
 	s.close = func() { s.rtnl.close(); ns.Close() }
 	return nil

@@ -1,0 +1,517 @@
+package network
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+)
+
+func (p *testPod) recordPath() string { return Store{p.dir}.Path() }
+
+func (p *testPod) same(before string) {
+	p.t.Helper()
+	if diff := cmp.Diff(before, p.text()); diff != "" {
+		p.t.Errorf("the namespace is not as before:\n%s", diff)
+	}
+}
+
+// refused checks that an operation refuses with a message that has the words, and that nothing was touched.
+func (p *testPod) refused(operation func() error, words ...string) {
+	p.t.Helper()
+	before := p.text()
+	err := operation()
+	if !IsRefusal(err) {
+		p.t.Errorf("not a refusal: %v", err)
+		return
+	}
+	for _, w := range words {
+		if !strings.Contains(err.Error(), w) {
+			p.t.Errorf("the refusal does not say %q: %v", w, err)
+		}
+	}
+	p.same(before)
+}
+
+func (p *testPod) tryPrepare() error {
+	_, err := Prepare(context.Background(), p.request())
+	return err
+}
+
+func (p *testPod) tryRestore() error {
+	_, err := Restore(context.Background(), p.request(), false)
+	return err
+}
+
+// attach opens the tap as an emulator does, until the test ends or the returned function is called.
+func (p *testPod) attach() (detach func()) {
+	p.t.Helper()
+	var tun *os.File
+	err := p.pod.Do(func(_ netns) (err error) {
+		if tun, err = os.OpenFile("/dev/net/tun", os.O_RDWR, 0); err != nil {
+			return err
+		}
+		request, err := unix.NewIfreq("tap0")
+		if err != nil {
+			return err
+		}
+		request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+		return unix.IoctlIfreq(int(tun.Fd()), unix.TUNSETIFF, request)
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var once sync.Once
+	detach = func() { once.Do(func() { tun.Close() }) }
+	p.t.Cleanup(detach)
+	return detach
+}
+
+func TestWiredNamespaceWithoutRecordCarriesTheOriginal(t *testing.T) {
+	forEachShape(t, func(t *testing.T, p *testPod) {
+		before := p.text()
+		want, _ := Identify(p.prepare().Record.Original)
+		if err := os.Remove(p.recordPath()); err != nil {
+			t.Fatal(err)
+		}
+		seen, err := Inspect(p.request())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := seen.Identity(); !cmp.Equal(got, want, cmpAddrs) {
+			t.Errorf("the namespace carries another identity:\n%s", cmp.Diff(want, got, cmpAddrs))
+		}
+		again := p.prepare()
+		if len(again.Steps) > 0 || len(again.Warnings) == 0 || !strings.Contains(again.Warnings[0], "rebuilt") {
+			t.Errorf("prepare without a record: steps %v, warnings %v", again.Steps, again.Warnings)
+		}
+		if err := os.Remove(p.recordPath()); err != nil {
+			t.Fatal(err)
+		}
+		p.restore()
+		// When a route expires is not carried by the parked copy.
+		p.same(before)
+	})
+}
+
+func TestRecordThatCannotBeUsedIsRefused(t *testing.T) {
+	p := newTestPod(t, shapes["bridge"]...)
+	p.prepare()
+	good, err := os.ReadFile(p.recordPath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	edit := func(f func(map[string]any)) string {
+		var m map[string]any
+		if err := json.Unmarshal(good, &m); err != nil {
+			t.Fatal(err)
+		}
+		f(m)
+		b, err := json.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	for name, test := range map[string]struct {
+		record string
+		words  []string
+	}{
+		"empty":     {"", []string{"damaged"}},
+		"truncated": {string(good[:len(good)/2]), []string{"damaged"}},
+		"null":      {"null", []string{"damaged"}},
+		"no interface": {edit(func(m map[string]any) { m["original"] = map[string]any{"links": []any{}} }),
+			[]string{"damaged", "interface"}},
+		"newer": {edit(func(m map[string]any) { m["version"] = recordVersion + 1 }), []string{"newer"}},
+		"another namespace": {edit(func(m map[string]any) { m["namespace"].(map[string]any)["cookie"] = 1 }),
+			[]string{"another network namespace"}},
+		"another boot": {edit(func(m map[string]any) { m["namespace"].(map[string]any)["boot"] = "x" }),
+			[]string{"another network namespace", "started again"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := os.WriteFile(p.recordPath(), []byte(test.record), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for _, operation := range []func() error{p.tryPrepare, p.tryRestore} {
+				p.refused(operation, append(test.words, p.recordPath())...)
+			}
+		})
+	}
+}
+
+// TestNamespaceOfTheSameNameIsAnother uses one state directory for a namespace and for the one that takes its place.
+func TestNamespaceOfTheSameNameIsAnother(t *testing.T) {
+	first := newTestPod(t, shapes["bridge"]...)
+	first.prepare()
+	second := newTestPod(t, shapes["bridge"]...)
+	second.dir = first.dir
+	second.refused(second.tryPrepare, "another network namespace")
+	second.refused(second.tryRestore, "another network namespace")
+	first.restore()
+}
+
+// TestRecordOfAPastNetworkIsReplaced leaves a record behind, as a container runtime does that sets the pod's network up
+// again.
+func TestRecordOfAPastNetworkIsReplaced(t *testing.T) {
+	p := newTestPod(t, shapes["bridge"]...)
+	p.prepare()
+	old, err := os.ReadFile(p.recordPath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.restore()
+	if err := os.WriteFile(p.recordPath(), old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.ip("addr flush dev eth0")
+	p.ip("addr add 10.244.1.99/24 dev eth0")
+	before := p.text()
+	if id, _ := Identify(p.prepare().Record.Original); id.Address.String() != "10.244.1.99/24" {
+		t.Errorf("the guest would get %s", id.Address)
+	}
+	p.restore()
+	p.same(before)
+}
+
+func TestWhatIsNotOursSurvives(t *testing.T) {
+	p := newTestPod(t, shapes["ptp"]...)
+	p.prepare()
+	for _, c := range []string{
+		"link add net1 address 0a:58:0a:f5:01:05 type veth peer name net1p address 0a:58:0a:f5:01:06",
+		"addr add 10.245.0.5/24 dev net1", "link set net1 up", "link set net1p up",
+		"route add 198.51.100.0/24 via 10.245.0.1",
+		"rule add from 10.245.0.5 lookup 200 priority 900",
+		"route add default via 10.245.0.1 table 200",
+		"neigh add 10.245.0.1 lladdr 0e:11:22:33:44:55 dev net1 nud permanent",
+		"link add group 42 br9 type bridge",
+	} {
+		p.ip(c)
+	}
+	if _, err := p.run(p.pod, "nft", "add table bridge somebodys; add chain bridge somebodys c { type filter hook forward priority 0; }"); err != nil {
+		t.Fatal(err)
+	}
+	if again := p.prepare(); len(again.Steps) > 0 {
+		t.Errorf("prepare meddles: %v", again.Steps)
+	}
+	p.restore()
+	for command, want := range map[string]string{
+		"link show net1": "net1", "link show br9": "br9", "route show 198.51.100.0/24": "10.245.0.1",
+		"rule show priority 900": "10.245.0.5", "route show table 200": "10.245.0.1", "neigh show nud permanent": "10.245.0.1",
+	} {
+		if out := p.ip(command); !strings.Contains(out, want) {
+			t.Errorf("ip %s: %q is lost: %q", command, want, out)
+		}
+	}
+	if out, err := p.run(p.pod, "nft", "list", "ruleset"); err != nil || !strings.Contains(out, "somebodys") || strings.Contains(out, "podnic") {
+		t.Errorf("nft: %v: %s", err, out)
+	}
+}
+
+func TestDriftIsMended(t *testing.T) {
+	for name, commands := range map[string][]string{
+		"nic down":              {"ip link set eth0-nic down"},
+		"bridge down":           {"ip link set eth0-br down"},
+		"tap down":              {"ip link set tap0 down"},
+		"placeholder up":        {"ip link set eth0 up"},
+		"nic out of bridge":     {"ip link set eth0-nic nomaster"},
+		"tap out of bridge":     {"ip link set tap0 nomaster"},
+		"nic renamed":           {"ip link set eth0-nic down", "ip link set eth0-nic name foo"},
+		"tap renamed":           {"ip link set tap0 down", "ip link set tap0 name foo"},
+		"bridge renamed":        {"ip link set eth0-br down", "ip link set eth0-br name foo"},
+		"placeholder renamed":   {"ip link set eth0 name foo"},
+		"tap gone":              {"ip link del tap0"},
+		"bridge gone":           {"ip link del eth0-br"},
+		"placeholder gone":      {"ip link del eth0"},
+		"all but the nic gone":  {"ip link del tap0", "ip link del eth0", "ip link del eth0-br", "ip link add tap0 group 1886257154 type bridge"},
+		"filter gone":           {"nft delete table bridge podnic-eth0"},
+		"rule gone":             {"nft flush chain bridge podnic-eth0 input"},
+		"rule added":            {"nft insert rule bridge podnic-eth0 forward accept"},
+		"learning":              {"bridge link set dev tap0 learning on"},
+		"mac of the bridge":     {"ip link set eth0-br address 0a:11:22:33:44:55"},
+		"mac of the nic":        {"ip link set eth0-nic address 0a:58:0a:f4:01:05"},
+		"mtu of the tap":        {"ip link set tap0 mtu 1400"},
+		"arp of the bridge":     {"ip link set eth0-br arp on"},
+		"snooping":              {"ip link set eth0-br type bridge mcast_snooping 1"},
+		"address on the nic":    {"ip addr add 10.9.9.9/24 dev eth0-nic"},
+		"address on the bridge": {"ip addr add 10.9.9.9/24 dev eth0-br"},
+		"address lost":          {"ip addr flush dev eth0"},
+		"routes lost":           {"ip route flush dev eth0-br table 1886257406"},
+		"owner of the tap":      {"ip link del tap0", "ip tuntap add tap0 mode tap vnet_hdr user 7", "ip link set tap0 group 1886257154"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newTestPod(t, shapes["ptp"]...)
+			before := p.text()
+			p.prepare()
+			wired := p.wiredText()
+			for _, c := range commands {
+				words := strings.Fields(c)
+				if out, err := p.run(p.pod, words[0], words[1:]...); err != nil {
+					t.Fatalf("%s: %v: %s", c, err, out)
+				}
+			}
+			r := p.prepare()
+			if len(r.Steps) == 0 || !r.Repaired {
+				t.Error("nothing was mended")
+			}
+			if diff := cmp.Diff(wired, p.wiredText()); diff != "" {
+				t.Errorf("not what prepare makes:\n%s", diff)
+			}
+			if remade := strings.HasPrefix(name, "tap gone") || strings.HasPrefix(name, "owner") || strings.HasPrefix(name, "all"); r.TapRemade != remade && name != "tap renamed" {
+				t.Errorf("tap made again: %v", r.TapRemade)
+			}
+			p.restore()
+			p.same(before)
+		})
+	}
+}
+
+// wiredText is the wired namespace without the indexes of our links, which a repair may change.
+func (p *testPod) wiredText() string {
+	p.t.Helper()
+	seen, err := Inspect(p.request())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return strings.Join(comparable(seen.Current), "\n")
+}
+
+func TestNamesThatAreTakenAreRefused(t *testing.T) {
+	for _, name := range []string{"tap0", "eth0-br", "eth0-nic", "eth0-id"} {
+		for how, command := range map[string]string{
+			"name":    "link add " + name + " type bridge",
+			"altname": "link property add dev lo altname " + name,
+		} {
+			t.Run(name+" as "+how, func(t *testing.T) {
+				p := newTestPod(t, shapes["bridge"]...)
+				p.ip(command)
+				p.refused(p.tryPrepare, name)
+			})
+		}
+	}
+}
+
+func TestRestoreRefusesUnderAGuest(t *testing.T) {
+	p := newTestPod(t, shapes["bridge"]...)
+	before := p.text()
+	p.prepare()
+	detach := p.attach()
+	p.refused(p.tryRestore, "tap0", "--force")
+	if _, err := Restore(context.Background(), p.request(), true); err != nil {
+		t.Fatal(err)
+	}
+	detach()
+	p.same(before)
+}
+
+// TestFailedRepairDoesNotTakeTheGuestsNetwork breaks the wiring under a guest and fails each step of the repair.
+func TestFailedRepairDoesNotTakeTheGuestsNetwork(t *testing.T) {
+	p := newTestPod(t, shapes["bridge"]...)
+	p.prepare()
+	p.attach()
+	for n := 0; ; n++ {
+		p.ip("link set eth0-br mtu 1400")
+		if _, err := p.run(p.pod, "nft", "delete", "table", "bridge", "podnic-eth0"); err != nil {
+			t.Fatal(err)
+		}
+		before := p.wiredText()
+		req := p.request()
+		req.fault = failAt(n)
+		_, err := Prepare(context.Background(), req)
+		if err == nil {
+			if n == 0 {
+				t.Fatal("there was nothing to mend")
+			}
+			return
+		}
+		if diff := cmp.Diff(before, p.wiredText()); diff != "" {
+			t.Fatalf("after step %d failed:\n%s", n, diff)
+		}
+		seen, err := Inspect(p.request())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !seen.Attached {
+			t.Fatalf("after step %d failed, the guest has lost the tap", n)
+		}
+		p.prepare()
+	}
+}
+
+// TestTapUnderAGuestIsNeverMadeAgain changes what the creation of a tap fixes.
+func TestTapUnderAGuestIsNeverMadeAgain(t *testing.T) {
+	p := newTestPod(t, shapes["bridge"]...)
+	p.prepare()
+	p.attach()
+	// What nobody can do to a tap from outside is simulated by a record that wants another owner.
+	var record map[string]any
+	b, err := os.ReadFile(p.recordPath())
+	if err == nil {
+		err = json.Unmarshal(b, &record)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	record["options"].(map[string]any)["tapOwner"] = 7
+	b, err = json.Marshal(record)
+	if err == nil {
+		err = os.WriteFile(p.recordPath(), b, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner := uint32(7)
+	req := p.request()
+	req.Options.TapOwner = &owner
+	r, err := Prepare(context.Background(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.TapRemade || len(r.Warnings) == 0 {
+		t.Errorf("remade %v, warnings %v", r.TapRemade, r.Warnings)
+	}
+	if seen, err := Inspect(p.request()); err != nil || !seen.Attached {
+		t.Errorf("the guest lost its tap: %v", err)
+	}
+}
+
+// TestAgentsExcludeEachOther lets eight agents prepare and restore one namespace at once, with one record.
+func TestAgentsExcludeEachOther(t *testing.T) {
+	p := newTestPod(t, shapes["ptp"]...)
+	before := p.text()
+	for _, operation := range []func() error{p.tryPrepare, p.tryRestore} {
+		var wg sync.WaitGroup
+		errs := make(chan error, 8)
+		for range 8 {
+			wg.Go(func() { errs <- operation() })
+		}
+		wg.Wait()
+		for range 8 {
+			if err := <-errs; err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	p.same(before)
+}
+
+// TestLockIsWaitedForAndThenRefused holds the lock as another process would.
+func TestLockIsWaitedForAndThenRefused(t *testing.T) {
+	p := newTestPod(t, shapes["ptp"]...)
+	ns, err := OpenNamespace(p.request().Namespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	unlock, err := ns.Lock(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := p.request()
+	req.LockTimeout = 1
+	p.refused(func() error { _, err := Prepare(context.Background(), req); return err }, "another podnic", "--lock-timeout")
+	unlock()
+	p.prepare()
+	p.restore()
+}
+
+func TestOptionsThatDifferFromTheRecordsAreRefused(t *testing.T) {
+	p := newTestPod(t, shapes["bridge"]...)
+	p.prepare()
+	owner := uint32(107)
+	for flag, options := range map[string]Options{
+		"--tap is":       {Tap: "tap9"},
+		"--tap-owner is": {TapOwner: &owner},
+		"--queues is":    {Queues: 2},
+		"--socket is":    {Socket: SocketUDP},
+		"--interface is": {Interface: "eth1"},
+	} {
+		req := p.request()
+		req.Options = options
+		p.refused(func() error { _, err := Prepare(context.Background(), req); return err }, flag)
+	}
+	p.restore()
+}
+
+func TestRecordIsPrivate(t *testing.T) {
+	p := newTestPod(t, shapes["bridge"]...)
+	p.dir = filepath.Join(p.dir, "state")
+	p.prepare()
+	for path, mode := range map[string]os.FileMode{p.dir: 0o700, p.recordPath(): 0o600} {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Mode().Perm(); got != mode {
+			t.Errorf("%s has mode %v, want %v", path, got, mode)
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(p.dir, ".*"))
+	if err != nil || len(files) > 0 {
+		t.Errorf("left beside the record: %v, %v", files, err)
+	}
+}
+
+// TestPodNetworkThatIsTakenAwayLeavesNothingOfOurs deletes the veth under the wiring, as a node does that tears a pod down.
+func TestPodNetworkThatIsTakenAwayLeavesNothingOfOurs(t *testing.T) {
+	p := newTestPod(t, shapes["bridge"]...)
+	p.prepare()
+	p.ip("node:link del host0")
+	p.refused(p.tryPrepare, "eth0", "gone", "restore")
+	r := p.restore()
+	if len(r.Warnings) == 0 {
+		t.Error("no warning")
+	}
+	if out := p.ip("-o link"); strings.Count(out, "\n") != 1 {
+		t.Errorf("left: %s", out)
+	}
+	if _, err := os.Stat(p.recordPath()); !os.IsNotExist(err) {
+		t.Errorf("the record is left: %v", err)
+	}
+}
+
+// TestUnsupportedNetworksAreRefusedByName builds what the wiring could not put back, or could not work with.
+func TestUnsupportedNetworksAreRefusedByName(t *testing.T) {
+	for name, test := range map[string]struct {
+		commands []string
+		words    []string
+	}{
+		"nexthop object":    {[]string{"nexthop add id 7 via 10.244.1.1 dev eth0"}, []string{"nexthop object 7"}},
+		"nexthop route":     {[]string{"nexthop add id 7 via 10.244.1.1 dev eth0", "route add 198.51.100.0/24 nhid 7"}, []string{"nexthop object 7"}},
+		"a port":            {[]string{"link add br9 type bridge", "link set eth0 master br9"}, []string{"port of br9"}},
+		"macvlan on top":    {[]string{"link add link eth0 name mv0 type macvlan"}, []string{"mv0", "eth0"}},
+		"default elsewhere": {[]string{"link add net1 type bridge", "link set net1 up", "route del default", "route add default dev net1"}, []string{"net1", "bridge"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newTestPod(t, shapes["bridge"]...)
+			for _, c := range test.commands {
+				if out, err := p.run(p.pod, "ip", strings.Fields(c)...); err != nil {
+					if strings.Contains(err.Error(), "Unknown device type") {
+						t.Logf("this kernel has no such link: %s", out)
+						return
+					}
+					t.Fatalf("ip %s: %v", c, err)
+				}
+			}
+			p.refused(p.tryPrepare, test.words...)
+		})
+	}
+}
+
+// TestNodesNamespaceIsRefused builds what a kind node looks like from inside.
+func TestNodesNamespaceIsRefused(t *testing.T) {
+	p := newTestPod(t, append(shapes["bridge"], "link add cni0 type bridge")...)
+	p.refused(p.tryPrepare, "node's", "cni0", "--allow-host-namespace")
+	q := newTestPod(t, shapes["bridge"]...)
+	for i := range nodeVeths {
+		q.ip(fmt.Sprintf("link add veth%d type veth peer name peer%d netns /proc/%d/fd/%d", i, i, os.Getpid(), q.node.Fd()))
+	}
+	q.refused(q.tryPrepare, "node's", "--allow-host-namespace")
+}
