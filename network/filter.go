@@ -56,28 +56,35 @@ func wantedFilter(original *Snapshot, o Options) *Filter {
 	// The header is matched by what the kernel parsed and not by the frame's EtherType, which is another one in a frame with
 	// a VLAN tag. A second tag hides the header from the kernel, but not from a look at where it must be.
 	for _, from := range ports {
-		f.add(chainForward, "DHCP stays between guest and server", port(expr.MetaKeyIIFNAME, from), isIPv4(), isUDP(), toDHCP(transportPort))
+		f.add(chainForward, "DHCP stays between guest and server", through(expr.MetaKeyIIFNAME, from), isIPv4(), isUDP(), toDHCP(transportPort))
 		for _, tag := range []uint16{unix.ETH_P_8021Q, unix.ETH_P_8021AD} {
 			for tags := 1; tags <= nestedTags; tags++ {
-				f.add(chainForward, "DHCP in nested VLAN tags", port(expr.MetaKeyIIFNAME, from), protocol(tag), nestedUDP(tags), toDHCP(nestedPort(tags)))
+				f.add(chainForward, "DHCP in nested VLAN tags", through(expr.MetaKeyIIFNAME, from), protocol(tag), nestedUDP(tags), toDHCP(nestedPort(tags)))
 			}
 		}
 	}
 	for _, answered := range answeredARP(id) {
-		f.add(chainForward, "the server answers this", port(expr.MetaKeyIIFNAME, names.Tap), arpRequest(), arpTarget(answered))
+		f.add(chainForward, "the server answers this", through(expr.MetaKeyIIFNAME, names.Tap), arpRequest(), arpTarget(answered))
 	}
 	if o.Socket == SocketUDP {
 		server := netip.PrefixFrom(identity.ServerLinkLocal, 32)
-		f.accept(chainInput, "the guest asks the server", port(expr.MetaKeyIIFNAME, names.Tap), isIPv4(), isUDP(), portIs(transportPort, 67))
-		f.accept(chainInput, "the guest looks for the server", port(expr.MetaKeyIIFNAME, names.Tap), isARP(), arpTarget(server))
-		f.accept(chainOutput, "the server answers the guest", port(expr.MetaKeyOIFNAME, names.Tap), isIPv4(), isUDP(), portIs(sourcePort, 67))
-		f.accept(chainOutput, "the server is here", port(expr.MetaKeyOIFNAME, names.Tap), isARP(), arpSender(server))
+		f.accept(chainInput, "the guest asks the server", through(expr.MetaKeyIIFNAME, names.Tap), isIPv4(), isUDP(), portIs(transportPort, 67))
+		f.accept(chainInput, "the guest looks for the server", through(expr.MetaKeyIIFNAME, names.Tap), isARP(), arpTarget(server))
+		f.accept(chainOutput, "the server answers the guest", through(expr.MetaKeyOIFNAME, names.Tap), isIPv4(), isUDP(), portIs(sourcePort, 67))
+		f.accept(chainOutput, "the server is here", through(expr.MetaKeyOIFNAME, names.Tap), isARP(), arpSender(server))
 	}
 	for _, from := range ports {
-		f.add(chainInput, "nothing else reaches the pod's own stack", port(expr.MetaKeyIIFNAME, from))
+		f.add(chainInput, "nothing else reaches the pod's own stack", through(expr.MetaKeyIIFNAME, from))
 	}
 	for _, to := range ports {
-		f.add(chainOutput, "nor leaves it", port(expr.MetaKeyOIFNAME, to))
+		f.add(chainOutput, "nor leaves it", through(expr.MetaKeyOIFNAME, to))
+	}
+	// A table is read chain by chain, so the text has that order too.
+	slices.SortStableFunc(f.rules, func(a, b filterRule) int {
+		return slices.Index(filterChains, a.chain) - slices.Index(filterChains, b.chain)
+	})
+	for _, r := range f.rules {
+		f.Rules = append(f.Rules, ruleText(r.chain, r.comment, r.exprs))
 	}
 	return f
 }
@@ -103,7 +110,6 @@ func (f *Filter) accept(chain, comment string, matches ...[]expr.Any) {
 func (f *Filter) rule(chain, comment string, verdict expr.VerdictKind, matches [][]expr.Any) {
 	exprs := append(slices.Concat(matches...), &expr.Counter{}, &expr.Verdict{Kind: verdict})
 	f.rules = append(f.rules, filterRule{chain, comment, exprs})
-	f.Rules = append(f.Rules, ruleText(chain, comment, exprs))
 }
 
 // nestedTags is how many VLAN tags below the outermost one the filter looks through. The outermost is always out of the
@@ -127,7 +133,7 @@ func nestedPort(tags int) place {
 	return place{expr.PayloadBaseNetworkHeader, uint32(4*tags + 20 + 2)}
 }
 
-func port(key expr.MetaKey, name string) []expr.Any {
+func through(key expr.MetaKey, name string) []expr.Any {
 	padded := make([]byte, unix.IFNAMSIZ)
 	copy(padded, name)
 	return []expr.Any{&expr.Meta{Key: key, Register: 1}, equal(padded)}

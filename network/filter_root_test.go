@@ -1,0 +1,352 @@
+package network
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mdlayher/packet"
+	"github.com/podnic/podnic/network/identity"
+	"golang.org/x/sys/unix"
+)
+
+// port is an end of the wiring: frames can be sent into it and are received from it.
+type port interface {
+	send(frame []byte) error
+	receive(b []byte) (int, error) // os.ErrDeadlineExceeded after the deadline
+	until(time.Time) error
+}
+
+// tapPort is the guest's end: the tap as an emulator holds it.
+type tapPort struct{ *os.File }
+
+const vnetHeader = 10 // struct virtio_net_hdr, all zero: nothing offloaded
+
+func (t tapPort) send(frame []byte) error {
+	_, err := t.Write(append(make([]byte, vnetHeader), frame...))
+	return err
+}
+
+func (t tapPort) receive(b []byte) (int, error) {
+	buffer := make([]byte, vnetHeader+len(b))
+	n, err := t.Read(buffer)
+	if err != nil {
+		return 0, err
+	}
+	return copy(b, buffer[vnetHeader:n]), nil
+}
+
+func (t tapPort) until(at time.Time) error { return t.SetReadDeadline(at) }
+
+// nodePort is the pod network's end.
+type nodePort struct{ *packet.Conn }
+
+func (n nodePort) send(frame []byte) error {
+	_, err := n.WriteTo(frame, &packet.Addr{HardwareAddr: net.HardwareAddr(frame[:6])})
+	return err
+}
+
+func (n nodePort) receive(b []byte) (int, error) {
+	length, _, err := n.ReadFrom(b)
+	return length, err
+}
+
+func (n nodePort) until(at time.Time) error { return n.SetReadDeadline(at) }
+
+func (p *testPod) guestPort() tapPort {
+	p.t.Helper()
+	var fd int
+	err := p.pod.Do(func(netns) (err error) {
+		if fd, err = unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0); err != nil {
+			return err
+		}
+		request, err := unix.NewIfreq("tap0")
+		if err != nil {
+			return err
+		}
+		request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+		return unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fd), "tap0")
+	p.t.Cleanup(func() { f.Close() })
+	return tapPort{f}
+}
+
+func (p *testPod) nodePort() nodePort {
+	p.t.Helper()
+	var conn *packet.Conn
+	err := p.node.Do(func(netns) error {
+		link, err := net.InterfaceByName("host0")
+		if err != nil {
+			return err
+		}
+		conn, err = packet.Listen(link, packet.Raw, unix.ETH_P_ALL, nil)
+		return err
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { conn.Close() })
+	return nodePort{conn}
+}
+
+// ends are the guest's and the node's end of the wiring, once frames pass between them: the carrier of a link that was
+// just set up takes its time.
+func (p *testPod) ends() (guest tapPort, node nodePort) {
+	p.t.Helper()
+	guest, node = p.guestPort(), p.nodePort()
+	for from, to := range map[port]port{guest: node, node: guest} {
+		probe := ethernet(broadcast, podMAC, 0x88b5, bytes.Repeat([]byte{1}, 50))
+		for deadline := time.Now().Add(10 * time.Second); ; {
+			if err := errors.Join(from.send(probe), to.until(time.Now().Add(20*time.Millisecond))); err != nil {
+				p.t.Fatal(err)
+			}
+			if n, err := to.receive(make([]byte, 2000)); err == nil && n == len(probe) {
+				break
+			}
+			if time.Now().After(deadline) {
+				p.t.Fatal("no frame passes the wiring")
+			}
+		}
+	}
+	return guest, node
+}
+
+// crosses sends a frame into one end and then a marker, and reports whether the frame came before the marker at the other
+// end. There is no waiting for what must not come.
+func crosses(t *testing.T, from, to port, frame []byte) bool {
+	t.Helper()
+	// 0x88b5 is for local experiments (IEEE 802, 9.2.4).
+	marker := ethernet(broadcast, identity.MAC(frame[6:12]), 0x88b5, bytes.Repeat([]byte{7}, 50))
+	if err := to.until(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(from.send(frame), from.send(marker)); err != nil {
+		t.Fatal(err)
+	}
+	came := false
+	b := make([]byte, 2000)
+	for {
+		n, err := to.receive(b)
+		if err != nil {
+			t.Fatalf("the marker does not come: %v", err)
+		}
+		switch {
+		case bytes.Equal(b[:n], marker):
+			return came
+		// A VLAN tag is out of the frame when a packet socket sees it, so only what is behind it is compared.
+		case n >= 40 && bytes.Equal(b[:12], frame[:12]) && bytes.HasSuffix(frame, b[min(n, 16):n]):
+			came = true
+		}
+	}
+}
+
+func TestDHCPDoesNotCross(t *testing.T) {
+	p := newTestPod(t, shapes["aws"]...)
+	p.prepare()
+	guest, node := p.ends()
+	zero, all := netip.IPv4Unspecified(), netip.MustParseAddr("255.255.255.255")
+	request := ipv4(unix.IPPROTO_UDP, zero, all, 68, 67)
+	reply := ipv4(unix.IPPROTO_UDP, gatewayIP, all, 67, 68)
+	tag := func(kind, id int) [2]int { return [2]int{kind, id} }
+	const q, ad = unix.ETH_P_8021Q, unix.ETH_P_8021AD
+	neighbour := netip.MustParseAddr("169.254.1.1") // has a permanent entry
+	for _, test := range []struct {
+		name    string
+		crosses bool
+		payload []byte
+		kind    int
+		tags    [][2]int
+	}{
+		{"request", false, request, unix.ETH_P_IP, nil},
+		{"reply", false, reply, unix.ETH_P_IP, nil},
+		{"request, tagged", false, request, unix.ETH_P_IP, [][2]int{tag(q, 5)}},
+		{"reply, tagged", false, reply, unix.ETH_P_IP, [][2]int{tag(q, 5)}},
+		{"request, priority-tagged", false, request, unix.ETH_P_IP, [][2]int{tag(q, 0xe000)}},
+		{"request, service-tagged", false, request, unix.ETH_P_IP, [][2]int{tag(ad, 5)}},
+		{"request, two tags", false, request, unix.ETH_P_IP, [][2]int{tag(q, 5), tag(q, 6)}},
+		{"reply, two tags", false, reply, unix.ETH_P_IP, [][2]int{tag(ad, 5), tag(q, 6)}},
+		{"request, three tags", false, request, unix.ETH_P_IP, [][2]int{tag(ad, 5), tag(ad, 6), tag(q, 7)}},
+		{"other UDP", true, ipv4(unix.IPPROTO_UDP, podIP, gatewayIP, 1000, 53), unix.ETH_P_IP, nil},
+		{"other UDP, two tags", true, ipv4(unix.IPPROTO_UDP, podIP, gatewayIP, 1000, 53), unix.ETH_P_IP, [][2]int{tag(q, 5), tag(q, 6)}},
+		{"TCP to port 67", true, ipv4(unix.IPPROTO_TCP, podIP, gatewayIP, 1000, 67), unix.ETH_P_IP, nil},
+		{"IPv6", true, ipv6UDP(547), unix.ETH_P_IPV6, nil},
+		{"ARP", true, arp(1, podMAC, podIP, gatewayIP), unix.ETH_P_ARP, nil},
+		{"ARP reply", true, arp(2, podMAC, podIP, neighbour), unix.ETH_P_ARP, nil},
+	} {
+		frame := ethernet(broadcast, podMAC, test.kind, test.payload, test.tags...)
+		if got := crosses(t, guest, node, frame); got != test.crosses {
+			t.Errorf("%s, from the guest: crosses %v", test.name, got)
+		}
+		frame = ethernet(broadcast, nodeMAC, test.kind, test.payload, test.tags...)
+		if got := crosses(t, node, guest, frame); got != test.crosses {
+			t.Errorf("%s, to the guest: crosses %v", test.name, got)
+		}
+	}
+	// What the server answers is asked on the guest's side alone.
+	for _, target := range []netip.Addr{neighbour, identity.ServerLinkLocal} {
+		frame := ethernet(broadcast, podMAC, unix.ETH_P_ARP, arp(1, podMAC, podIP, target))
+		if crosses(t, guest, node, frame) {
+			t.Errorf("the guest's ARP request for %s crosses", target)
+		}
+		frame = ethernet(broadcast, nodeMAC, unix.ETH_P_ARP, arp(1, nodeMAC, gatewayIP, target))
+		if !crosses(t, node, guest, frame) {
+			t.Errorf("the node's ARP request for %s does not cross", target)
+		}
+	}
+}
+
+// TestGuestCannotReachThePodsSockets listens in the pod on every address, and asks from the guest by every way there is.
+func TestGuestCannotReachThePodsSockets(t *testing.T) {
+	for _, socket := range []string{SocketPacket, SocketUDP} {
+		t.Run(socket, func(t *testing.T) {
+			p := newTestPod(t, shapes["bridge"]...)
+			req := p.request()
+			req.Options.Socket = socket
+			r, err := Prepare(context.Background(), req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var udp *net.UDPConn
+			err = p.pod.Do(func(netns) (err error) {
+				if udp, err = net.ListenUDP("udp4", &net.UDPAddr{Port: 5000}); err != nil {
+					return err
+				}
+				tcp, err := net.Listen("tcp4", ":5000")
+				if err == nil {
+					t.Cleanup(func() { tcp.Close() })
+				}
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer udp.Close()
+			wired := Wired(r.Record.Original, r.Record.Options)
+			guest, node := p.ends()
+			for _, link := range wired.Links {
+				for _, dst := range []identity.MAC{link.MAC, broadcast} {
+					for _, to := range []netip.Addr{podIP, identity.ServerLinkLocal, netip.MustParseAddr("255.255.255.255"), netip.MustParseAddr("10.244.1.255")} {
+						for _, protocol := range []int{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
+							for _, from := range []port{guest, node} {
+								frame := ethernet(dst, podMAC, unix.ETH_P_IP, ipv4(protocol, netip.MustParseAddr("10.244.1.7"), to, 4000, 5000))
+								if err := from.send(frame); err != nil {
+									t.Fatal(err)
+								}
+							}
+						}
+					}
+				}
+			}
+			// An answer, or an ARP request for where to send one, would come back before what is sent later crosses.
+			last := ethernet(broadcast, nodeMAC, unix.ETH_P_ARP, arp(1, nodeMAC, gatewayIP, podIP))
+			if err := guest.until(time.Now().Add(5 * time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			if err := node.send(last); err != nil {
+				t.Fatal(err)
+			}
+			b := make([]byte, 2000)
+			for {
+				n, err := guest.receive(b)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if bytes.Equal(b[:n], last) {
+					break
+				}
+				for _, link := range wired.Links {
+					if link.Role != Placeholder && identity.MAC(b[6:12]) == link.MAC {
+						t.Fatalf("the pod's stack answers: %x", b[:n])
+					}
+				}
+			}
+			if err := udp.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+				t.Fatal(err)
+			}
+			if n, from, err := udp.ReadFrom(b); err == nil {
+				t.Errorf("a socket of the pod was reached from %s: %x", from, b[:n])
+			}
+		})
+	}
+}
+
+// TestOnlyThePodsMACLeaves listens on the pod network from before prepare until after restore.
+func TestOnlyThePodsMACLeaves(t *testing.T) {
+	p := newTestPod(t, shapes["dual stack"]...)
+	p.settle()
+	node := p.nodePort()
+	var mu sync.Mutex
+	seen := make(map[identity.MAC]int)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		b := make([]byte, 2000)
+		for {
+			n, err := node.receive(b)
+			if err != nil {
+				return
+			}
+			if n >= 12 {
+				mu.Lock()
+				seen[identity.MAC(b[6:12])]++
+				mu.Unlock()
+			}
+		}
+	})
+	p.prepare()
+	guest, _ := p.ends()
+	frame := ethernet(broadcast, podMAC, unix.ETH_P_ARP, arp(1, podMAC, podIP, gatewayIP))
+	for range 10 {
+		if err := guest.send(frame); err != nil {
+			t.Fatal(err)
+		}
+		p.ip("route flush cache")
+	}
+	guest.Close()
+	p.restore()
+	p.settle()
+	node.Close()
+	wg.Wait()
+	delete(seen, nodeMAC)
+	if seen[podMAC] < 10 {
+		t.Errorf("the guest's frames did not leave: %v", seen)
+	}
+	delete(seen, podMAC)
+	if len(seen) > 0 {
+		t.Errorf("other MACs left the pod: %v", seen)
+	}
+}
+
+// TestLayer2InterfaceHasNoFilter lets DHCP through where there is no address to serve.
+func TestLayer2InterfaceHasNoFilter(t *testing.T) {
+	p := newTestPod(t, shapes["no address"]...)
+	req := p.request()
+	req.Options.Interface = "eth0"
+	r, err := Prepare(context.Background(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Steps) == 0 {
+		t.Fatal("nothing was wired")
+	}
+	if out, err := p.run(p.pod, "nft", "list", "ruleset"); err != nil || out != "" {
+		t.Errorf("nft: %v: %s", err, out)
+	}
+	guest, node := p.ends()
+	zero, all := netip.IPv4Unspecified(), netip.MustParseAddr("255.255.255.255")
+	if !crosses(t, guest, node, ethernet(broadcast, podMAC, unix.ETH_P_IP, ipv4(unix.IPPROTO_UDP, zero, all, 68, 67))) {
+		t.Error("the guest's request does not reach the pod network")
+	}
+	if !crosses(t, node, guest, ethernet(broadcast, nodeMAC, unix.ETH_P_IP, ipv4(unix.IPPROTO_UDP, gatewayIP, all, 67, 68))) {
+		t.Error("the pod network's reply does not reach the guest")
+	}
+}

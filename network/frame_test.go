@@ -1,0 +1,71 @@
+package network
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+
+	"github.com/podnic/podnic/network/identity"
+	"golang.org/x/sys/unix"
+)
+
+// Frames, built by hand: what a guest sends need not be what a stack would send.
+
+var (
+	podMAC    = must(identity.ParseMAC("0a:58:0a:f4:01:05"))
+	nodeMAC   = must(identity.ParseMAC("0a:58:0a:f4:01:01"))
+	broadcast = must(identity.ParseMAC("ff:ff:ff:ff:ff:ff"))
+	podIP     = netip.MustParseAddr("10.244.1.5")
+	gatewayIP = netip.MustParseAddr("10.244.1.1")
+)
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func word(n int) []byte { return binary.BigEndian.AppendUint16(nil, uint16(n)) }
+
+// ethernet puts a header in front of a payload. Each tag is the EtherType of the tag and its TCI.
+func ethernet(dst, src identity.MAC, etherType int, payload []byte, tags ...[2]int) []byte {
+	frame := slices.Concat(dst[:], src[:])
+	for _, t := range tags {
+		frame = append(frame, slices.Concat(word(t[0]), word(t[1]))...)
+	}
+	return slices.Concat(frame, word(etherType), payload)
+}
+
+func arp(operation int, senderMAC identity.MAC, sender, target netip.Addr) []byte {
+	return slices.Concat(word(1), word(unix.ETH_P_IP), []byte{6, 4}, word(operation), senderMAC[:], sender.AsSlice(), make([]byte, 6), target.AsSlice())
+}
+
+// ipv4 is a packet with a UDP or TCP header that has the ports and nothing else of interest.
+func ipv4(protocol int, src, dst netip.Addr, srcPort, dstPort int) []byte {
+	transport := slices.Concat(word(srcPort), word(dstPort), word(16), word(0), make([]byte, 8))
+	if protocol == unix.IPPROTO_TCP {
+		transport = slices.Concat(word(srcPort), word(dstPort), make([]byte, 8), []byte{0x50, 0x02}, word(0xffff), word(0), word(0))
+		sum := checksum(slices.Concat(src.AsSlice(), dst.AsSlice(), []byte{0, unix.IPPROTO_TCP}, word(len(transport)), transport))
+		binary.BigEndian.PutUint16(transport[16:], sum)
+	}
+	header := slices.Concat([]byte{0x45, 0}, word(20+len(transport)), word(1), word(0), []byte{64, byte(protocol)}, word(0), src.AsSlice(), dst.AsSlice())
+	binary.BigEndian.PutUint16(header[10:], checksum(header))
+	return append(header, transport...)
+}
+
+func ipv6UDP(dstPort int) []byte {
+	a := netip.MustParseAddr("fe80::1").AsSlice()
+	return slices.Concat([]byte{0x60, 0, 0, 0}, word(16), []byte{unix.IPPROTO_UDP, 64}, a, a, word(1000), word(dstPort), word(16), word(1), make([]byte, 8))
+}
+
+func checksum(b []byte) uint16 {
+	var sum uint32
+	for i := 0; i+1 < len(b); i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(b[i:]))
+	}
+	for sum>>16 != 0 {
+		sum = sum&0xffff + sum>>16
+	}
+	return ^uint16(sum)
+}
