@@ -1,0 +1,58 @@
+# The targets a day needs; `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# libvirt_dlopen: libvirt is opened when it is first used, so that a build needs no headers of it and a machine without it
+# can run the rest.
+export GOFLAGS := -tags=libvirt_dlopen,libvirt_without_lxc -trimpath
+export CGO_ENABLED := 1
+export PODNIC_CACHE ?= $(CURDIR)/.cache
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+CNI_PLUGINS := main/ptp main/bridge main/macvlan main/ipvlan ipam/host-local
+CNI := $(addprefix $(PODNIC_CACHE)/cni/,$(notdir $(CNI_PLUGINS)))
+SHELL_SCRIPTS = $(shell grep -lE '^\#!/bin/(ba)?sh' -r scripts .ci test)
+ROOT := $(filter 0,$(shell id -u))
+
+.PHONY: help build check test demo cni setup clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## bin/podnic
+	go build -ldflags '-s -w -X main.version=$(VERSION)' -o bin/podnic ./cmd/podnic
+
+check: ## the inner loop: formatting, vet, staticcheck, dependency rules, unit tests; needs no root
+	@scripts/setup check
+	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo 'check: run gofmt -w on these' >&2; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+	scripts/check-imports
+	@if command -v shellcheck >/dev/null; then \
+		echo shellcheck $(SHELL_SCRIPTS); shellcheck $(SHELL_SCRIPTS); \
+	else \
+		echo 'check: no shellcheck here, so the scripts were not checked'; \
+	fi
+	PODNIC_UNIT=1 go test ./...
+
+test: setup cni build ## all tests, in real namespaces and with real guests; run it as root, or what needs root is left out
+	scripts/run-tests $(if $(ROOT),--no-skip)
+
+demo: setup cni build ## a pod's identity reaches a guest and comes back, as it happens; needs root
+	@go build -o $(PODNIC_CACHE)/demo ./test/demo
+	@exec $(PODNIC_CACHE)/demo -podnic bin/podnic
+
+setup: ## install what test and demo need (Debian, Ubuntu; root)
+	@$(if $(ROOT),scripts/setup,scripts/setup check)
+
+cni: $(CNI) ## the CNI plugins that make the pods of tests
+
+$(PODNIC_CACHE)/cni/%: go.mod go.sum
+	@echo 'cni: $*'
+	@CGO_ENABLED=0 go build -o $@ github.com/containernetworking/plugins/plugins/$(filter %/$*,$(CNI_PLUGINS))
+	@touch $@
+
+clean: ## remove what was built; the guest's kernel stays in .cache
+	rm -rf bin $(PODNIC_CACHE)/cni $(PODNIC_CACHE)/demo

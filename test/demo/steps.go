@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/podnic/podnic/test/guest"
+	"github.com/podnic/podnic/test/libvirtd"
+	"github.com/podnic/podnic/test/pod"
+)
+
+// demo is what the steps share. What is nil was not made yet.
+type demo struct {
+	podnic string
+	screen *screen
+
+	node     *pod.Node
+	vm       *pod.Pod // whose network the guest takes over
+	other    *pod.Pod // another one, to see it from
+	before   pod.State
+	libvirtd *libvirtd.Daemon
+	console  *guest.Console
+	agent    *agent // podnic run
+}
+
+func (d *demo) makePods(ctx context.Context) (err error) {
+	d.screen.step("A pod, made by the CNI plugin ptp in network namespaces")
+	if d.node, err = pod.NewNode(ctx); err != nil {
+		return err
+	}
+	if d.vm, err = d.node.AddPod(ctx, pod.Spec{Name: "vm", Hostname: "vm-0", Network: pod.PTP}); err != nil {
+		return err
+	}
+	if d.other, err = d.node.AddPod(ctx, pod.Spec{Name: "other", Network: pod.PTP}); err != nil {
+		return err
+	}
+	if d.before, err = d.vm.State(ctx); err != nil {
+		return err
+	}
+	if err := d.showInterface(ctx); err != nil {
+		return err
+	}
+	d.screen.fact("another pod", "%s", d.other.Address)
+	return nil
+}
+
+// showInterface prints the pod's interface as iproute2 sees it.
+func (d *demo) showInterface(ctx context.Context) error {
+	link, err := d.vm.Output(ctx, "ip", "-br", "link", "show", "dev", pod.Interface)
+	if err != nil {
+		return err
+	}
+	address, err := d.vm.Output(ctx, "ip", "-br", "-4", "address", "show", "dev", pod.Interface)
+	if err != nil {
+		return err
+	}
+	routes, err := d.vm.Output(ctx, "ip", "-4", "route")
+	if err != nil {
+		return err
+	}
+	mac := strings.Fields(link)[2]
+	d.screen.fact("eth0", "%s  %s", strings.Join(strings.Fields(address)[2:], " "), mac)
+	name := "routes"
+	for route := range strings.Lines(routes) {
+		d.screen.fact(name, "%s", route)
+		name = ""
+	}
+	return nil
+}
+
+func (d *demo) startLibvirtd(ctx context.Context) (err error) {
+	d.screen.step("libvirtd, in the pod")
+	began := time.Now()
+	if d.libvirtd, err = libvirtd.Start(ctx, d.vm); err != nil {
+		return err
+	}
+	d.screen.fact("ready after", "%d ms", time.Since(began).Milliseconds())
+	accelerator := "KVM"
+	if !d.libvirtd.KVM {
+		accelerator = "software emulation: KVM does not work on this machine"
+	}
+	d.screen.fact("guests by", "%s", accelerator)
+	return nil
+}
+
+func (d *demo) run(ctx context.Context) error {
+	d.screen.step("podnic run: the guest becomes the pod")
+	image, err := guest.Build(d.vm.Dir)
+	if err != nil {
+		return err
+	}
+	domain := guest.Domain{
+		Name: "vm", Image: image, KVM: d.libvirtd.KVM, Console: filepath.Join(d.vm.Dir, "console"),
+	}
+	xml, err := domain.XML()
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(d.vm.Dir, "vm.xml")
+	if err := os.WriteFile(file, []byte(xml), 0o644); err != nil {
+		return err
+	}
+	if d.console, err = guest.Follow(domain.Console); err != nil {
+		return err
+	}
+	d.screen.fact("guest", "Linux %s, busybox, 128 MiB, no interface in its XML", image.Version)
+	if d.agent, err = startAgent(ctx, d.podnic, d.vm, d.libvirtd.URI, file); err != nil {
+		return err
+	}
+	return d.agent.untilReady(ctx, func(e timelineEvent, after time.Duration) { d.screen.event(after, e.Event) })
+}
+
+func (d *demo) drawWiring(ctx context.Context) error {
+	d.screen.step("podnic status: the wiring")
+	drawing, err := d.agent.status(ctx)
+	if err != nil {
+		return err
+	}
+	d.screen.block(drawing)
+	return nil
+}
+
+func (d *demo) useGuest(ctx context.Context) error {
+	d.screen.step("The guest, as it sees itself and as the other pod sees it")
+	lease, err := d.console.Wait(ctx, "guest: lease")
+	if err != nil {
+		return err
+	}
+	fields := guest.Fields(lease)
+	d.screen.fact("lease", "%s/%s, MTU %s, hostname %s", fields["address"], fields["mask"], fields["mtu"], fields["hostname"])
+	d.screen.fact("resolver", "%s, search %s", fields["dns"], strings.ReplaceAll(fields["search"], ",", " "))
+	if fields["address"] != d.vm.Address.Addr().String() {
+		return fmt.Errorf("the guest has the address %s and not the pod's, %s", fields["address"], d.vm.Address.Addr())
+	}
+	if _, err := d.console.Wait(ctx, "guest: ready"); err != nil {
+		return err
+	}
+	client := guest.Client{Address: d.vm.Address.Addr(), Dial: d.other.DialContext}
+	ping, err := client.Run(ctx, "ping -c 1 -W 3 "+d.vm.Gateway.String()+" | sed -n 2p")
+	if err != nil {
+		return err
+	}
+	d.screen.fact("ping", "guest → gateway: %s", strings.TrimSpace(ping))
+	hello, err := client.Hello(ctx)
+	if err != nil {
+		return err
+	}
+	d.screen.fact("TCP", "%s → http://%s/hello: %q", d.other.Address.Addr(), client.Address, strings.TrimSpace(hello))
+	return nil
+}
+
+func (d *demo) endGuest(ctx context.Context) error {
+	d.screen.step("The guest shuts down")
+	client := guest.Client{Address: d.vm.Address.Addr(), Dial: d.other.DialContext}
+	if _, err := client.Run(ctx, "shutdown"); err != nil {
+		return err
+	}
+	if _, err := d.console.Wait(ctx, "guest: bye"); err != nil {
+		return err
+	}
+	if err := d.agent.wait(); err != nil {
+		return err
+	}
+	d.screen.fact("podnic run", "exit status 0")
+	return nil
+}
+
+func (d *demo) compare(ctx context.Context) error {
+	d.screen.step("The pod has its interface back")
+	after, err := d.vm.State(ctx)
+	if err != nil {
+		return err
+	}
+	if diff := d.before.Diff(after); diff != "" {
+		d.screen.block(diff)
+		return errors.New("the pod's network is not as it was before")
+	}
+	if err := d.showInterface(ctx); err != nil {
+		return err
+	}
+	d.screen.fact("compared", "%d lines of links, addresses, routes, rules, neighbours, firewall and settings: all as before",
+		strings.Count(after.Text, "\n"))
+	return nil
+}
+
+// explain shows what the programs said before a failure.
+func (d *demo) explain() {
+	if d.console != nil {
+		fmt.Fprintf(d.screen.w, "\nThe guest's console:\n")
+		d.screen.block(d.console.Text())
+	}
+	if d.agent != nil {
+		fmt.Fprintf(d.screen.w, "\npodnic's log:\n")
+		d.screen.block(d.agent.log())
+	}
+}
+
+// close removes everything, and fails when something is left.
+func (d *demo) close() error {
+	var err error
+	if d.agent != nil {
+		d.agent.end()
+	}
+	if d.console != nil {
+		d.console.Close()
+	}
+	if d.libvirtd != nil {
+		err = errors.Join(err, d.libvirtd.Close())
+	}
+	if d.node != nil {
+		err = errors.Join(err, d.node.Close())
+		for _, left := range d.node.Leftovers() {
+			err = errors.Join(err, errors.New("left behind: "+left))
+		}
+	}
+	return err
+}

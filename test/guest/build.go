@@ -1,0 +1,113 @@
+package guest
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/podnic/podnic/test/internal/cache"
+)
+
+//go:embed rootfs
+var rootfs embed.FS
+
+// Image is a guest that can be booted.
+type Image struct {
+	// Kernel and Initrd are files.
+	Kernel, Initrd string
+	// Version of the kernel.
+	Version string
+}
+
+// Build makes the guest's initramfs in dir. The kernel stays in the cache.
+func Build(dir string) (*Image, error) {
+	kernel, err := cache.Need("scripts/setup", "kernel")
+	if err != nil {
+		return nil, fmt.Errorf("the guest's kernel: %w", err)
+	}
+	busybox, err := readBusybox()
+	if err != nil {
+		return nil, err
+	}
+	modules, err := loadOrder(filepath.Join(kernel, "modules"), wantedModules)
+	if err != nil {
+		return nil, fmt.Errorf("the guest's modules: %w", err)
+	}
+	version, err := os.ReadFile(filepath.Join(kernel, "version"))
+	if err != nil {
+		return nil, fmt.Errorf("the guest's kernel: %w", err)
+	}
+	image := &Image{
+		Kernel:  filepath.Join(kernel, "vmlinuz"),
+		Initrd:  filepath.Join(dir, "initrd"),
+		Version: strings.TrimSpace(string(version)),
+	}
+	if err := image.writeInitrd(busybox, modules); err != nil {
+		return nil, fmt.Errorf("the guest's initramfs: %w", err)
+	}
+	return image, nil
+}
+
+// readBusybox reads the machine's busybox, which the guest has nothing to link with: it must be the static one.
+func readBusybox() ([]byte, error) {
+	path, err := exec.LookPath("busybox")
+	if err != nil {
+		return nil, fmt.Errorf("%w (run scripts/setup)", err)
+	}
+	if out, err := exec.Command(path, "udhcpc", "--help").CombinedOutput(); err != nil && !strings.Contains(string(out), "Usage") {
+		return nil, fmt.Errorf("%s has no udhcpc: install busybox-static", path)
+	}
+	return os.ReadFile(path)
+}
+
+func (i *Image) writeInitrd(busybox []byte, modules []module) (err error) {
+	file, err := os.Create(i.Initrd)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+
+	a := newArchive(file)
+	for _, name := range []string{
+		"bin", "dev", "etc", "modules", "proc", "sbin", "sys", "tmp", "usr", "usr/bin", "usr/sbin", "usr/share",
+		"usr/share/udhcpc", "www", "www/cgi-bin",
+	} {
+		a.directory(name)
+	}
+	a.character("dev/console", 5, 1)
+	a.file("bin/busybox", 0o755, busybox)
+	for _, applet := range applets {
+		a.symlink("bin/"+applet, "busybox")
+	}
+	for name, path := range map[string]string{
+		"init":           "init",
+		"default.script": "usr/share/udhcpc/default.script",
+		"ready":          "usr/share/udhcpc/ready",
+		"run":            "www/cgi-bin/run",
+		"shutdown":       "bin/shutdown",
+	} {
+		script, err := rootfs.ReadFile("rootfs/" + name)
+		if err != nil {
+			return err
+		}
+		a.file(path, 0o755, script)
+	}
+	a.file("www/hello", 0o644, []byte("hello from the guest\n"))
+	var order strings.Builder
+	for _, m := range modules {
+		a.file("modules/"+m.name+".ko", 0o644, m.data)
+		order.WriteString(m.name + "\n")
+	}
+	a.file("modules/order", 0o644, []byte(order.String()))
+	return a.close()
+}
+
+// applets are the commands that the guest's scripts, and those that tests send it, may use.
+var applets = strings.Fields(`
+	arp arping awk cat cut date dd dmesg echo expr false grep head hostname httpd id insmod ip ifconfig kill killall ls
+	lsmod mkdir mount nc netstat nslookup ping ping6 pkill poweroff printf ps reboot rm route sed seq sh sleep sort sync
+	sysctl tail test tftp time timeout touch tr true udhcpc uname uptime wc wget xargs`)

@@ -1,0 +1,169 @@
+package pod
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"github.com/containernetworking/cni/libcni"
+	types "github.com/containernetworking/cni/pkg/types/100"
+)
+
+// Interface is the name that a pod's interface has.
+const Interface = "eth0"
+
+// Spec says what a pod shall be. The zero values are fine but for Name and Network.
+type Spec struct {
+	// Name of the pod, unique on its node.
+	Name    string
+	Network Network
+	// Hostname is what programs in the pod see; empty means Name.
+	Hostname string
+	// Resolver is the text of /etc/resolv.conf; empty means [Resolver].
+	Resolver string
+}
+
+// Resolver is what a pod's /etc/resolv.conf usually says.
+const Resolver = `search default.svc.cluster.local svc.cluster.local cluster.local
+nameserver 10.96.0.10
+options ndots:5
+`
+
+// Pod is a namespace with an interface that a CNI plugin made.
+type Pod struct {
+	*Namespace
+	// Hostname is what programs in the pod see.
+	Hostname string
+	// Dir is an empty directory for the pod's files. It goes when the pod goes.
+	Dir string
+	// Result is the plugin's answer to CNI ADD.
+	Result *types.Result
+	// Address is the pod's IPv4 address with the prefix length that the plugin named.
+	Address netip.Prefix
+	// Gateway is the next hop of the pod's default route.
+	Gateway netip.Addr
+	// HostLink is the node's end of the pod's veth.
+	HostLink string
+
+	node    *Node
+	files   string
+	config  *libcni.NetworkConfigList
+	runtime *libcni.RuntimeConf
+}
+
+// AddPod makes a pod on the node and returns once its addresses can be used.
+func (n *Node) AddPod(ctx context.Context, spec Spec) (*Pod, error) {
+	p, err := n.addPod(ctx, spec)
+	if err != nil {
+		if p != nil {
+			err = errors.Join(err, p.Close())
+		}
+		return nil, fmt.Errorf("pod %s: %w", spec.Name, err)
+	}
+	n.pods = append(n.pods, p)
+	return p, nil
+}
+
+// addPod returns a pod along with an error when there is something to undo.
+func (n *Node) addPod(ctx context.Context, spec Spec) (*Pod, error) {
+	name := n.Name + "-" + spec.Name
+	p := &Pod{node: n, Hostname: spec.Hostname, files: filepath.Join(n.dir, "pod-"+spec.Name)}
+	p.Dir = filepath.Join(p.files, "dir")
+	if p.Hostname == "" {
+		p.Hostname = spec.Name
+	}
+	resolver := spec.Resolver
+	if resolver == "" {
+		resolver = Resolver
+	}
+
+	var err error
+	if p.config, err = spec.Network.config(filepath.Join(n.dir, "ipam")); err != nil {
+		return nil, err
+	}
+	if p.Namespace, err = newNamespace(name); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(p.Dir, 0o755); err != nil {
+		return p, err
+	}
+	if err := p.attach(ctx); err != nil {
+		return p, err
+	}
+	if err := p.writeEtc(resolver); err != nil {
+		return p, err
+	}
+	return p, p.settle(ctx)
+}
+
+// attach has the plugin make the interface. Plugins take the namespace that they run in for the node's.
+func (p *Pod) attach(ctx context.Context) error {
+	p.runtime = &libcni.RuntimeConf{ContainerID: p.Name, NetNS: p.Path, IfName: Interface}
+	return p.node.Do(func() error {
+		answer, err := p.node.cni.AddNetworkList(ctx, p.config, p.runtime)
+		if err != nil {
+			return fmt.Errorf("CNI ADD: %w", err)
+		}
+		if p.Result, err = types.NewResultFromResult(answer); err != nil {
+			return fmt.Errorf("CNI ADD: %w", err)
+		}
+		return p.readResult()
+	})
+}
+
+func (p *Pod) readResult() error {
+	for _, ip := range p.Result.IPs {
+		address, ok := netip.AddrFromSlice(ip.Address.IP.To4())
+		if !ok {
+			continue
+		}
+		bits, _ := ip.Address.Mask.Size()
+		p.Address = netip.PrefixFrom(address, bits)
+		p.Gateway, _ = netip.AddrFromSlice(ip.Gateway.To4())
+	}
+	if !p.Address.IsValid() {
+		return errors.New("CNI ADD gave the pod no IPv4 address")
+	}
+	for _, link := range p.Result.Interfaces {
+		// The bridge plugin lists its bridge as well, before the veth.
+		if link.Sandbox == "" {
+			p.HostLink = link.Name
+		}
+	}
+	return nil
+}
+
+// etc is the directory of the pod's own files of /etc.
+func (p *Pod) etc() string { return filepath.Join(p.files, "etc") }
+
+// writeEtc makes what a kubelet makes. Without its own name in hosts, a program that looks itself up waits for a name server
+// that is not there.
+func (p *Pod) writeEtc(resolver string) error {
+	if err := os.Mkdir(p.etc(), 0o755); err != nil {
+		return err
+	}
+	hosts := fmt.Sprintf("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n%s\t%s\n", p.Address.Addr(), p.Hostname)
+	return errors.Join(
+		os.WriteFile(filepath.Join(p.etc(), "resolv.conf"), []byte(resolver), 0o644),
+		os.WriteFile(filepath.Join(p.etc(), "hosts"), []byte(hosts), 0o644),
+	)
+}
+
+// Close detaches the pod and removes it with all that runs in it. Closing twice is no error.
+func (p *Pod) Close() error {
+	var err error
+	if p.runtime != nil {
+		// Cleaning up must also work after the context that made the pod has ended.
+		err = p.node.Do(func() error {
+			return p.node.cni.DelNetworkList(context.Background(), p.config, p.runtime)
+		})
+		if err != nil {
+			err = fmt.Errorf("CNI DEL of %s: %w", p.Name, err)
+		}
+		p.runtime = nil
+	}
+	return errors.Join(err, p.Namespace.Close(), os.RemoveAll(p.files))
+}

@@ -1,0 +1,122 @@
+// Package podtest ties the helpers under test/ to Go tests: what it makes goes when the test ends, and a failure to make
+// it, or to remove it, fails the test.
+//
+// Tests that need root call [NeedRoot] first.
+package podtest
+
+import (
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/podnic/podnic/test/guest"
+	"github.com/podnic/podnic/test/libvirtd"
+	"github.com/podnic/podnic/test/pod"
+)
+
+// NeedRoot skips a test that changes the network when it does not run as root, or when PODNIC_UNIT is set.
+func NeedRoot(t testing.TB) {
+	t.Helper()
+	switch {
+	case os.Getenv("PODNIC_UNIT") != "":
+		t.Skip("needs root, and only unit tests are wanted")
+	case os.Geteuid() != 0:
+		t.Skip("needs root")
+	}
+}
+
+// Node makes a node for the length of the test.
+func Node(t testing.TB) *pod.Node {
+	t.Helper()
+	node, err := pod.NewNode(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := node.Close(); err != nil {
+			t.Errorf("close the node: %v", err)
+		}
+		if left := node.Leftovers(); len(left) > 0 {
+			t.Errorf("the node left: %s", strings.Join(left, ", "))
+		}
+	})
+	return node
+}
+
+// Pod makes a pod that goes with its node.
+func Pod(t testing.TB, node *pod.Node, spec pod.Spec) *pod.Pod {
+	t.Helper()
+	p, err := node.AddPod(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// State reads the state of a namespace.
+func State(t testing.TB, n *pod.Namespace) pod.State {
+	t.Helper()
+	state, err := n.State(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state
+}
+
+// Listen opens a TCP socket in a namespace for the length of the test.
+func Listen(t testing.TB, n *pod.Namespace, address netip.AddrPort) net.Listener {
+	t.Helper()
+	var listener *net.TCPListener
+	err := n.Do(func() (err error) {
+		listener, err = net.ListenTCP("tcp", net.TCPAddrFromAddrPort(address))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	return listener
+}
+
+// Libvirtd runs a libvirt daemon in a pod for the length of the test.
+func Libvirtd(t testing.TB, p *pod.Pod) *libvirtd.Daemon {
+	t.Helper()
+	daemon, err := libvirtd.Start(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := daemon.Close(); err != nil {
+			t.Errorf("close libvirtd: %v", err)
+		}
+	})
+	return daemon
+}
+
+// Guest builds the guest's image for the length of the test.
+func Guest(t testing.TB) *guest.Image {
+	t.Helper()
+	image, err := guest.Build(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return image
+}
+
+// Console follows the console of a guest, and logs it when the test fails.
+func Console(t testing.TB, path string) *guest.Console {
+	t.Helper()
+	console, err := guest.Follow(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		console.Close()
+		if t.Failed() {
+			t.Logf("the guest's console:\n%s", console.Text())
+		}
+	})
+	return console
+}

@@ -1,0 +1,183 @@
+package run
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/podnic/podnic/test/guest"
+	"github.com/podnic/podnic/test/pod"
+	"github.com/podnic/podnic/test/podtest"
+)
+
+// TestGuestIsThePod boots a guest in each kind of pod network and compares what it has with what the pod had. Then it is
+// asked to shut down, and the pod has its interface back.
+func TestGuestIsThePod(t *testing.T) {
+	for name, test := range map[string]struct {
+		network pod.Network
+		mask    string
+		routes  []string // that the guest must have
+		mtu     string
+	}{
+		"ptp":    {pod.PTP, "32", []string{"10.244.1.1/32", "10.244.1.0/24", "0.0.0.0/0"}, "1500"},
+		"bridge": {pod.Bridge.WithMTU(1400), "24", []string{"0.0.0.0/0"}, "1400"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, test.network)
+			file, path := s.domain()
+			console := podtest.Console(t, path)
+			a := s.run("--domain", file)
+			s.ready()
+			lease := guest.Fields(wait(t, console, "guest: lease"))
+			t.Log(lease)
+			for field, want := range map[string]string{
+				"address":  s.pod.Address.Addr().String(),
+				"mask":     test.mask,
+				"mtu":      test.mtu,
+				"hostname": "vm-0",
+				"dns":      "10.96.0.10",
+			} {
+				if got := lease[field]; got != want {
+					t.Errorf("the guest has %s %q, want %q", field, got, want)
+				}
+			}
+			for _, route := range test.routes {
+				if !strings.Contains(lease["routes"], route) {
+					t.Errorf("the guest lacks the route %s: %s", route, lease["routes"])
+				}
+			}
+			wait(t, console, "guest: ready")
+			if err := s.hello(); err != nil {
+				t.Errorf("from another pod: %v", err)
+			}
+			for what, address := range map[string]string{"gateway": s.pod.Gateway.String(), "other pod": s.other.Address.Addr().String()} {
+				if out, err := s.client().Run(t.Context(), "ping -c 1 -W 5 "+address); err != nil {
+					t.Errorf("from the guest to the %s: %v\n%s", what, err, out)
+				}
+			}
+			mac, err := s.client().Run(t.Context(), "cat /sys/class/net/eth0/address")
+			if want := s.podMAC(); err != nil || strings.TrimSpace(mac) != want {
+				t.Errorf("the guest has the MAC %q, want %q: %v", mac, want, err)
+			}
+			a.signal(syscall.SIGTERM)
+			a.exit(0)
+			if !strings.Contains(console.Text(), "guest: power button") {
+				t.Error("the guest was not asked to shut down")
+			}
+			s.asBefore()
+		})
+	}
+}
+
+// podMAC is the MAC that the pod's interface had when the CNI plugin had made it.
+func (s *site) podMAC() string {
+	for _, i := range s.pod.Result.Interfaces {
+		if i.Sandbox != "" {
+			return i.Mac
+		}
+	}
+	return ""
+}
+
+// TestKilledAgentIsAdopted kills podnic under a running guest: the guest lives on, restore will not take its network, the
+// next run takes it over, and in the end the pod has its interface back.
+func TestKilledAgentIsAdopted(t *testing.T) {
+	s := newSite(t, pod.PTP)
+	file, path := s.domain()
+	console := podtest.Console(t, path)
+	first := s.run("--domain", file)
+	s.ready()
+	wait(t, console, "guest: ready")
+	first.signal(syscall.SIGKILL)
+	<-first.done
+	if err := s.hello(); err != nil {
+		t.Fatalf("the guest did not survive its agent: %v", err)
+	}
+	if _, stderr, status := s.command("restore"); status != 2 || !strings.Contains(stderr, "--force") {
+		t.Errorf("restore under a running guest: exit status %d, %s", status, stderr)
+	}
+	if err := s.hello(); err != nil {
+		t.Fatalf("a refused restore did harm: %v", err)
+	}
+
+	second := s.run("--domain", file)
+	if r := s.ready(); r.Interfaces[0].Lease.State != "bound" {
+		t.Errorf("the new agent does not know the lease: %+v", r.Interfaces[0].Lease)
+	}
+	if err := s.hello(); err != nil {
+		t.Fatalf("the guest did not survive being adopted: %v", err)
+	}
+	if strings.Count(console.Text(), "guest: up") != 1 {
+		t.Error("the guest was started again")
+	}
+	second.signal(syscall.SIGTERM)
+	second.exit(0)
+	s.asBefore()
+}
+
+// TestRestoreAfterAgentAndGuestAreGone is the same without a second run.
+func TestRestoreAfterAgentAndGuestAreGone(t *testing.T) {
+	s := newSite(t, pod.PTP)
+	file, _ := s.domain()
+	a := s.run("--domain", file)
+	s.ready()
+	a.signal(syscall.SIGKILL)
+	<-a.done
+	if _, err := s.libvirtd.Virsh(t.Context(), "destroy", "vm"); err != nil {
+		t.Fatal(err)
+	}
+	if stdout, stderr, status := s.command("restore"); status != 0 {
+		t.Errorf("restore: exit status %d: %s%s", status, stdout, stderr)
+	}
+	s.asBefore()
+}
+
+// TestExitStatusTellsHowTheGuestEnded ends guests in every way that the contract has a status for.
+func TestExitStatusTellsHowTheGuestEnded(t *testing.T) {
+	s := newSite(t, pod.PTP)
+	for _, test := range []struct {
+		name   string
+		args   []string // of the kernel
+		end    func(*agent)
+		status int
+	}{
+		{"powers off", []string{"podnic.poweroff=1"}, func(*agent) {}, 0},
+		{"crashes", nil, func(*agent) { s.killQEMU() }, 5},
+		{"destroyed by somebody else", nil, func(*agent) {
+			if _, err := s.libvirtd.Virsh(t.Context(), "destroy", "vm"); err != nil {
+				t.Fatal(err)
+			}
+		}, 6},
+		{"destroyed after the grace period", []string{"podnic.deaf"}, func(a *agent) { a.signal(syscall.SIGTERM) }, 7},
+		{"destroyed at the second signal", []string{"podnic.deaf"}, func(a *agent) {
+			a.signal(syscall.SIGTERM)
+			a.signal(syscall.SIGINT)
+		}, 7},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s.t = t
+			file, path := s.domain(test.args...)
+			console := podtest.Console(t, path)
+			grace := "2s"
+			if strings.Contains(test.name, "second") {
+				grace = "10m"
+			}
+			a := s.run("--domain", file, "--grace", grace)
+			wait(t, console, "guest: up")
+			test.end(a)
+			a.exit(test.status)
+			s.asBefore()
+		})
+	}
+}
+
+func (s *site) killQEMU() {
+	s.t.Helper()
+	pids, err := s.libvirtd.QEMU()
+	if err != nil || len(pids) != 1 {
+		s.t.Fatalf("QEMU's processes: %v, %v", pids, err)
+	}
+	if err := syscall.Kill(pids[0], syscall.SIGKILL); err != nil {
+		s.t.Fatal(err)
+	}
+}
