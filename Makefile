@@ -4,8 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-# libvirt_dlopen: libvirt is opened when it is first used, so that a build needs no headers of it and a machine without it
-# can run the rest.
+# libvirt_dlopen: libvirt is opened at run time, so that a build of podnic-libvirt needs no headers of it.
 export GOFLAGS := -tags=libvirt_dlopen,libvirt_without_lxc -trimpath
 export CGO_ENABLED := 1
 export PODNIC_CACHE ?= $(CURDIR)/.cache
@@ -21,8 +20,9 @@ ROOT := $(filter 0,$(shell id -u))
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## bin/podnic
-	go build -ldflags '-s -w -X main.version=$(VERSION)' -o bin/podnic ./cmd/podnic
+build: ## bin/podnic, which is static, and its helper bin/podnic-libvirt, which belongs beside it
+	CGO_ENABLED=0 go build -ldflags '-s -w -X main.version=$(VERSION)' -o bin/podnic ./cmd/podnic
+	go build -ldflags '-s -w' -o bin/podnic-libvirt ./cmd/podnic-libvirt
 
 check: ## the inner loop: formatting, vet, staticcheck, dependency rules, unit tests; needs no root
 	@scripts/setup check

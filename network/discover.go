@@ -64,17 +64,17 @@ func linkNames(all []Link) string {
 
 // fromMarks reads from our own links what they were made for.
 func (d *discovery) fromMarks(o Options) error {
-	index := int(d.marked[0].Group &^ markMask)
+	mark := d.marked[0].Group
 	for _, l := range d.marked {
-		if !markedFor(l.Group, index) {
+		if l.Group != mark {
 			return Refuse("the links %s and %s were made for different interfaces, and podnic serves one: restore the other first", d.marked[0].Name, l.Name)
 		}
 	}
-	i := slices.IndexFunc(d.all, func(l Link) bool { return l.Index == index })
+	i := slices.IndexFunc(d.all, func(l Link) bool { return markedFor(mark, l.Index) && l.Group != mark })
 	if i >= 0 {
 		d.nic = d.all[i]
 	} else {
-		d.nic = Link{Role: NIC, Index: index}
+		d.nic = Link{Role: NIC, Index: int(mark &^ markMask)} // gone
 	}
 	tap := o.Tap
 	var bridges []string

@@ -2,6 +2,7 @@ package network
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -63,9 +64,7 @@ func wantedFilter(original *Snapshot, o Options) *Filter {
 			}
 		}
 	}
-	for _, answered := range answeredARP(id) {
-		f.add(chainForward, "the server answers this", through(expr.MetaKeyIIFNAME, names.Tap), arpRequest(), arpTarget(answered))
-	}
+	f.keepARP(id, names.Tap)
 	if o.Socket == SocketUDP {
 		server := netip.PrefixFrom(identity.ServerLinkLocal, 32)
 		f.accept(chainInput, "the guest asks the server", through(expr.MetaKeyIIFNAME, names.Tap), isIPv4(), isUDP(), portIs(transportPort, 67))
@@ -89,14 +88,29 @@ func wantedFilter(original *Snapshot, o Options) *Filter {
 	return f
 }
 
-// answeredARP lists what the server answers the guest's ARP requests for: its own address, the neighbours that the pod had
-// as permanent entries, and, where the pod had no connected route, the neighbours that it reached by its gateway.
-func answeredARP(id identity.Identity) []netip.Prefix {
-	list := []netip.Prefix{netip.PrefixFrom(identity.ServerLinkLocal, 32)}
+// keepARP keeps those of the guest's ARP requests on its side that the server answers itself, so that there is one answer:
+// for the server's own address, for neighbours that the pod had as permanent entries, and, where the pod had no connected
+// route, for those of its subnet that it reached by its gateway. (A guest asks for the latter only if it was told the
+// pod's own mask.) What is on the link, and the guest's own address, is asked of the pod network.
+func (f *Filter) keepARP(id identity.Identity, tap string) {
 	for _, n := range id.Neighbours {
-		list = append(list, netip.PrefixFrom(n.Address, 32))
+		f.add(chainForward, "the server answers for this neighbour", through(expr.MetaKeyIIFNAME, tap), arpRequest(), arpTarget(netip.PrefixFrom(n.Address, 32)))
 	}
-	return list
+	server := netip.PrefixFrom(identity.ServerLinkLocal, 32)
+	f.add(chainForward, "this is the server", through(expr.MetaKeyIIFNAME, tap), arpRequest(), arpTarget(server))
+	if id.PodAddress.Bits() == id.Address.Bits() {
+		return
+	}
+	asked := []netip.Prefix{netip.PrefixFrom(id.Address.Addr(), 32)}
+	for _, r := range id.Routes {
+		if !r.Gateway.IsValid() && r.Destination.Bits() > 0 {
+			asked = append(asked, r.Destination)
+		}
+	}
+	for _, p := range asked {
+		f.accept(chainForward, "this is on the link", through(expr.MetaKeyIIFNAME, tap), arpRequest(), arpTarget(p))
+	}
+	f.add(chainForward, "the server answers for the subnet", through(expr.MetaKeyIIFNAME, tap), arpRequest(), arpTarget(id.PodAddress.Masked()))
 }
 
 func (f *Filter) add(chain, comment string, matches ...[]expr.Any) {
@@ -187,7 +201,11 @@ func arpTarget(p netip.Prefix) []expr.Any { return arpAddress(24, p) }
 func arpSender(p netip.Prefix) []expr.Any { return arpAddress(14, p) }
 
 func arpAddress(offset uint32, p netip.Prefix) []expr.Any {
-	return []expr.Any{load(place{expr.PayloadBaseNetworkHeader, offset}, 4), equal(p.Addr().AsSlice())}
+	match := []expr.Any{load(place{expr.PayloadBaseNetworkHeader, offset}, 4)}
+	if p.Bits() < 32 {
+		match = append(match, &expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: net.CIDRMask(p.Bits(), 32), Xor: make([]byte, 4)})
+	}
+	return append(match, equal(p.Masked().Addr().AsSlice()))
 }
 
 // ruleText renders a rule, whether we made it or the kernel told it, in the manner of nft(8). Counters are left out.
@@ -206,6 +224,8 @@ func ruleText(chain, comment string, exprs []expr.Any) string {
 			fmt.Fprintf(&b, " %x-%x", e.FromData, e.ToData)
 		case *expr.Verdict:
 			fmt.Fprintf(&b, " %s", verdictText(e.Kind))
+		case *expr.Bitwise:
+			fmt.Fprintf(&b, " & %x ^ %x", e.Mask, e.Xor)
 		case *expr.Counter:
 		default:
 			fmt.Fprintf(&b, " %T", e)

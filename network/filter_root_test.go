@@ -350,3 +350,21 @@ func TestLayer2InterfaceHasNoFilter(t *testing.T) {
 		t.Error("the pod network's reply does not reach the guest")
 	}
 }
+
+func TestResolveAsksAsThePodWould(t *testing.T) {
+	p := newTestPod(t, append(shapes["ptp"], "node:addr add 10.244.1.1/24 dev host0")...)
+	r := p.prepare()
+	p.ends()
+	ns, err := OpenNamespace(p.request().Namespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	mac, err := Resolve(ns, r.Names.NIC, podMAC, podIP, gatewayIP)
+	if err != nil || mac != nodeMAC {
+		t.Errorf("the gateway has the MAC %s: %v", mac, err)
+	}
+	if mac, err := Resolve(ns, r.Names.NIC, podMAC, podIP, netip.MustParseAddr("10.244.1.77")); err == nil {
+		t.Errorf("nobody's address has the MAC %s", mac)
+	}
+}

@@ -1,11 +1,14 @@
 package network
 
 // Every link that podnic makes carries its mark from the request that creates it: a link group (IFLA_GROUP) whose upper
-// half says podnic and whose lower half is the index of the pod's own link. So a link that we made is known as ours
-// without the record, the link that it was made for is known too, and one request removes them all.
+// byte says podnic and whose lower three are those of the index of the pod's own link. So a link that we made is known as
+// ours without the record, the link that it was made for is known too, and one request removes them all.
+//
+// Indexes go up to 2³¹: a veth that was made on a node keeps the node's index when it is moved into the pod. Two links of
+// one namespace whose indexes are a multiple of 2²⁴ apart have not been seen.
 const (
-	markBase = 0x706e0000 // "pn"
-	markMask = 0xffff0000
+	markBase = 0x70000000
+	markMask = 0xff000000
 )
 
 func markFor(nicIndex int) uint32 { return markBase | uint32(nicIndex)&^markMask }

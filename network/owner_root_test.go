@@ -229,7 +229,7 @@ func TestDriftIsMended(t *testing.T) {
 		"tap gone":              {"ip link del tap0"},
 		"bridge gone":           {"ip link del eth0-br"},
 		"placeholder gone":      {"ip link del eth0"},
-		"all but the nic gone":  {"ip link del tap0", "ip link del eth0", "ip link del eth0-br", "ip link add tap0 group 1886257154 type bridge"},
+		"all but the nic gone":  {"ip link del tap0", "ip link del eth0", "ip link del eth0-br", "ip link add tap0 group 1879048194 type bridge"},
 		"filter gone":           {"nft delete table bridge podnic-eth0"},
 		"rule gone":             {"nft flush chain bridge podnic-eth0 input"},
 		"rule added":            {"nft insert rule bridge podnic-eth0 forward accept"},
@@ -243,7 +243,7 @@ func TestDriftIsMended(t *testing.T) {
 		"address on the bridge": {"ip addr add 10.9.9.9/24 dev eth0-br"},
 		"address lost":          {"ip addr flush dev eth0"},
 		"routes lost":           {"ip route flush dev eth0-br table 1886257406"},
-		"owner of the tap":      {"ip link del tap0", "ip tuntap add tap0 mode tap vnet_hdr user 7", "ip link set tap0 group 1886257154"},
+		"owner of the tap":      {"ip link del tap0", "ip tuntap add tap0 mode tap vnet_hdr user 7", "ip link set tap0 group 1879048194"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -514,4 +514,29 @@ func TestNodesNamespaceIsRefused(t *testing.T) {
 		q.ip(fmt.Sprintf("link add veth%d type veth peer name peer%d netns /proc/%d/fd/%d", i, i, os.Getpid(), q.node.Fd()))
 	}
 	q.refused(q.tryPrepare, "node's", "--allow-host-namespace")
+}
+
+// TestIndexOfTheLinkMayBeLarge takes a link that kept the index that it had on a node.
+func TestIndexOfTheLinkMayBeLarge(t *testing.T) {
+	for _, index := range []int{70_000, 20_000_000, 2_000_000_000} {
+		t.Run(fmt.Sprint(index), func(t *testing.T) {
+			p := newTestPod(t)
+			p.ip("link del eth0")
+			p.ip(fmt.Sprintf("link add eth0 index %d address 0a:58:0a:f4:01:05 type veth peer name host0 netns /proc/%d/fd/%d", index, os.Getpid(), p.node.Fd()))
+			for _, c := range shapes["bridge"] {
+				p.ip(c)
+			}
+			before := p.text()
+			p.prepare()
+			if again := p.prepare(); len(again.Steps) > 0 {
+				t.Errorf("a second prepare found something to do: %v", again.Steps)
+			}
+			if err := os.Remove(p.recordPath()); err != nil {
+				t.Fatal(err)
+			}
+			p.prepare()
+			p.restore()
+			p.same(before)
+		})
+	}
 }

@@ -107,18 +107,26 @@ func checkNotNode(all []Link) error {
 	return nil
 }
 
+// capability is one that an operation needs.
+type capability struct {
+	bit  int
+	name string
+}
+
+var (
+	capNetAdmin = capability{unix.CAP_NET_ADMIN, "NET_ADMIN"}
+	capNetRaw   = capability{unix.CAP_NET_RAW, "NET_RAW"}
+)
+
 // checkCapabilities names the capability that is missing, where it is in time to say so.
-func checkCapabilities() error {
+func checkCapabilities(needed ...capability) error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&header, &data[0]); err != nil {
 		return fmt.Errorf("read this process's capabilities: %w", err)
 	}
 	var missing []string
-	for _, c := range []struct {
-		bit  int
-		name string
-	}{{unix.CAP_NET_ADMIN, "NET_ADMIN"}, {unix.CAP_NET_RAW, "NET_RAW"}} {
+	for _, c := range needed {
 		if data[0].Effective&(1<<c.bit) == 0 {
 			missing = append(missing, c.name)
 		}
@@ -127,7 +135,7 @@ func checkCapabilities() error {
 		return nil
 	}
 	list := strings.Join(missing, ", ")
-	return Refuse("this process lacks CAP_%s: add it to the container (securityContext.capabilities.add: [%s], as uid 0) or have the CNI plugin do the wiring",
+	return Refuse("this process lacks CAP_%s: add it to the container (securityContext.capabilities.add: [%s], as uid 0)",
 		strings.Join(missing, " and CAP_"), list)
 }
 

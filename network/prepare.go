@@ -13,6 +13,8 @@ type Result struct {
 	Names  Names
 	// Steps are the changes that were made; none if everything was as it should be.
 	Steps []Step
+	// Found says that the interface was wired before, well or not.
+	Found bool
 	// Repaired says that the steps mended a wiring that was there.
 	Repaired bool
 	// Discovered and Wired are when the pod's interface was known and when the wiring was complete.
@@ -69,7 +71,7 @@ func plan(ctx context.Context, req Request) (_ *preparation, err error) {
 			s.close()
 		}
 	}()
-	if err := checkCapabilities(); err != nil {
+	if err := checkCapabilities(capNetAdmin, capNetRaw); err != nil {
 		return nil, err
 	}
 	if err := s.lock(ctx); err != nil {
@@ -152,8 +154,11 @@ func (p *preparation) check() error {
 		return err
 	}
 	if len(p.found.marked) == 0 {
-		if err := errors.Join(checkKind(p.found.nic), checkFree(p.found.all, p.found.nic)); err != nil {
-			return &RefusalError{Reason: err}
+		if err := checkKind(p.found.nic); err != nil {
+			return err
+		}
+		if err := checkFree(p.found.all, p.found.nic); err != nil {
+			return err
 		}
 		if err := p.rtnl.checkNexthops(p.found.nic); err != nil {
 			return err
@@ -185,8 +190,8 @@ func (p *preparation) prepare() (*Result, error) {
 			return nil, &RefusalError{Reason: err}
 		}
 	}
-	r := &Result{Record: p.record, Names: p.names, Discovered: p.known}
 	repair := len(p.found.marked) > 0
+	r := &Result{Record: p.record, Names: p.names, Discovered: p.known, Found: repair}
 	before := p.record.Original
 	if repair {
 		before = p.current

@@ -22,7 +22,7 @@ func Restore(ctx context.Context, req Request, force bool) (*Restoration, error)
 		return nil, err
 	}
 	defer s.close()
-	if err := checkCapabilities(); err != nil {
+	if err := checkCapabilities(capNetAdmin); err != nil {
 		return nil, err
 	}
 	if err := s.lock(ctx); err != nil {

@@ -1,0 +1,88 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/podnic/podnic/network"
+	"golang.org/x/sys/unix"
+)
+
+// recheck is how often Await looks even though nothing was announced: somebody may have changed a link, or the state
+// directory is not the serving process's.
+const recheck = time.Second
+
+// View is one look at a namespace.
+type View struct {
+	Report *Report
+	Seen   *network.State
+}
+
+// Await looks at the namespace until the phase is reached or the timeout has passed; with no timeout, once. An empty
+// phase is reached at once.
+func Await(req network.Request, service Service, phase string, timeout time.Duration) (View, bool, error) {
+	look := func() (View, bool, error) {
+		report, seen, err := Status(req, service)
+		if err != nil {
+			return View{}, false, err
+		}
+		return View{report, seen}, reached(report.Phase, phase), nil
+	}
+	view, ok, err := look()
+	if ok || err != nil || timeout <= 0 {
+		return view, ok, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	changed, stop, err := watchDir(req.StateDir)
+	if err != nil {
+		return view, false, err
+	}
+	defer stop()
+	tick := time.NewTicker(recheck)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return view, false, nil
+		case <-changed:
+		case <-tick.C:
+		}
+		if view, ok, err = look(); ok || err != nil {
+			return view, ok, err
+		}
+	}
+}
+
+var phaseOrder = map[string]int{PhaseOriginal: 0, PhaseFailed: 0, PhaseWired: 1, PhaseServing: 2, PhaseReady: 3}
+
+func reached(phase, wanted string) bool {
+	return wanted == "" || phaseOrder[phase] >= phaseOrder[wanted]
+}
+
+// watchDir announces that files of a directory were replaced (inotify(7)). A directory that is not there announces
+// nothing.
+func watchDir(dir string) (changed <-chan struct{}, stop func(), err error) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return nil, nil, fmt.Errorf("watch %s: %w", dir, err)
+	}
+	f := os.NewFile(uintptr(fd), "inotify")
+	_, _ = unix.InotifyAddWatch(fd, dir, unix.IN_MOVED_TO|unix.IN_DELETE)
+	c := make(chan struct{}, 1)
+	go func() {
+		buffer := make([]byte, 4096)
+		for {
+			if _, err := f.Read(buffer); err != nil {
+				return // closed
+			}
+			select {
+			case c <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	return c, func() { f.Close() }, nil
+}

@@ -1,0 +1,166 @@
+package agent
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/podnic/podnic/dhcp"
+	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/identity"
+)
+
+// Phases, in order. A namespace is in the last one that it has reached.
+const (
+	PhaseOriginal = "original" // nothing is wired
+	PhaseWired    = "wired"    // the guest has the interface, and nobody serves it
+	PhaseServing  = "serving"  // the server can hear the guest
+	PhaseReady    = "ready"    // the guest has taken its lease, or uses the address; at layer 2, it has sent a frame
+	PhaseFailed   = "failed"   // podnic gave up; the reason is among the warnings
+)
+
+// Report is what `podnic status -o json` and `podnic prepare -o json` print. Fields are added, never renamed.
+type Report struct {
+	APIVersion string            `json:"apiVersion"` // podnic/v1
+	Phase      string            `json:"phase"`
+	Interfaces []InterfaceReport `json:"interfaces"`
+	Domain     *Domain           `json:"domain,omitempty"`
+	Timeline   Timeline          `json:"timeline,omitempty"`
+}
+
+// InterfaceReport is the part of one interface. MAC, MTU, addresses and routes are the pod's; the offer is what the guest
+// is told.
+type InterfaceReport struct {
+	Name      string         `json:"name"`
+	Binding   string         `json:"binding"`
+	NIC       string         `json:"nic,omitempty"`
+	Bridge    string         `json:"bridge,omitempty"`
+	Tap       string         `json:"tap,omitempty"`
+	MAC       identity.MAC   `json:"mac"`
+	MTU       int            `json:"mtu"`
+	Addresses []netip.Prefix `json:"addresses"`
+	Gateways  []netip.Addr   `json:"gateways"`
+	Routes    []PodRoute     `json:"routes"`
+	Offer     *dhcp.Offer    `json:"offer,omitempty"`
+	Lease     dhcp.Lease     `json:"lease"`
+	Warnings  []string       `json:"warnings"`
+}
+
+// PodRoute is a route of the pod's main table.
+type PodRoute struct {
+	Destination netip.Prefix `json:"destination"`
+	Gateway     netip.Addr   `json:"gateway,omitzero"`
+	Metric      uint32       `json:"metric,omitempty"`
+}
+
+// rtTableMain is RT_TABLE_MAIN.
+const rtTableMain = 254
+
+// newReport puts together what the kernel says and what a serving process has left word of. state may be nil; alive says
+// whether that process still runs.
+func newReport(seen *network.State, state *State, alive bool, service Service) *Report {
+	pod := seen.Original.Link(network.NIC)
+	r := InterfaceReport{
+		Name: seen.Names.Interface, Binding: seen.Options.Binding, MAC: pod.MAC, MTU: pod.MTU,
+		Addresses: []netip.Prefix{}, Gateways: []netip.Addr{}, Routes: []PodRoute{}, Warnings: []string{},
+		Lease: dhcp.Lease{State: dhcp.LeaseNone},
+	}
+	if r.Binding == "" {
+		r.Binding = network.BindingBridge
+	}
+	if seen.Wired {
+		r.NIC, r.Bridge, r.Tap = seen.Names.NIC, seen.Names.Bridge, seen.Names.Tap
+	}
+	for _, a := range seen.Original.Addresses {
+		if a.Link == network.NIC && !isLinkLocal6(a.Local.Addr()) {
+			r.Addresses = append(r.Addresses, a.Local)
+		}
+	}
+	for _, route := range seen.Original.Routes {
+		for _, hop := range route.Hops {
+			if route.Table != rtTableMain || hop.Link != network.NIC || isLinkLocal6(route.Destination.Addr()) {
+				continue
+			}
+			r.Routes = append(r.Routes, PodRoute{route.Destination, hop.Gateway, route.Priority})
+			if hop.Gateway.IsValid() && route.Destination.Bits() == 0 && !slices.Contains(r.Gateways, hop.Gateway) {
+				r.Gateways = append(r.Gateways, hop.Gateway)
+			}
+		}
+	}
+	report := &Report{APIVersion: "podnic/v1", Phase: PhaseOriginal}
+	if seen.Wired && state != nil {
+		r.Lease, r.Offer, report.Domain, report.Timeline = state.Lease, state.Offer, state.Domain, state.Timeline
+		r.Warnings = append(r.Warnings, state.Warnings...)
+	}
+	if r.Lease.State == "" {
+		r.Lease.State = dhcp.LeaseNone
+	}
+	if r.Offer == nil {
+		offer, warnings, err := service.offer(seen.Original, seen.Options.Socket)
+		if err != nil {
+			warnings = append(warnings, err.Error())
+		}
+		r.Offer = offer
+		r.add(warnings...)
+	}
+	r.add(seen.Warnings...)
+	if seen.Wired {
+		report.Phase = phaseOf(seen, state, alive)
+		for _, s := range seen.Missing {
+			r.add(fmt.Sprintf("the wiring is not as it should be: it takes %q; run `podnic prepare` to mend it", s.String()))
+		}
+		if state != nil && state.Failed != "" {
+			r.add(state.Failed)
+		}
+	}
+	report.Interfaces = []InterfaceReport{r}
+	return report
+}
+
+// isLinkLocal6 tells what every link with IPv6 has and what says nothing of the pod.
+func isLinkLocal6(a netip.Addr) bool { return a.Is6() && a.IsLinkLocalUnicast() }
+
+func (r *InterfaceReport) add(warnings ...string) {
+	for _, w := range warnings {
+		if !slices.Contains(r.Warnings, w) {
+			r.Warnings = append(r.Warnings, w)
+		}
+	}
+}
+
+func phaseOf(seen *network.State, state *State, alive bool) string {
+	layer2 := !slices.ContainsFunc(seen.Original.Addresses, func(a network.Address) bool { return a.Local.Addr().Is4() })
+	switch {
+	case state != nil && state.Failed != "":
+		return PhaseFailed
+	case !alive || state == nil || state.Ready.IsZero():
+		return PhaseWired
+	case layer2 && seen.Current.Link(network.Tap) != nil && seen.Current.Link(network.Tap).RxFrames > 0:
+		return PhaseReady
+	case state.Lease.InUse():
+		return PhaseReady
+	}
+	return PhaseServing
+}
+
+// Status looks at the namespace and at what a serving process says. It changes nothing.
+func Status(req network.Request, service Service) (*Report, *network.State, error) {
+	seen, err := network.Inspect(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	state, err := LoadState(req.StateDir, seen.ID)
+	if err != nil {
+		seen.Warnings = append(seen.Warnings, err.Error())
+	}
+	ns, err := network.OpenNamespace(req.Namespace)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer ns.Close()
+	alive, err := present(ns, seen.Names.Interface)
+	if err != nil {
+		return nil, nil, err
+	}
+	return newReport(seen, state, alive, service), seen, nil
+}

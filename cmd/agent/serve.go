@@ -1,0 +1,262 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/podnic/podnic/dhcp"
+	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/identity"
+	"go.uber.org/zap"
+)
+
+// Service is what the guest is to be served with.
+type Service struct {
+	Options dhcp.Options
+	// ResolvConf is the path of the pod's resolver configuration; empty means that it is not to be had.
+	ResolvConf string
+	// Outside says that this process is not in the pod, so that its hostname is not the pod's.
+	Outside bool
+}
+
+// identity adds to what the pod's interface says what only a process in the pod can know.
+func (s Service) identity(original *network.Snapshot) (identity.Identity, []string) {
+	id, warnings := network.Identify(original)
+	if !s.Outside {
+		if host, err := os.Hostname(); err == nil {
+			id.Hostname, _, _ = strings.Cut(host, ".")
+		} else {
+			warnings = append(warnings, fmt.Sprintf("the pod's hostname cannot be read: %v", err))
+		}
+	}
+	if s.ResolvConf == "" {
+		return id, warnings
+	}
+	b, err := os.ReadFile(s.ResolvConf)
+	if err != nil {
+		return id, append(warnings, fmt.Sprintf("the pod's resolver configuration cannot be read, so the guest gets none: %v", err))
+	}
+	var unusable []string
+	id.Resolver, unusable = dhcp.ParseResolvConf(b)
+	return id, append(warnings, unusable...)
+}
+
+// offer is what the guest is told; nil where there is nothing to tell, since the interface has no address.
+func (s Service) offer(original *network.Snapshot, socket string) (*dhcp.Offer, []string, error) {
+	id, warnings := s.identity(original)
+	if id.Layer2Only() {
+		return nil, warnings, nil
+	}
+	options := s.Options
+	options.UDP = socket == network.SocketUDP
+	offer, more, err := dhcp.NewOffer(id, options)
+	return &offer, append(warnings, more...), err
+}
+
+// Serve answers the guest of a namespace that is wired until the context ends. reload makes it read resolver and hostname
+// again.
+func Serve(ctx context.Context, req network.Request, service Service, reload <-chan os.Signal, started time.Time, log *zap.Logger) error {
+	seen, err := network.Inspect(req)
+	if err != nil {
+		return err
+	}
+	if !seen.Wired {
+		return network.Refuse("%s is not wired to a guest: run `podnic prepare` first", seen.Names.Interface)
+	}
+	claim, err := claimService(req, seen.Names.Interface)
+	if err != nil {
+		return err
+	}
+	s, err := newServing(req, service, seen, claim, log)
+	if err != nil {
+		claim.release()
+		return err
+	}
+	defer s.close()
+	s.keeper.change(func(state *State) { state.Timeline.Add(EventStarted, started) })
+	return s.run(ctx, reload)
+}
+
+// serving is a server and what it needs to run.
+type serving struct {
+	req     network.Request
+	service Service
+	wiring  *network.State
+	claim   *claim
+	keeper  *keeper
+	server  *dhcp.Server // nil at layer 2
+	log     *zap.Logger
+}
+
+// newServing prepares the server of an interface that this process has claimed, and takes the claim over. The state of an
+// earlier process of this namespace is taken over: a lease is the guest's, whoever gave it.
+func newServing(req network.Request, service Service, wiring *network.State, claim *claim, log *zap.Logger) (*serving, error) {
+	s := &serving{req: req, service: service, wiring: wiring, claim: claim, log: log}
+	unresolved := s.resolveGateway()
+	offer, warnings, err := s.service.offer(wiring.Original, wiring.Options.Socket)
+	if err != nil {
+		return nil, &network.RefusalError{Reason: err}
+	}
+	warnings = append(warnings, unresolved...)
+	if err := os.MkdirAll(req.StateDir, 0o700); err != nil {
+		return nil, network.Refuse("the state directory cannot be made (%w): name a directory that can be written with --state-dir", err)
+	}
+	state, err := LoadState(req.StateDir, wiring.ID)
+	if err != nil {
+		log.Warn("the state of an earlier server is lost", zap.Error(err))
+	}
+	if state == nil {
+		state = &State{Namespace: wiring.ID}
+	}
+	state.Ready, state.Failed, state.Offer = time.Time{}, "", offer
+	state.Warnings = append(wiring.Warnings, warnings...)
+	for _, w := range state.Warnings {
+		log.Warn(w)
+	}
+	if offer != nil {
+		if err := s.newServer(*offer, state.Lease); err != nil {
+			return nil, err
+		}
+	}
+	s.keeper = newKeeper(req.StateDir, *state, func(err error) { log.Warn("status is out of date", zap.Error(err)) })
+	s.keeper.change(func(*State) {})
+	return s, nil
+}
+
+// resolveGateway finds the MAC that the guest's ARP for its subnet is answered with, where it was told the pod's mask and
+// the neighbours do not answer.
+func (s *serving) resolveGateway() (warnings []string) {
+	id, _ := network.Identify(s.wiring.Original)
+	known := slices.ContainsFunc(id.Neighbours, func(n identity.Neighbour) bool { return n.Address == id.Gateway })
+	if s.service.Options.SubnetMask != dhcp.MaskPod || id.Address == id.PodAddress || !id.Gateway.IsValid() || known {
+		return nil
+	}
+	mac, err := network.Resolve(s.claim.ns, s.wiring.Names.NIC, id.MAC, id.Address.Addr(), id.Gateway)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	s.service.Options.GatewayMAC = mac
+	return nil
+}
+
+func (s *serving) newServer(offer dhcp.Offer, lease dhcp.Lease) (err error) {
+	link := s.wiring.Names.Tap
+	if offer.Socket == network.SocketUDP {
+		link = s.wiring.Names.Bridge
+	}
+	s.server, err = dhcp.NewServer(dhcp.Config{
+		Offer:       offer,
+		Client:      s.wiring.Original.Link(network.NIC).MAC,
+		ServerMAC:   network.ServerMAC(s.wiring.Original),
+		Link:        link,
+		InNamespace: s.claim.ns.Do,
+		Lease:       lease,
+		Observe:     s.observe,
+		Log:         s.log,
+	})
+	return err
+}
+
+// ready is closed when the guest can be heard; at layer 2 there is nothing to wait for.
+func (s *serving) ready() <-chan struct{} {
+	if s.server != nil {
+		return s.server.Ready()
+	}
+	now := make(chan struct{})
+	close(now)
+	return now
+}
+
+// run serves until the context ends.
+func (s *serving) run(ctx context.Context, reload <-chan os.Signal) error {
+	ended := make(chan error, 1)
+	if s.server != nil {
+		go func() { ended <- s.server.Run(ctx) }()
+	}
+	ready := s.ready()
+	for {
+		select {
+		case <-ready:
+			ready = nil
+			now := time.Now()
+			s.keeper.change(func(state *State) {
+				state.Ready = now.UTC()
+				state.Timeline.Add(EventServing, now)
+			})
+			s.log.Info("serving", zap.String("interface", s.wiring.Names.Interface), zap.Stringer("server", stringer{s.server}))
+		case <-reload:
+			s.reload()
+		case err := <-ended:
+			s.keeper.change(func(state *State) {
+				state.Ready = time.Time{}
+				if err != nil {
+					state.Failed = err.Error()
+				}
+			})
+			return err
+		case <-ctx.Done():
+			if s.server == nil {
+				return nil
+			}
+			ctx = context.Background() // wait for the server alone
+		}
+	}
+}
+
+type stringer struct{ server *dhcp.Server }
+
+func (s stringer) String() string {
+	if s.server == nil {
+		return "layer 2 only"
+	}
+	return s.server.String()
+}
+
+func (s *serving) reload() {
+	offer, warnings, err := s.service.offer(s.wiring.Original, s.wiring.Options.Socket)
+	if err != nil {
+		s.log.Error("the configuration read again cannot be used, so the old one stays", zap.Error(err))
+		return
+	}
+	for _, w := range warnings {
+		s.log.Warn(w)
+	}
+	s.keeper.change(func(state *State) {
+		state.Offer, state.Warnings = offer, append(s.wiring.Warnings, warnings...)
+	})
+	if s.server != nil && offer != nil {
+		s.server.Reload(*offer)
+	}
+	s.log.Info("configuration read again")
+}
+
+// observe keeps what the server sees of the guest.
+func (s *serving) observe(e dhcp.Event) {
+	s.keeper.change(func(state *State) {
+		state.Lease = e.Lease
+		switch e.Kind {
+		case dhcp.KindFirstFrame:
+			state.Timeline.Add(EventFirstFrame, e.At)
+		case dhcp.KindDiscover:
+			state.Timeline.Add(EventDiscover, e.At)
+		case dhcp.KindAck, dhcp.KindAddressSeen:
+			if e.Lease.InUse() {
+				state.Timeline.Add(EventLease, e.At)
+			}
+		}
+	})
+	if e.Changed {
+		s.log.Info("lease "+e.Lease.State, zap.Stringer("address", e.Lease.Address), zap.Stringer("mac", e.MAC))
+	}
+}
+
+// close lets go of all that newServing took. The state file stays: it holds the lease for the next process.
+func (s *serving) close() {
+	s.keeper.change(func(state *State) { state.Ready = time.Time{} })
+	s.keeper.close()
+	s.claim.release()
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// TestCommandLineComesBeforeEnvironmentBeforeFile sets one flag in each way.
+func TestCommandLineComesBeforeEnvironmentBeforeFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "podnic.yaml")
+	config := "tap: from-file\nqueues: 4\nlock-timeout: 3s\nallow-host-namespace: true\ntap-owner: 107\nsearch: [a.example, b.example]\n"
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PODNIC_TAP", "from-env")
+	t.Setenv("PODNIC_QUEUES", "3")
+	t.Setenv("PODNIC_TAP_GROUP", "42")
+	t.Setenv("PODNIC_CONFIG", file)
+	a := &app{started: time.Now(), out: &bytes.Buffer{}, err: &bytes.Buffer{}}
+	root := a.root()
+	var flags serviceFlags
+	probe := &cobra.Command{Use: "probe", RunE: func(*cobra.Command, []string) error { return nil }}
+	flags.add(probe.Flags())
+	root.AddCommand(probe)
+	root.SetArgs([]string{"probe", "--tap", "from-line"})
+	if err := root.Execute(); err != nil {
+		t.Fatal(err)
+	}
+	req, err := a.common.request("packet")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := req.Options
+	if o.Tap != "from-line" || o.Queues != 3 || req.LockTimeout != 3*time.Second || !req.AllowHostNamespace ||
+		o.TapOwner == nil || *o.TapOwner != 107 || o.TapGroup == nil || *o.TapGroup != 42 {
+		t.Errorf("%+v", req)
+	}
+	if got := strings.Join(flags.search, " "); got != "a.example b.example" {
+		t.Errorf("search is %q", got)
+	}
+}
+
+// TestWrongUsageExitsWithTwoAndOneLine needs no namespace: nothing gets that far.
+func TestWrongUsageExitsWithTwoAndOneLine(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"nonsense"}, `"nonsense"`},
+		{[]string{"prepare", "nonsense"}, `"nonsense"`},
+		{[]string{"prepare", "--nonsense"}, "--nonsense"},
+		{[]string{"prepare", "-o", "xml"}, `"xml"`},
+		{[]string{"prepare", "--log-level", "loud"}, `"loud"`},
+		{[]string{"prepare", "--log-format", "prose"}, `"prose"`},
+		{[]string{"prepare", "--tap-owner", "-7"}, "--tap-owner"},
+		{[]string{"prepare", "--queues", "many"}, "many"},
+		{[]string{"prepare", "--netns", "/nowhere"}, "/nowhere"},
+		{[]string{"prepare", "--netns", dir}, "not a network namespace"},
+		{[]string{"prepare", "--config", write("unknown.yaml", "tap-colour: red\n")}, "tap-colour"},
+		{[]string{"prepare", "--config", write("list.yaml", "- tap\n")}, "YAML map"},
+		{[]string{"prepare", "--config", write("value.yaml", "queues: many\n")}, "queues"},
+		{[]string{"prepare", "--config", write("null.yaml", "queues: null\n")}, "queues"},
+		{[]string{"status", "--wait", "done"}, `"done"`},
+		{[]string{"run"}, "--domain"},
+		{[]string{"run", "--domain", "/nowhere"}, "/nowhere"},
+		{[]string{"serve", "--lease-time", "1ms"}, "--lease-time"},
+		{[]string{"serve", "--dns", "ns.example"}, "--dns"},
+		{[]string{"serve", "--option", "250"}, "--option"},
+	} {
+		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
+			var out, stderr bytes.Buffer
+			status := execute(test.args, time.Now(), &out, &stderr)
+			if line := stderr.String(); status != 2 || strings.Count(line, "\n") != 1 || !strings.Contains(line, test.want) || out.Len() > 0 {
+				t.Errorf("status %d, stderr %q, stdout %q", status, line, out.String())
+			}
+		})
+	}
+}
+
+func TestVersionAndCompletionNeedNothing(t *testing.T) {
+	for _, args := range [][]string{{"version"}, {"version", "-o", "json"}, {"completion", "bash"}, {"--help"}, {"run", "--help"}} {
+		var out, stderr bytes.Buffer
+		if status := execute(args, time.Now(), &out, &stderr); status != 0 || out.Len() == 0 || stderr.Len() > 0 {
+			t.Errorf("%v: status %d, stderr %q", args, status, stderr.String())
+		}
+	}
+}
+
+// TestEveryFlagIsDescribed keeps help whole and in 80 columns where it is prose.
+func TestEveryFlagIsDescribed(t *testing.T) {
+	a := &app{out: &bytes.Buffer{}, err: &bytes.Buffer{}}
+	for _, c := range a.root().Commands() {
+		if c.Short == "" || c.Name() != "help" && c.Name() != "completion" && c.Name() != "version" && c.Long == "" {
+			t.Errorf("%s is not described", c.Name())
+		}
+		for line := range strings.Lines(c.Long) {
+			if len(line) > 81 {
+				t.Errorf("%s: a line of help is longer than 80 columns: %s", c.Name(), line)
+			}
+		}
+	}
+}

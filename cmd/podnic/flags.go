@@ -1,0 +1,172 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/dhcp"
+	"github.com/podnic/podnic/network"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// commonFlags are the flags of every command.
+type commonFlags struct {
+	netns, iface, binding, stateDir string
+	tap                             string
+	tapOwner, tapGroup              int64
+	queues                          int
+	lockTimeout                     time.Duration
+	allowHost                       bool
+	output, logLevel, logFormat     string
+	config                          string
+}
+
+func (f *commonFlags) add(set *pflag.FlagSet) {
+	set.StringVar(&f.netns, "netns", "", "work in the network namespace at this `path` (default: the caller's own)")
+	set.StringVar(&f.iface, "interface", "", "the pod's interface, by `name` (default: the one with the default route)")
+	set.StringVar(&f.binding, "binding", network.BindingBridge, "how the interface is joined to the tap: bridge")
+	set.StringVar(&f.stateDir, "state-dir", "/run/podnic", "the `directory` of the record that restore needs, and of the server's state")
+	set.StringVar(&f.tap, "tap", network.DefaultTap, "`name` of the guest's tap")
+	set.Int64Var(&f.tapOwner, "tap-owner", -1, "the `uid` of the emulator, which may then open the tap without privileges")
+	set.Int64Var(&f.tapGroup, "tap-group", -1, "the `gid` of the emulator, likewise")
+	set.IntVar(&f.queues, "queues", 0, "queues of the tap (default: as many as the domain asks for, or 1)")
+	set.DurationVar(&f.lockTimeout, "lock-timeout", 10*time.Second, "how long to wait for another podnic in the same namespace")
+	set.BoolVar(&f.allowHost, "allow-host-namespace", false, "also work in the machine's own namespace, or a node's, and take it off its network")
+	set.StringVarP(&f.output, "output", "o", "text", "`format` of the result: text or json")
+	set.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	set.StringVar(&f.logFormat, "log-format", "", "console or json (default: console on a terminal, json otherwise)")
+	set.StringVar(&f.config, "config", "", "read flags from this YAML `file`, by their names")
+}
+
+// request is what the flags ask of package network.
+func (f *commonFlags) request(socket string) (network.Request, error) {
+	owner, err := idFlag("tap-owner", f.tapOwner)
+	if err != nil {
+		return network.Request{}, err
+	}
+	group, err := idFlag("tap-group", f.tapGroup)
+	if err != nil {
+		return network.Request{}, err
+	}
+	return network.Request{
+		Namespace: f.netns,
+		StateDir:  f.stateDir,
+		Options: network.Options{
+			Interface: f.iface, Binding: f.binding, Socket: socket, Tap: f.tap, TapOwner: owner, TapGroup: group, Queues: f.queues,
+		},
+		LockTimeout:        f.lockTimeout,
+		AllowHostNamespace: f.allowHost,
+	}, nil
+}
+
+func idFlag(name string, value int64) (*uint32, error) {
+	if value == -1 {
+		return nil, nil
+	}
+	if value < 0 || value >= 1<<32-1 {
+		return nil, usageError{fmt.Errorf("--%s takes a number from 0 to %d, not %d", name, uint32(1<<32-2), value)}
+	}
+	id := uint32(value)
+	return &id, nil
+}
+
+// json reports whether the result is to be JSON. also lists further formats of the command.
+func (f *commonFlags) json(also ...string) (bool, error) {
+	switch f.output {
+	case "text":
+		return false, nil
+	case "json":
+		return true, nil
+	}
+	return false, usageError{fmt.Errorf("--output takes %s, not %q", strings.Join(append([]string{"text", "json"}, also...), ", "), f.output)}
+}
+
+// socketFlag adds --socket, which decides how the namespace is wired.
+func socketFlag(cmd *cobra.Command) *string {
+	return cmd.Flags().String("socket", network.SocketPacket,
+		"how the DHCP server hears the guest: packet (a packet socket on the tap; needs CAP_NET_RAW) or udp (a UDP socket on the bridge; needs no capability)")
+}
+
+// serviceFlags are those of the commands that serve.
+type serviceFlags struct {
+	leaseTime                                    string
+	dns, ntp, search                             []string
+	domainName, hostname, subnetMask, tftp, boot string
+	mtu                                          int
+	options                                      []string
+	resolvConf                                   string
+}
+
+func (f *serviceFlags) add(set *pflag.FlagSet) {
+	set.StringVar(&f.leaseTime, "lease-time", "infinite", "lease time: infinite, or a `duration` such as 1h")
+	set.StringSliceVar(&f.dns, "dns", nil, "name servers' `addresses` in place of the pod's")
+	set.StringSliceVar(&f.search, "search", nil, "search `domains` in place of the pod's")
+	set.StringVar(&f.domainName, "domain-name", "", "the guest's domain `name` (default: the first search domain)")
+	set.StringSliceVar(&f.ntp, "ntp", nil, "`addresses` of time servers")
+	set.StringVar(&f.hostname, "hostname", "", "the guest's host `name` (default: the pod's)")
+	set.IntVar(&f.mtu, "mtu", 0, "MTU in `bytes` (default: the pod's)")
+	set.StringVar(&f.subnetMask, "subnet-mask", dhcp.MaskGuest, "guest: the mask with which the guest reaches what the pod did; pod: the pod's own mask, for clients that ignore option 121")
+	set.StringVar(&f.tftp, "tftp-server", "", "TFTP server's `name` or address (option 66)")
+	set.StringVar(&f.boot, "boot-file", "", "boot file's `path` on the TFTP server (option 67)")
+	set.StringArrayVar(&f.options, "option", nil, "a further DHCP option, as `CODE=TYPE:VALUE`; can be repeated")
+	set.StringVar(&f.resolvConf, "resolv-conf", "", "`path` of the pod's resolver configuration (default: /etc/resolv.conf; with --netns, none)")
+}
+
+// podResolver is where a pod has its resolver configuration, for programs in the pod.
+const podResolver = "/etc/resolv.conf"
+
+// looker is who the guest would be, as far as a process that does not serve can tell. From outside the pod, hostname and
+// resolver would be somebody else's.
+func (f *commonFlags) looker() agent.Service {
+	if f.netns != "" {
+		return agent.Service{Outside: true}
+	}
+	return agent.Service{ResolvConf: podResolver}
+}
+
+func (f *serviceFlags) service(common *commonFlags) (agent.Service, error) {
+	s := common.looker()
+	if f.resolvConf != "" {
+		s.ResolvConf = f.resolvConf
+	}
+	s.Options = dhcp.Options{
+		Search: f.search, DomainName: f.domainName, Hostname: f.hostname, MTU: f.mtu, SubnetMask: f.subnetMask,
+		TFTPServer: f.tftp, BootFile: f.boot,
+	}
+	var err error
+	if f.leaseTime != "infinite" {
+		if s.Options.LeaseTime, err = time.ParseDuration(f.leaseTime); err != nil || s.Options.LeaseTime < time.Second {
+			return s, usageError{fmt.Errorf("--lease-time takes infinite, or a duration of at least a second such as 1h, not %q", f.leaseTime)}
+		}
+	}
+	if s.Options.DNS, err = addressFlags("dns", f.dns); err != nil {
+		return s, err
+	}
+	if s.Options.NTP, err = addressFlags("ntp", f.ntp); err != nil {
+		return s, err
+	}
+	for _, text := range f.options {
+		option, err := dhcp.ParseOption(text)
+		if err != nil {
+			return s, usageError{fmt.Errorf("--option: %w", err)}
+		}
+		s.Options.Extra = append(s.Options.Extra, option)
+	}
+	return s, nil
+}
+
+func addressFlags(name string, texts []string) ([]netip.Addr, error) {
+	var list []netip.Addr
+	for _, text := range texts {
+		a, err := netip.ParseAddr(text)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("--%s takes IP addresses, not %q", name, text)}
+		}
+		list = append(list, a)
+	}
+	return list, nil
+}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/network"
+	"github.com/spf13/cobra"
+)
+
+func (a *app) serveCommand() *cobra.Command {
+	var flags serviceFlags
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve DHCP to the guest of an interface that is wired",
+		Long: `Answer the guest's DHCP requests with the pod's address, routes, MTU, resolver
+and hostname, until SIGTERM or SIGINT. SIGHUP reads resolver and hostname anew.
+Who the guest is comes from the record, or, where there is none that this
+process may read, from what the namespace itself carries.
+
+It needs CAP_NET_RAW if the interface was prepared with --socket packet, and no
+capability with --socket udp.`,
+		Args: noArgs,
+	}
+	flags.add(cmd.Flags())
+	socket := socketFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		service, err := flags.service(&a.common)
+		if err != nil {
+			return err
+		}
+		req, err := a.common.request(*socket)
+		if err != nil {
+			return err
+		}
+		if cmd.Flags().Changed("socket") {
+			if err := checkSocket(req, *socket); err != nil {
+				return err
+			}
+		}
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+		defer stop()
+		return agent.Serve(ctx, req, service, hangups(), a.started, a.log)
+	}
+	return cmd
+}
+
+// checkSocket refuses a socket that the namespace was not wired for: the wiring differs.
+func checkSocket(req network.Request, socket string) error {
+	seen, err := network.Inspect(req)
+	if err != nil {
+		return err
+	}
+	if seen.Wired && seen.Options.Socket != socket {
+		return network.Refuse("%s was prepared with --socket %s, so --socket %s cannot serve it: say the same, or leave it out", seen.Names.Interface, seen.Options.Socket, socket)
+	}
+	return nil
+}
+
+func hangups() <-chan os.Signal {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGHUP)
+	return c
+}

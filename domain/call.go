@@ -1,0 +1,107 @@
+package domain
+
+import (
+	"fmt"
+
+	"github.com/podnic/podnic/domain/internal/wire"
+)
+
+// call asks the helper and waits for its answer.
+func (p *process) call(r wire.Request) (*wire.Domain, error) {
+	answer := make(chan *wire.Response, 1)
+	p.mu.Lock()
+	p.last++
+	r.ID = p.last
+	p.waiting[r.ID] = answer
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.waiting, r.ID)
+	}()
+	if err := p.send(r); err != nil {
+		p.kill() // what it does not take in, it cannot answer
+	}
+	select {
+	case response := <-answer:
+		return response.Domain, callError(response.Error)
+	case <-p.ended:
+	}
+	select {
+	case response := <-answer: // its last words
+		return response.Domain, callError(response.Error)
+	default:
+		return nil, p.why()
+	}
+}
+
+func (p *process) send(r wire.Request) error {
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	return p.out.Encode(r)
+}
+
+// answer wakes whoever waits for a response.
+func (p *process) answer(r *wire.Response) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if waiting := p.waiting[r.ID]; waiting != nil {
+		waiting <- r
+		delete(p.waiting, r.ID)
+	}
+}
+
+func callError(e *wire.Error) error {
+	switch {
+	case e == nil:
+		return nil
+	case e.Kind == wire.KindGone:
+		return errGone
+	case e.Kind == wire.KindPermanent:
+		return permanentError{e, e.Remedy}
+	}
+	return e
+}
+
+// inquire makes a call that is answered with a domain.
+func (p *process) inquire(r wire.Request) (*wire.Domain, error) {
+	d, err := p.call(r)
+	if err == nil && d == nil {
+		return nil, fmt.Errorf("podnic-libvirt did not answer what it was asked to %s", r.Call)
+	}
+	return d, err
+}
+
+func (p *process) start(xml []byte) (string, error) {
+	d, err := p.inquire(wire.Request{Call: wire.Start, XML: xml})
+	if err != nil {
+		return "", err
+	}
+	return d.UUID, nil
+}
+
+func (p *process) find(name string) (*found, error) {
+	d, err := p.call(wire.Request{Call: wire.Find, Name: name})
+	if d == nil || err != nil {
+		return nil, err
+	}
+	return &found{uuid: d.UUID, xml: d.XML, state: State(d.State)}, nil
+}
+
+func (p *process) look(uuid string) (State, error) {
+	d, err := p.inquire(wire.Request{Call: wire.Look, UUID: uuid})
+	if err != nil {
+		return "", err
+	}
+	return State(d.State), nil
+}
+
+func (p *process) shutdown(uuid string) error {
+	_, err := p.call(wire.Request{Call: wire.Shutdown, UUID: uuid})
+	return err
+}
+
+func (p *process) destroy(uuid string) error {
+	_, err := p.call(wire.Request{Call: wire.Destroy, UUID: uuid})
+	return err
+}

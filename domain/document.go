@@ -1,0 +1,107 @@
+package domain
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// maxSize is the longest document that libvirt's daemons accept: REMOTE_STRING_MAX of libvirt's
+// src/remote/remote_protocol.x, in bytes.
+const maxSize = 4 << 20
+
+// byteOrderMark may stand at the beginning of a UTF-8 file. It is no part of the XML.
+var byteOrderMark = []byte("\ufeff")
+
+// Document is a libvirt domain's XML: its bytes, and where the elements are in them. It does not change.
+type Document struct {
+	mark []byte // the byte order mark, if there was one
+	data []byte // the rest
+	top  *element
+}
+
+// Parse reads a domain's XML. The document keeps the bytes, which must not be changed afterwards. What is not the XML of a
+// domain with a name is an error of one line; whether libvirt will take the rest is for libvirt to say.
+func Parse(xml []byte) (*Document, error) {
+	d, err := parse(xml)
+	if err != nil {
+		return nil, fmt.Errorf("domain XML: %w", err)
+	}
+	return d, nil
+}
+
+func parse(xml []byte) (*Document, error) {
+	data, marked := bytes.CutPrefix(xml, byteOrderMark)
+	d := &Document{mark: xml[:len(xml)-len(data)], data: data}
+	switch {
+	case len(bytes.TrimSpace(data)) == 0:
+		return nil, errors.New("the document is empty")
+	case len(xml) > maxSize:
+		return nil, fmt.Errorf("the document has %d bytes, libvirt takes at most %d", len(xml), maxSize)
+	case !marked && (bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff"))):
+		return nil, encodingError("UTF-16")
+	}
+	top, err := parseElements(data)
+	if err != nil {
+		return nil, err
+	}
+	d.top = top
+	switch {
+	case top.name.Local != "domain":
+		return nil, fmt.Errorf("it is a <%s>, not a <domain>: give the XML that `virsh dumpxml` prints", top.name.Local)
+	case top.name.Space != "":
+		return nil, fmt.Errorf("<domain> is in the namespace %q: libvirt's elements have none", top.name.Space)
+	case strings.TrimSpace(d.Name()) == "":
+		return nil, errors.New("the domain has no <name>")
+	}
+	return d, nil
+}
+
+// Name is the domain's name.
+func (d *Document) Name() string { return d.text("name") }
+
+// UUID is the domain's UUID in the form that libvirt prints, empty when libvirt is to choose one.
+func (d *Document) UUID() string { return canonicalUUID(d.text("uuid")) }
+
+// Type is the hypervisor that the domain asks for: kvm, qemu.
+func (d *Document) Type() string { return d.top.value("type") }
+
+// Interfaces are the domain's network interfaces, in the document's order.
+func (d *Document) Interfaces() []Interface {
+	var interfaces []Interface
+	for _, e := range d.interfaces() {
+		interfaces = append(interfaces, newInterface(e))
+	}
+	return interfaces
+}
+
+func (d *Document) text(name string) string {
+	if e := d.top.child(name); e != nil {
+		return string(e.text)
+	}
+	return ""
+}
+
+// interfaces are the elements that libvirt takes for interfaces, which it looks for as ./devices/interface
+// (src/conf/domain_conf.c). What has that name elsewhere, in metadata or in a comment, is none.
+func (d *Document) interfaces() []*element {
+	var found []*element
+	for devices := range d.top.named("devices") {
+		for e := range devices.named("interface") {
+			found = append(found, e)
+		}
+	}
+	return found
+}
+
+// canonicalUUID brings a UUID into the form that libvirt prints. It reads them without regard to case, and with hyphens
+// anywhere or nowhere (virUUIDParse). What is no UUID stays as it is.
+func canonicalUUID(s string) string {
+	s = strings.TrimSpace(s)
+	hex := strings.ToLower(strings.ReplaceAll(s, "-", ""))
+	if len(hex) != 32 || strings.Trim(hex, "0123456789abcdef") != "" {
+		return s
+	}
+	return strings.Join([]string{hex[:8], hex[8:12], hex[12:16], hex[16:20], hex[20:]}, "-")
+}

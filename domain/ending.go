@@ -1,0 +1,77 @@
+package domain
+
+import "github.com/podnic/podnic/domain/internal/wire"
+
+// How is how a guest ended.
+type How int
+
+const (
+	// Unknown: it ended while nobody could see it, or it is no longer this host's (migrated).
+	Unknown How = iota
+	// Shutdown: the guest shut itself down, on its own or because it was asked to.
+	Shutdown
+	// Crashed: the guest's kernel panicked, or its emulator ended without having been told to (killed by the kernel for
+	// memory, SIGKILL, a fault).
+	Crashed
+	// DestroyedByOther: somebody else ended it: virsh destroy, virsh save, SIGTERM to the emulator.
+	DestroyedByOther
+	// DestroyedAfterGrace: Stop destroyed it, since it had not shut down in time.
+	DestroyedAfterGrace
+)
+
+// String is the ending in the words of a log line.
+func (h How) String() string {
+	switch h {
+	case Shutdown:
+		return "shut down"
+	case Crashed:
+		return "crashed"
+	case DestroyedByOther:
+		return "destroyed by somebody else"
+	case DestroyedAfterGrace:
+		return "destroyed after the grace period"
+	default:
+		return "unknown"
+	}
+}
+
+// Ending is how a guest ended, and why in libvirt's view: one line of text.
+type Ending struct {
+	How    How
+	Reason string
+}
+
+// State is what a guest is doing, as a word or two for a status.
+type State string
+
+// The states of a guest. There is none for a guest that has ended: that is an Ending.
+const (
+	StateRunning      State = wire.Running
+	StatePaused       State = wire.Paused
+	StateSuspended    State = wire.Suspended // by itself, to memory or disk
+	StateShuttingDown State = wire.ShuttingDown
+	// StateCrashed is that of a guest that panicked and, by <on_crash>preserve</on_crash>, was left for inspection: its
+	// emulator lives and has the tap open, so it has not ended. However it ends, that ending is Crashed.
+	StateCrashed    State = wire.Crashed
+	StateRestarting State = wire.Restarting
+)
+
+// event is what a session has to tell about a guest.
+type event struct {
+	uuid  string
+	state State
+	// ended says that the guest is no more. how and reason then say how it ended; with a state, they say what an ending
+	// that follows from that state would mean, where libvirt's last word does not.
+	ended  bool
+	how    How
+	reason string
+}
+
+// sighting is the event of a state that was looked up.
+func sighting(uuid string, state State) event {
+	e := event{uuid: uuid, state: state}
+	if state == StateCrashed {
+		e.how, e.reason = Crashed, "the guest panicked"
+	}
+	return e
+}

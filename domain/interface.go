@@ -1,0 +1,97 @@
+package domain
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/podnic/podnic/network/identity"
+)
+
+// Interface is what a domain's XML says of one network interface. What it does not say, or not in a way that can be read,
+// has the zero value.
+type Interface struct {
+	Type    string       // how it is connected: ethernet, bridge, network, user, …
+	MAC     identity.MAC //
+	Tap     string       // <target dev=…>
+	Managed string       // <target managed=…>: "no" when the tap is somebody else's than libvirt's
+	MTU     int          // bytes
+	Queues  int          // <driver queues=…>
+	Model   string       // virtio, e1000, …
+}
+
+func newInterface(e *element) Interface {
+	mac, err := identity.ParseMAC(e.child("mac").value("address"))
+	if err != nil {
+		mac = identity.MAC{}
+	}
+	return Interface{
+		Type:    e.value("type"),
+		MAC:     mac,
+		Tap:     e.child("target").value("dev"),
+		Managed: e.child("target").value("managed"),
+		MTU:     number(e.child("mtu").value("size")),
+		Queues:  number(e.child("driver").value("queues")),
+		Model:   e.child("model").value("type"),
+	}
+}
+
+// Unmanaged reports whether the interface is a tap of that name which libvirt is told not to make: the only form in which
+// libvirt takes a tap that is there already.
+func (i Interface) Unmanaged(tap string) bool {
+	return i.Type == "ethernet" && i.Tap == tap && i.Managed == "no"
+}
+
+// Queues is how many queues the interface that Fill would fill asks for, 0 when it says nothing: what the tap should be made
+// with. The error is Fill's, when it could not choose an interface.
+func (d *Document) Queues(tap string) (int, error) {
+	e, err := d.choose(tap)
+	if e == nil || err != nil {
+		return 0, err
+	}
+	if i := newInterface(e); i.multiqueue() {
+		return i.Queues, nil
+	}
+	return 0, nil
+}
+
+// multiqueue reports whether the model can have more than one queue. libvirt reads <driver queues=…> for virtio only
+// (virDomainNetIsVirtioModel). No model means virtio, since that is what Fill makes of it.
+func (i Interface) multiqueue() bool {
+	switch i.Model {
+	case "", "virtio", "virtio-transitional", "virtio-non-transitional":
+		return true
+	}
+	return false
+}
+
+// choose finds the interface that the tap is for: the one that names it, else the only one. No interface and no error means
+// that there is none.
+func (d *Document) choose(tap string) (*element, error) {
+	var named []*element
+	interfaces := d.interfaces()
+	for _, e := range interfaces {
+		if e.child("target").value("dev") == tap {
+			named = append(named, e)
+		}
+	}
+	switch {
+	case len(named) == 1:
+		return named[0], nil
+	case len(named) > 1:
+		return nil, fmt.Errorf("domain %q: %d interfaces have <target dev='%s'/>: leave it on one", d.Name(), len(named), tap)
+	case len(interfaces) > 1:
+		return nil, fmt.Errorf("domain %q: %d interfaces, and none is marked as the pod's: "+
+			"put <target dev='%s' managed='no'/> into the one that is", d.Name(), len(interfaces), tap)
+	case len(interfaces) == 1:
+		return interfaces[0], nil
+	}
+	return nil, nil
+}
+
+func number(s string) int {
+	n, err := strconv.ParseUint(s, 10, 31)
+	if err != nil {
+		return 0
+	}
+	return int(n)
+}

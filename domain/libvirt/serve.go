@@ -1,0 +1,147 @@
+//go:build cgo
+
+package libvirt
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/podnic/podnic/domain/internal/wire"
+)
+
+// farewell is how long calls that are under way, and the daemon that is told of the end, may hold the end up. The process
+// ends either way: only the daemon's log is the tidier for it.
+const farewell = 500 * time.Millisecond
+
+// Serve answers the requests that come in until there are no more. The process should end then: a call that libvirt does
+// not return from is left behind.
+func Serve(in io.Reader, out io.Writer) error {
+	return serve(in, out, func(uri string, send func(wire.Message)) (connection, error) {
+		s, err := open(uri, send)
+		if err != nil {
+			return nil, err
+		}
+		return s, nil
+	})
+}
+
+// connection is a session as the server uses it.
+type connection interface {
+	start(xml string) (*wire.Domain, error)
+	find(name string) (*wire.Domain, error)
+	look(uuid string) (*wire.Domain, error)
+	shutdown(uuid string) error
+	destroy(uuid string) error
+	close()
+}
+
+// opener makes a connection, which sends events, and that it is lost, from before the opener returns.
+type opener func(uri string, send func(wire.Message)) (connection, error)
+
+// server is one conversation with podnic.
+type server struct {
+	open  opener
+	calls sync.WaitGroup
+
+	writing sync.Mutex
+	out     *json.Encoder
+
+	mu         sync.Mutex
+	connection connection // nil until it is made
+}
+
+func serve(in io.Reader, out io.Writer, open opener) error {
+	s := &server{open: open, out: json.NewEncoder(out)}
+	if err := s.out.Encode(wire.Hello{Protocol: wire.Protocol}); err != nil {
+		return fmt.Errorf("greet podnic: %w", err)
+	}
+	err := s.read(json.NewDecoder(in))
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.calls.Wait() // a connection must not be closed under a call
+		if s.connection != nil {
+			s.connection.close()
+		}
+	}()
+	select {
+	case <-ended:
+	case <-time.After(farewell):
+	}
+	return err
+}
+
+// read starts each request's call without waiting for those before it.
+func (s *server) read(in *json.Decoder) error {
+	for {
+		var r wire.Request
+		switch err := in.Decode(&r); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return fmt.Errorf("read podnic's request: %w", err)
+		}
+		s.calls.Go(func() {
+			d, err := s.call(r)
+			response := &wire.Response{ID: r.ID, Domain: d}
+			if err != nil {
+				response.Error = wireError(err)
+			}
+			s.send(wire.Message{Response: response})
+		})
+	}
+}
+
+// send writes a message. That it cannot be written means that podnic is gone, which read finds out.
+func (s *server) send(m wire.Message) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	_ = s.out.Encode(m)
+}
+
+func (s *server) call(r wire.Request) (*wire.Domain, error) {
+	if r.Call == wire.Connect {
+		return nil, s.connect(r.URI)
+	}
+	s.mu.Lock()
+	c := s.connection
+	s.mu.Unlock()
+	if c == nil {
+		return nil, fmt.Errorf("podnic-libvirt was asked to %s before it was connected", r.Call)
+	}
+	switch r.Call {
+	case wire.Start:
+		return c.start(string(r.XML))
+	case wire.Find:
+		return c.find(r.Name)
+	case wire.Look:
+		return c.look(r.UUID)
+	case wire.Shutdown:
+		return nil, c.shutdown(r.UUID)
+	case wire.Destroy:
+		return nil, c.destroy(r.UUID)
+	}
+	return nil, fmt.Errorf("podnic-libvirt does not know the call %q", r.Call)
+}
+
+func (s *server) connect(uri string) error {
+	c, err := s.open(uri, s.send)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.connection = c
+	return nil
+}
+
+func wireError(err error) *wire.Error {
+	if known, ok := errors.AsType[*wire.Error](err); ok {
+		return known
+	}
+	return &wire.Error{Text: err.Error()}
+}

@@ -1,0 +1,157 @@
+//go:build cgo
+
+package libvirt
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/podnic/podnic/domain/internal/wire"
+	"libvirt.org/go/libvirt"
+)
+
+// How soon a daemon that does not answer any more is taken for lost, as in virConnectSetKeepAlive: after this many
+// unanswered questions, asked at this interval in seconds. A daemon that has ended is noticed at once.
+const (
+	keepAliveInterval = 5
+	keepAliveCount    = 3
+)
+
+// session is one connection to a daemon.
+type session struct {
+	connect  *libvirt.Connect
+	callback int
+}
+
+// open connects and subscribes. send gets events, and that the connection is lost, from before open returns; it is called
+// from libvirt's event loop.
+func open(uri string, send func(wire.Message)) (*session, error) {
+	if err := startEventLoop(); err != nil {
+		return nil, &wire.Error{
+			Kind: wire.KindPermanent, Text: cause(err).Error(),
+			Remedy: "install libvirt's client library (package libvirt0 or libvirt-libs)",
+		}
+	}
+	resolve()
+	connect, err := libvirt.NewConnect(uri)
+	if err != nil {
+		return nil, dialError(err)
+	}
+	s := &session{connect: connect, callback: -1}
+	if err := s.subscribe(send); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// subscribe asks for the events of all domains: the one to come has no UUID yet.
+func (s *session) subscribe(send func(wire.Message)) error {
+	err := s.connect.RegisterCloseCallback(func(_ *libvirt.Connect, reason libvirt.ConnectCloseReason) {
+		send(wire.Message{Lost: closeReason(reason)})
+	})
+	if err != nil && !errors.Is(err, libvirt.ERR_NO_SUPPORT) {
+		return fmt.Errorf("ask libvirt to tell when the connection is lost: %w", cause(err))
+	}
+	// A driver within the process has no connection to lose, and a daemon may be too old for keep-alive; the end of the
+	// socket is noticed without.
+	_ = s.connect.SetKeepAlive(keepAliveInterval, keepAliveCount)
+	s.callback, err = s.connect.DomainEventLifecycleRegister(nil,
+		func(_ *libvirt.Connect, d *libvirt.Domain, e *libvirt.DomainEventLifecycle) {
+			uuid, err := d.GetUUIDString()
+			if err != nil {
+				return // an event of a domain without identity is nobody's
+			}
+			if translated, known := translate(e.Event, e.Detail); known {
+				translated.UUID = uuid
+				send(wire.Message{Event: &translated})
+			}
+		})
+	if err != nil {
+		return fmt.Errorf("subscribe to libvirt's events: %w", cause(err))
+	}
+	return nil
+}
+
+// close also closes a connection that is lost, for which libvirt reports errors that say no more than that. No call may be
+// under way: libvirt frees what it works with.
+func (s *session) close() {
+	if s.callback >= 0 {
+		_ = s.connect.DomainEventDeregister(s.callback)
+	}
+	_ = s.connect.UnregisterCloseCallback()
+	_, _ = s.connect.Close()
+}
+
+func (s *session) start(xml string) (*wire.Domain, error) {
+	d, err := s.connect.DomainCreateXML(xml, libvirt.DOMAIN_NONE)
+	if err != nil {
+		return nil, cause(err)
+	}
+	defer d.Free()
+	uuid, err := d.GetUUIDString()
+	if err != nil {
+		return nil, cause(err)
+	}
+	return &wire.Domain{UUID: uuid}, nil
+}
+
+func (s *session) find(name string) (*wire.Domain, error) {
+	d, err := s.connect.LookupDomainByName(name)
+	if errors.Is(err, libvirt.ERR_NO_DOMAIN) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, cause(err)
+	}
+	defer d.Free()
+	state, err := stateOf(d)
+	if errors.Is(err, errGone) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	uuid, err := d.GetUUIDString()
+	if err != nil {
+		return nil, cause(err)
+	}
+	xml, err := d.GetXMLDesc(0)
+	if err != nil {
+		return nil, cause(err)
+	}
+	return &wire.Domain{UUID: uuid, State: state, XML: []byte(xml)}, nil
+}
+
+func (s *session) look(uuid string) (*wire.Domain, error) {
+	var state string
+	err := s.with(uuid, func(d *libvirt.Domain) (err error) {
+		state, err = stateOf(d)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &wire.Domain{UUID: uuid, State: state}, nil
+}
+
+func (s *session) shutdown(uuid string) error {
+	return s.with(uuid, func(d *libvirt.Domain) error { return cause(d.Shutdown()) })
+}
+
+func (s *session) destroy(uuid string) error {
+	return s.with(uuid, func(d *libvirt.Domain) error { return cause(d.Destroy()) })
+}
+
+// with calls f with the domain, or returns errGone.
+func (s *session) with(uuid string, f func(*libvirt.Domain) error) error {
+	d, err := s.connect.LookupDomainByUUIDString(uuid)
+	if errors.Is(err, libvirt.ERR_NO_DOMAIN) {
+		return errGone
+	}
+	if err != nil {
+		return cause(err)
+	}
+	defer d.Free()
+	return f(d)
+}

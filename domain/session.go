@@ -1,0 +1,48 @@
+package domain
+
+import (
+	"context"
+	"errors"
+)
+
+// session is one connection to a daemon, with exactly the operations that following a guest takes. The only one outside of
+// tests is the helper's. Guests are named by UUID: they outlive sessions, libvirt's own handles do not. After lost, every
+// operation fails. Errors are one line.
+type session interface {
+	// start creates a transient domain and returns its UUID.
+	start(xml []byte) (uuid string, err error)
+	// find looks for a running domain by name; nil without an error when there is none.
+	find(name string) (*found, error)
+	// look tells a domain's state; errGone when it is not running. It does not answer while the daemon has not yet found
+	// out itself.
+	look(uuid string) (State, error)
+	// shutdown asks the guest to shut down, and does not wait until it has.
+	shutdown(uuid string) error
+	// destroy ends the guest at once.
+	destroy(uuid string) error
+	// lost is closed when the connection has broken; why then says why.
+	lost() <-chan struct{}
+	why() error
+	// close gives up the connection, and with it the calls that are under way. No event is delivered afterwards. Closing
+	// it again does nothing.
+	close()
+}
+
+// found is a running domain.
+type found struct {
+	uuid  string
+	xml   []byte
+	state State
+}
+
+// dialer makes a session, unless ctx ends before. From before it returns, every change of any domain's state is passed to
+// deliver, which does not block.
+type dialer func(ctx context.Context, uri string, deliver func(event)) (session, error)
+
+var errGone = errors.New("the domain is not running")
+
+// permanentError is a dialer's: trying again will not help.
+type permanentError struct {
+	error
+	remedy string
+}
