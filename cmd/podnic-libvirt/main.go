@@ -1,4 +1,4 @@
-//go:build cgo
+//go:build cgo && libvirt_dlopen
 
 // Command podnic-libvirt is podnic's helper for libvirt: podnic starts it when it needs libvirt, and it ends when podnic
 // does. It is not meant to be started by hand.

@@ -1,4 +1,4 @@
-//go:build cgo
+//go:build cgo && libvirt_dlopen
 
 // Package libvirt serves domain's calls with libvirt's client library. It is the only package that links the library, and
 // the helper podnic-libvirt the only program: the library costs each program that is linked with it 20 ms at every start
