@@ -64,7 +64,7 @@ func wantedFilter(original *Snapshot, o Options) *Filter {
 			}
 		}
 	}
-	f.keepARP(id, names.Tap)
+	f.keepARP(id, names.Tap, o.Socket)
 	if o.Socket == SocketUDP {
 		server := netip.PrefixFrom(identity.ServerLinkLocal, 32)
 		f.accept(chainInput, "the guest asks the server", through(expr.MetaKeyIIFNAME, names.Tap), isIPv4(), isUDP(), portIs(transportPort, 67))
@@ -92,12 +92,17 @@ func wantedFilter(original *Snapshot, o Options) *Filter {
 // for the server's own address, for neighbours that the pod had as permanent entries, and, where the pod had no connected
 // route, for those of its subnet that it reached by its gateway. (A guest asks for the latter only if it was told the
 // pod's own mask.) What is on the link, and the guest's own address, is asked of the pod network.
-func (f *Filter) keepARP(id identity.Identity, tap string) {
+//
+// A UDP server answers no ARP but for its own address, by the bridge. Then the rest is left to whoever answers it.
+func (f *Filter) keepARP(id identity.Identity, tap, socket string) {
+	server := netip.PrefixFrom(identity.ServerLinkLocal, 32)
+	f.add(chainForward, "this is the server", through(expr.MetaKeyIIFNAME, tap), arpRequest(), arpTarget(server))
+	if socket == SocketUDP {
+		return
+	}
 	for _, n := range id.Neighbours {
 		f.add(chainForward, "the server answers for this neighbour", through(expr.MetaKeyIIFNAME, tap), arpRequest(), arpTarget(netip.PrefixFrom(n.Address, 32)))
 	}
-	server := netip.PrefixFrom(identity.ServerLinkLocal, 32)
-	f.add(chainForward, "this is the server", through(expr.MetaKeyIIFNAME, tap), arpRequest(), arpTarget(server))
 	if id.PodAddress.Bits() == id.Address.Bits() {
 		return
 	}

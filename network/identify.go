@@ -98,7 +98,7 @@ func (f *identifier) routes() {
 		}
 	}
 	if others > 0 {
-		f.warn("%d routes of other tables or types are not handed over: DHCP knows one table", others)
+		f.warn("routes of other tables or types (%d) are not handed over: DHCP knows one table", others)
 	}
 	slices.SortStableFunc(usable, func(a, b Route) int { return cmp.Compare(a.Priority, b.Priority) })
 	told := make(map[netip.Prefix]bool)
@@ -182,6 +182,6 @@ func (f *identifier) rules() {
 		}
 	}
 	if custom > 0 {
-		f.warn("%d policy routing rules of the pod are not handed over: DHCP cannot say them", custom)
+		f.warn("policy routing rules of the pod (%d) are not handed over: DHCP cannot say them", custom)
 	}
 }

@@ -133,11 +133,11 @@ func phaseOf(seen *network.State, state *State, alive bool) string {
 	switch {
 	case state != nil && state.Failed != "":
 		return PhaseFailed
-	case !alive || state == nil || state.Ready.IsZero():
+	case !alive || state != nil && state.Ready.IsZero():
 		return PhaseWired
 	case layer2 && seen.Current.Link(network.Tap) != nil && seen.Current.Link(network.Tap).RxFrames > 0:
 		return PhaseReady
-	case state.Lease.InUse():
+	case state != nil && state.Lease.InUse():
 		return PhaseReady
 	}
 	return PhaseServing

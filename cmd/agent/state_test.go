@@ -89,6 +89,7 @@ func TestPhase(t *testing.T) {
 		{"nobody has served", four, 0, nil, false, PhaseWired},
 		{"the server is not ready yet", four, 0, &State{}, true, PhaseWired},
 		{"the server has died", four, 0, &State{Ready: now}, false, PhaseWired},
+		{"somebody serves, and this process may not read how far it is", four, 0, nil, true, PhaseServing},
 		{"ready to serve", four, 9, &State{Ready: now}, true, PhaseServing},
 		{"offered", four, 9, &State{Ready: now, Lease: dhcp.Lease{State: dhcp.LeaseOffered}}, true, PhaseServing},
 		{"bound", four, 9, &State{Ready: now, Lease: dhcp.Lease{State: dhcp.LeaseBound}}, true, PhaseReady},
