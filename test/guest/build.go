@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/podnic/podnic/test/internal/cache"
@@ -23,8 +24,19 @@ type Image struct {
 	Version string
 }
 
+// Extra is what an image has besides the guest's own files, for tests that need another guest.
+type Extra struct {
+	// Modules are names of kernel modules. They and those they need follow the guest's own in /modules/order.
+	Modules []string
+	// Files are executables by their path in the image. One called "init" takes the place of the guest's.
+	Files map[string][]byte
+}
+
 // Build makes the guest's initramfs in dir. The kernel stays in the cache.
-func Build(dir string) (*Image, error) {
+func Build(dir string) (*Image, error) { return BuildWith(dir, Extra{}) }
+
+// BuildWith makes an initramfs with more in it.
+func BuildWith(dir string, extra Extra) (*Image, error) {
 	kernel, err := cache.Need("scripts/setup", "kernel")
 	if err != nil {
 		return nil, fmt.Errorf("the guest's kernel: %w", err)
@@ -33,7 +45,7 @@ func Build(dir string) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	modules, err := loadOrder(filepath.Join(kernel, "modules"), wantedModules)
+	modules, err := loadOrder(filepath.Join(kernel, "modules"), slices.Concat(wantedModules, extra.Modules))
 	if err != nil {
 		return nil, fmt.Errorf("the guest's modules: %w", err)
 	}
@@ -46,7 +58,7 @@ func Build(dir string) (*Image, error) {
 		Initrd:  filepath.Join(dir, "initrd"),
 		Version: strings.TrimSpace(string(version)),
 	}
-	if err := image.writeInitrd(busybox, modules); err != nil {
+	if err := image.writeInitrd(busybox, modules, extra.Files); err != nil {
 		return nil, fmt.Errorf("the guest's initramfs: %w", err)
 	}
 	return image, nil
@@ -64,7 +76,7 @@ func readBusybox() ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-func (i *Image) writeInitrd(busybox []byte, modules []module) (err error) {
+func (i *Image) writeInitrd(busybox []byte, modules []module, more map[string][]byte) (err error) {
 	file, err := os.Create(i.Initrd)
 	if err != nil {
 		return err
@@ -94,7 +106,13 @@ func (i *Image) writeInitrd(busybox []byte, modules []module) (err error) {
 		if err != nil {
 			return err
 		}
-		a.file(path, 0o755, script)
+		if _, other := more[path]; !other {
+			a.file(path, 0o755, script)
+		}
+	}
+	for path, data := range more {
+		a.parents(path)
+		a.file(path, 0o755, data)
 	}
 	a.file("www/hello", 0o644, []byte("hello from the guest\n"))
 	var order strings.Builder

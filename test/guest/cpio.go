@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"path"
 )
 
 // The file types and modes of an archive member (inode(7)).
@@ -26,6 +27,14 @@ type archive struct {
 func newArchive(w io.Writer) *archive { return &archive{w: bufio.NewWriter(w)} }
 
 func (a *archive) directory(name string) { a.member(name, typeDirectory|0o755, 0, 0, nil) }
+
+// parents makes the directories that lead to a path. Those that are there are made again, which the kernel does not mind.
+func (a *archive) parents(name string) {
+	if dir := path.Dir(name); dir != "." {
+		a.parents(dir)
+		a.directory(dir)
+	}
+}
 
 func (a *archive) file(name string, mode int, data []byte) {
 	a.member(name, typeRegular|mode, 0, 0, data)

@@ -13,13 +13,25 @@ const cniVersion = "1.0.0"
 
 // Network says how a pod is attached to its node.
 type Network struct {
-	// Plugin is the CNI plugin's name: ptp or bridge.
+	// Plugin is the CNI plugin's name: ptp or bridge. Empty where Scripts do a plugin's work.
 	Plugin string
+	// Scripts attach the pod when there is no plugin that makes such a network here.
+	Scripts Scripts
 	// Subnet is the range that host-local takes addresses from; its first address is the gateway. It exists in the node's
 	// namespace only. Networks of one node must not overlap.
 	Subnet netip.Prefix
 	// MTU of the pod's interface in bytes; 0 leaves the kernel's 1500.
 	MTU int
+}
+
+// Scripts attach a pod by hand: there is a veth pair already, one end in the pod as eth0 with MAC 0a:58:0a:f4:01:NN, the
+// other on the node, and the shell runs Node in the node's namespace and then Pod in the pod's, with -e and these
+// variables: LINK is the node's end, POD the pod's namespace as `ip netns` calls it, ADDRESS the address below, NUMBER its
+// last byte, MAC the pod's.
+type Scripts struct {
+	Node, Pod string
+	// Address is the pod's; not valid for a pod that has none.
+	Address netip.Addr
 }
 
 // The two networks that pods usually have.
@@ -56,6 +68,8 @@ func (n Network) config(dataDir string) (*libcni.NetworkConfigList, error) {
 		plugin["bridge"] = "cni0"
 		plugin["isGateway"] = true
 		plugin["hairpinMode"] = true
+	case "":
+		return nil, nil
 	default:
 		return nil, fmt.Errorf("network plugin %q: only ptp and bridge are known", n.Plugin)
 	}

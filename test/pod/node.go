@@ -20,6 +20,7 @@ type Node struct {
 	dir  string // what plugins write, and a directory for each pod
 	cni  *libcni.CNIConfig
 	pods []*Pod
+	more []*Namespace
 
 	sharedDir bool // this node made the directory of namespaces a mount
 }
@@ -58,9 +59,21 @@ func NewNode(ctx context.Context) (*Node, error) {
 	return n, nil
 }
 
+// AddNamespace makes a namespace that goes with the node and has nothing but its loopback: the inside of a guest, say.
+func (n *Node) AddNamespace(name string) (*Namespace, error) {
+	made, err := newNamespace(n.Name + "-" + name)
+	if err == nil {
+		n.more = append(n.more, made)
+	}
+	return made, err
+}
+
 // Close removes the pods, last one first, and the node. Closing twice is no error.
 func (n *Node) Close() error {
 	var err error
+	for _, namespace := range n.more {
+		err = errors.Join(err, namespace.Close())
+	}
 	for i := len(n.pods) - 1; i >= 0; i-- {
 		err = errors.Join(err, n.pods[i].Close())
 	}

@@ -39,11 +39,11 @@ type Pod struct {
 	Hostname string
 	// Dir is an empty directory for the pod's files. It goes when the pod goes.
 	Dir string
-	// Result is the plugin's answer to CNI ADD.
+	// Result is the plugin's answer to CNI ADD; nil for a pod that was attached by hand.
 	Result *types.Result
-	// Address is the pod's IPv4 address with the prefix length that the plugin named.
+	// Address is the pod's IPv4 address with the prefix length that the plugin named; by hand, as a /32.
 	Address netip.Prefix
-	// Gateway is the next hop of the pod's default route.
+	// Gateway is the next hop of the pod's default route, if a plugin made it.
 	Gateway netip.Addr
 	// HostLink is the node's end of the pod's veth.
 	HostLink string
@@ -90,7 +90,11 @@ func (n *Node) addPod(ctx context.Context, spec Spec) (*Pod, error) {
 	if err := os.MkdirAll(p.Dir, 0o755); err != nil {
 		return p, err
 	}
-	if err := p.attach(ctx); err != nil {
+	attach := p.attach
+	if p.config == nil {
+		attach = func(ctx context.Context) error { return p.attachByHand(ctx, spec) }
+	}
+	if err := attach(ctx); err != nil {
 		return p, err
 	}
 	if err := p.writeEtc(resolver); err != nil {
@@ -145,7 +149,10 @@ func (p *Pod) writeEtc(resolver string) error {
 	if err := os.Mkdir(p.etc(), 0o755); err != nil {
 		return err
 	}
-	hosts := fmt.Sprintf("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n%s\t%s\n", p.Address.Addr(), p.Hostname)
+	hosts := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+	if p.Address.IsValid() {
+		hosts += fmt.Sprintf("%s\t%s\n", p.Address.Addr(), p.Hostname)
+	}
 	return errors.Join(
 		os.WriteFile(filepath.Join(p.etc(), "resolv.conf"), []byte(resolver), 0o644),
 		os.WriteFile(filepath.Join(p.etc(), "hosts"), []byte(hosts), 0o644),

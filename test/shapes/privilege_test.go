@@ -1,0 +1,116 @@
+package shapes
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/podnic/podnic/test/pod"
+	"github.com/podnic/podnic/test/podtest"
+)
+
+// privileges are what a process in a container has.
+type privileges struct {
+	uid, capabilities string
+}
+
+const both = "+net_admin,+net_raw"
+
+// TestTwoCapabilitiesAreEnough runs a round with /proc/sys read-only and no capability but those that each command says
+// it needs.
+func TestTwoCapabilitiesAreEnough(t *testing.T) {
+	needs := map[string]string{"prepare": both, "restore": both, "serve": "+net_raw", "status": ""}
+	for name, uid := range map[string]int{"ambient, not root": 65534, "root without the others": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, "", plugin(pod.PTP))
+			if err := os.Mkdir(s.stateDir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chown(s.stateDir, uid, uid); err != nil {
+				t.Fatal(err)
+			}
+			s.as = func(verb string) *privileges { return &privileges{strconv.Itoa(uid), needs[verb]} }
+			s.must("prepare")
+			server := s.serve("--subnet-mask", "pod") // it then has to find the gateway's MAC
+			s.plug()
+			client := s.lease("udhcpc, mask only")
+			if r := s.ready(); len(r.Interfaces[0].Warnings) > 0 || r.Interfaces[0].Lease.Address != s.pod.Address.Addr() {
+				t.Errorf("status: %+v", r)
+			}
+			s.ping(s.guest, s.other.Address.Addr().String(), 1500)
+			s.stranger()
+			client.end()
+			if status := server.end(); status != 0 {
+				t.Errorf("podnic serve: exit status %d", status)
+			}
+			s.restored()
+		})
+	}
+}
+
+// stranger asks for the status as somebody who may read neither the record nor the server's state: the namespace says
+// who the guest is.
+func (s *site) stranger() {
+	s.t.Helper()
+	as := s.as
+	defer func() { s.as = as }()
+	s.as = func(string) *privileges { return &privileges{uid: "65533"} }
+	r := s.report(s.must("status", "-o", "json"))
+	if i := r.Interfaces[0]; i.MAC != s.mac.String() || i.Offer == nil || i.Offer.Address.Addr() != s.pod.Address.Addr() {
+		s.t.Errorf("a stranger's status: %+v", i)
+	}
+}
+
+// TestLinkThatCannotBeAPortIsRefused gives a pod links of other kinds than veth, as their plugins do.
+func TestLinkThatCannotBeAPortIsRefused(t *testing.T) {
+	const parent = "ip link add uplink type bridge\nip link set uplink up"
+	const moved = "\nip link set link$NUMBER netns $POD"
+	for kind, test := range map[string]struct {
+		node, pod string // make link$NUMBER
+		words     []string
+	}{
+		"macvlan": {
+			node:  "ip link add link uplink name link$NUMBER type macvlan mode bridge" + moved,
+			words: []string{"macvlan", "its own MAC", "macvtap", "veth"},
+		},
+		"ipvlan": {
+			node:  "ip link add link uplink name link$NUMBER type ipvlan mode l2" + moved,
+			words: []string{"ipvlan", "parent's MAC", "veth"},
+		},
+		"bridge": {
+			pod:   "ip link add link$NUMBER type bridge",
+			words: []string{"port of another bridge"},
+		},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			podtest.NeedRoot(t)
+			probe := "ip link add p0 type veth\nip link add link p0 name probe type " + kind
+			if _, err := podtest.Node(t).Output(t.Context(), "sh", "-e", "-c", probe); err != nil {
+				t.Logf("this kernel has no such link: %v", err)
+				return
+			}
+			s := newSite(t, parent, byHand(1500, test.node, "ip link set eth0 name other0\n"+test.pod+`
+ip link set link$NUMBER name eth0
+ip address add $ADDRESS/24 brd + dev eth0
+ip link set eth0 up
+ip route add default via 10.244.1.1`))
+			out, errs, status := s.run("prepare")
+			if status != 2 || out != "" || strings.Count(errs, "\n") != 1 {
+				t.Errorf("status %d: %s%s", status, out, errs)
+			}
+			for _, word := range append(test.words, "eth0") {
+				if !strings.Contains(errs, word) {
+					t.Errorf("%q is not in: %s", word, errs)
+				}
+			}
+			if diff := s.before.Diff(podtest.State(t, s.pod.Namespace)); diff != "" {
+				t.Errorf("the namespace was touched:\n%s", diff)
+			}
+			if _, err := os.Stat(s.stateDir); err == nil {
+				t.Error("a state directory was made")
+			}
+		})
+	}
+}
