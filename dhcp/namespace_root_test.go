@@ -236,7 +236,12 @@ func (g *guest) start(t *testing.T, command ...string) *exec.Cmd {
 	}
 	t.Cleanup(func() {
 		cmd.Process.Signal(unix.SIGTERM)
-		<-ended
+		select {
+		case <-ended:
+		case <-time.After(5 * time.Second): // a client that is in the middle of something may not hear it
+			cmd.Process.Kill()
+			<-ended
+		}
 	})
 	return cmd
 }
