@@ -116,26 +116,24 @@ func (a Address) String() string {
 // addresses lists the addresses of the given links in the order in which they would have to be added: the kernel lists
 // IPv6 addresses of one scope last first (ipv6_link_dev_addr).
 func (r *rtnl) addresses(roles map[int]Role, now Instant) ([]Address, error) {
-	var all []Address
-	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		messages, err := r.dump(unix.RTM_GETADDR, unix.RTM_NEWADDR, nl.NewIfAddrmsg(family))
-		if err != nil {
+	messages, err := r.dump(unix.RTM_GETADDR, unix.RTM_NEWADDR, nl.NewIfAddrmsg(unix.AF_UNSPEC))
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	var v4, v6 []Address
+	for _, m := range messages {
+		a, keep, err := decodeAddress(m, roles, now)
+		switch {
+		case err != nil:
 			return nil, fmt.Errorf("list addresses: %w", err)
-		}
-		if family == unix.AF_INET6 {
-			slices.Reverse(messages)
-		}
-		for _, m := range messages {
-			a, keep, err := decodeAddress(m, roles, now)
-			if err != nil {
-				return nil, fmt.Errorf("list addresses: %w", err)
-			}
-			if keep {
-				all = append(all, a)
-			}
+		case keep && a.is4():
+			v4 = append(v4, a)
+		case keep:
+			v6 = append(v6, a)
 		}
 	}
-	return all, nil
+	slices.Reverse(v6)
+	return append(v4, v6...), nil
 }
 
 func decodeAddress(m []byte, roles map[int]Role, now Instant) (a Address, keep bool, err error) {

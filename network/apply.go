@@ -13,13 +13,14 @@ import (
 type executor struct {
 	ns    *Namespace
 	rtnl  *rtnl
+	nft   *nft
 	index map[Role]int
 	// before, if set, is called with the number of each step, from 0, and its error takes the place of the step's.
 	before func(int) error
 }
 
-func newExecutor(ns *Namespace, r *rtnl, current *Snapshot) *executor {
-	e := &executor{ns: ns, rtnl: r, index: make(map[Role]int)}
+func newExecutor(s *session, current *Snapshot) *executor {
+	e := &executor{ns: s.ns, rtnl: s.rtnl, nft: s.nft, index: make(map[Role]int)}
 	for _, l := range current.Links {
 		e.index[l.Role] = l.Index
 	}
@@ -80,9 +81,9 @@ func (e *executor) one(c change) error {
 	case deleteNeighbour:
 		return gone(e.rtnl.do(unix.RTM_DELNEIGH, 0, c.neighbour.encode(e.index[c.neighbour.Link])...))
 	case putFilter:
-		return setFilter(e.ns, c.filter)
+		return e.nft.put(c.filter, c.replace)
 	case removeFilter:
-		return deleteFilter(e.ns, c.table)
+		return e.nft.remove(c.table)
 	}
 	return fmt.Errorf("no request for a %T", c)
 }
@@ -134,14 +135,12 @@ func (e *executor) createLink(l Link) error {
 
 // indexOf asks for a link by name.
 func (r *rtnl) indexOf(name string) (int, error) {
-	req := r.request(unix.RTM_GETLINK, 0)
-	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
-	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
-	messages, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
-	if err != nil || len(messages) == 0 {
-		return 0, fmt.Errorf("find %s: %w", name, errors.Join(err))
+	message, err := r.get(unix.RTM_GETLINK, unix.RTM_NEWLINK,
+		nl.NewIfInfomsg(unix.AF_UNSPEC), nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
+	if err != nil {
+		return 0, fmt.Errorf("find %s: %w", name, err)
 	}
-	l, err := decodeLink(messages[0])
+	l, err := decodeLink(message)
 	return l.Index, err
 }
 

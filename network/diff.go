@@ -160,7 +160,7 @@ func (p *planner) setAddrGenMode(role Role) { p.set(role, settingAddrGenMode) }
 // putFilter comes before the first frame can pass between the ports.
 func (p *planner) putFilter() {
 	if want := p.want.Filter; want != nil && !want.same(p.now.Filter) {
-		p.step("set filter", want.Table, fmt.Sprintf("%d rules", len(want.Rules)), putFilter{want})
+		p.step("set filter", want.Table, fmt.Sprintf("%d rules", len(want.Rules)), putFilter{want, p.now.Filter != nil})
 	}
 }
 

@@ -32,7 +32,7 @@ func TestPrepareThatFailsAnywhereLeavesTheNamespaceAsItWas(t *testing.T) {
 			_, err := Prepare(context.Background(), req)
 			if err == nil {
 				p.restore()
-				if n < 20 {
+				if n < 15 {
 					t.Fatalf("prepare took %d steps", n)
 				}
 				break
@@ -102,7 +102,7 @@ func TestModelIsWhatTheKernelDoes(t *testing.T) {
 		}
 		walk := func(from, to *Snapshot) *Snapshot {
 			model := from.Clone()
-			e := newExecutor(s.ns, s.rtnl, from)
+			e := newExecutor(s, from)
 			kernel := from
 			for _, step := range Diff(from, to) {
 				if err := e.apply([]Step{step}); err != nil {

@@ -1,6 +1,9 @@
 package network
 
 import (
+	"errors"
+	"io/fs"
+
 	"github.com/podnic/podnic/network/identity"
 )
 
@@ -32,7 +35,7 @@ func Inspect(req Request) (*State, error) {
 	defer s.close()
 	state := &State{ID: s.id}
 	record, err := s.load()
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrPermission) { // who may not read it goes by the namespace
 		state.Warnings = append(state.Warnings, err.Error())
 	}
 	if err := s.discover(req.Options); err != nil {

@@ -23,7 +23,7 @@ var cmpAddrs = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
 
 // testPod is a pod's namespace of its own, joined by a veth to a namespace that stands for the node.
 type testPod struct {
-	t    *testing.T
+	t    testing.TB
 	pod  ns.NetNS
 	node ns.NetNS
 	dir  string
@@ -31,7 +31,7 @@ type testPod struct {
 
 // newTestPod makes the two namespaces and eth0, and runs the given ip(8) commands in the pod's (or, after "node:", in the
 // node's).
-func newTestPod(t *testing.T, commands ...string) *testPod {
+func newTestPod(t testing.TB, commands ...string) *testPod {
 	t.Helper()
 	if os.Getuid() != 0 || os.Getenv("PODNIC_UNIT") != "" {
 		t.Skip("makes network namespaces, and so needs root and more than unit tests wanted")

@@ -22,6 +22,8 @@ type Result struct {
 	// TapRemade says that the guest, if one runs, holds a tap that is no longer there, and must be restarted.
 	TapRemade bool
 	Warnings  []string
+	// State is what a look at the namespace showed at the end.
+	State *State
 }
 
 // Prepare gives the pod's interface to a bridge and a tap. It is idempotent: a wiring that is there is checked and
@@ -221,7 +223,20 @@ func (p *preparation) prepare() (*Result, error) {
 			}
 		}
 	}
+	r.State = p.state()
 	return r, nil
+}
+
+// state is what Inspect would see of a wiring that is as wanted.
+func (p *preparation) state() *State {
+	s := &State{
+		ID: p.id, Wired: true, Names: p.names, Record: p.record, Options: p.record.Options, Original: p.record.Original,
+		Current: p.reached, Attached: p.reached.Link(Tap).LowerUp,
+	}
+	if p.noFilter && wantedFilter(s.Original, s.Options) != nil {
+		s.Warnings = append(s.Warnings, unfiltered)
+	}
+	return s
 }
 
 // withoutFilter goes on where the kernel turned out to have no nftables for bridges, which only a table shows.

@@ -126,26 +126,21 @@ func (e unsupportedError) Error() string { return string(e) }
 // routes lists the routes of every table that use one of the links. What the kernel keeps in the table local on its own
 // follows from the addresses and is left out.
 func (r *rtnl) routes(roles map[int]Role, now Instant) ([]Route, error) {
+	messages, err := r.dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, &nl.RtMsg{})
+	if err != nil {
+		return nil, fmt.Errorf("list routes: %w", err)
+	}
 	var all []Route
-	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		header := nl.NewRtMsg()
-		*header = nl.RtMsg{}
-		header.Family = family
-		messages, err := r.dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, header)
-		if err != nil {
-			return nil, fmt.Errorf("list routes: %w", err)
+	for _, m := range messages {
+		if len(m) < unix.SizeofRtMsg || m[0] != unix.AF_INET && m[0] != unix.AF_INET6 {
+			continue // multicast routing, MPLS
 		}
-		for _, m := range messages {
-			if len(m) < unix.SizeofRtMsg || m[0] != family {
-				continue // a kernel without IPv6 answers for the families that it has
-			}
-			route, keep, err := decodeRoute(m, roles, now)
-			if err != nil {
-				return nil, err
-			}
-			if keep {
-				all = append(all, route)
-			}
+		route, keep, err := decodeRoute(m, roles, now)
+		if err != nil {
+			return nil, err
+		}
+		if keep {
+			all = append(all, route)
 		}
 	}
 	return all, nil

@@ -20,29 +20,25 @@ type Rule struct {
 }
 
 func (r *rtnl) rules() ([]Rule, error) {
+	messages, err := r.dump(unix.RTM_GETRULE, unix.RTM_NEWRULE, &nl.RtMsg{})
+	if err != nil {
+		return nil, fmt.Errorf("list rules: %w", err)
+	}
+	families := map[uint8]string{unix.AF_INET: "ipv4", unix.AF_INET6: "ipv6"}
 	var all []Rule
-	for family, name := range map[uint8]string{unix.AF_INET: "ipv4", unix.AF_INET6: "ipv6"} {
-		header := nl.NewRtMsg()
-		header.Family = family
-		messages, err := r.dump(unix.RTM_GETRULE, unix.RTM_NEWRULE, header)
+	for _, m := range messages {
+		if len(m) < unix.SizeofRtMsg || families[m[0]] == "" {
+			continue // multicast routing
+		}
+		attrs, err := attributes(m[unix.SizeofRtMsg:])
 		if err != nil {
 			return nil, fmt.Errorf("list rules: %w", err)
 		}
-		for _, m := range messages {
-			// A kernel without IPv6 answers with the rules of the families that it has.
-			if len(m) < unix.SizeofRtMsg || m[0] != family {
-				continue
-			}
-			attrs, err := attributes(m[unix.SizeofRtMsg:])
-			if err != nil {
-				return nil, fmt.Errorf("list rules: %w", err)
-			}
-			rule := Rule{Family: name, Priority: u32(attrs[unix.FRA_PRIORITY]), Table: uint32(m[4]), Raw: hex.EncodeToString(m)}
-			if t, ok := attrs[unix.FRA_TABLE]; ok {
-				rule.Table = u32(t)
-			}
-			all = append(all, rule)
+		rule := Rule{Family: families[m[0]], Priority: u32(attrs[unix.FRA_PRIORITY]), Table: uint32(m[4]), Raw: hex.EncodeToString(m)}
+		if t, ok := attrs[unix.FRA_TABLE]; ok {
+			rule.Table = u32(t)
 		}
+		all = append(all, rule)
 	}
 	slices.SortStableFunc(all, func(a, b Rule) int {
 		if a.Family != b.Family {

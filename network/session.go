@@ -38,8 +38,11 @@ type session struct {
 	id    NamespaceID
 	store Store
 	rtnl  *rtnl
+	nft   *nft
 	found *discovery
-	close func()
+	// reached is the namespace as it was when it was found to be as wanted.
+	reached *Snapshot
+	close   func()
 
 	noFilter     bool // the kernel has no filter for bridges
 	hiddenFilter bool // this process may not see it
@@ -76,8 +79,8 @@ func (s *session) begin() (err error) {
 		return err
 	}
 	s.rtnl.before = s.beforeRequest
-	ns := s.ns
-	s.close = func() { s.rtnl.close(); ns.Close() }
+	s.nft = &nft{ns: s.ns}
+	s.close = func() { s.nft.close(); s.rtnl.close(); s.ns.Close() }
 	return nil
 }
 
@@ -137,7 +140,7 @@ func (s *session) read(all []Link, nic int, names Names) (*Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	snapshot.Filter, err = readFilter(s.ns, filterTable(names.Interface))
+	snapshot.Filter, err = s.nft.read(filterTable(names.Interface))
 	switch {
 	case errors.Is(err, errNoFilter):
 		s.noFilter = true
@@ -170,9 +173,10 @@ func (s *session) reach(current, wanted *Snapshot, names Names) (taken []Step, e
 	for range rounds {
 		steps := Diff(current, wanted)
 		if len(steps) == 0 {
+			s.reached = current
 			return taken, nil
 		}
-		e := newExecutor(s.ns, s.rtnl, current)
+		e := newExecutor(s, current)
 		if s.fault != nil {
 			base := len(taken)
 			e.before = func(i int) error { return s.fault(base + i) }
@@ -187,6 +191,7 @@ func (s *session) reach(current, wanted *Snapshot, names Names) (taken []Step, e
 	}
 	left := Diff(current, wanted)
 	if len(left) == 0 {
+		s.reached = current
 		return taken, nil
 	}
 	words := make([]string, len(left))

@@ -44,8 +44,11 @@ type (
 	deleteRoute     struct{ route Route }
 	addNeighbour    struct{ neighbour Neighbour }
 	deleteNeighbour struct{ neighbour Neighbour }
-	// putFilter puts our table in place of whatever table of that name there is.
-	putFilter    struct{ filter *Filter }
+	// putFilter puts our table in place, or in place of the one of that name that is there.
+	putFilter struct {
+		filter  *Filter
+		replace bool
+	}
 	removeFilter struct{ table string }
 )
 

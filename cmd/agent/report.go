@@ -149,18 +149,24 @@ func Status(req network.Request, service Service) (*Report, *network.State, erro
 	if err != nil {
 		return nil, nil, err
 	}
+	report, err := NewReport(req, seen, service)
+	return report, seen, err
+}
+
+// NewReport adds what a serving process says to what a look at the namespace showed.
+func NewReport(req network.Request, seen *network.State, service Service) (*Report, error) {
 	state, err := LoadState(req.StateDir, seen.ID)
 	if err != nil {
 		seen.Warnings = append(seen.Warnings, err.Error())
 	}
 	ns, err := network.OpenNamespace(req.Namespace)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer ns.Close()
 	alive, err := present(ns, seen.Names.Interface)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return newReport(seen, state, alive, service), seen, nil
+	return newReport(seen, state, alive, service), nil
 }

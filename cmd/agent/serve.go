@@ -86,10 +86,12 @@ type serving struct {
 	req     network.Request
 	service Service
 	wiring  *network.State
-	claim   *claim
-	keeper  *keeper
-	server  *dhcp.Server // nil at layer 2
-	log     *zap.Logger
+	// warnings are those of wiring and offer; the server adds its own.
+	warnings []string
+	claim    *claim
+	keeper   *keeper
+	server   *dhcp.Server // nil at layer 2
+	log      *zap.Logger
 }
 
 // newServing prepares the server of an interface that this process has claimed, and takes the claim over. The state of an
@@ -113,7 +115,8 @@ func newServing(req network.Request, service Service, wiring *network.State, cla
 		state = &State{Namespace: wiring.ID}
 	}
 	state.Ready, state.Failed, state.Offer = time.Time{}, "", offer
-	state.Warnings = append(wiring.Warnings, warnings...)
+	s.warnings = slices.Concat(wiring.Warnings, warnings)
+	state.Warnings = s.warnings
 	for _, w := range state.Warnings {
 		log.Warn(w)
 	}
@@ -226,7 +229,8 @@ func (s *serving) reload() {
 		s.log.Warn(w)
 	}
 	s.keeper.change(func(state *State) {
-		state.Offer, state.Warnings = offer, append(s.wiring.Warnings, warnings...)
+		s.warnings = slices.Concat(s.wiring.Warnings, warnings)
+		state.Offer, state.Warnings = offer, slices.Concat(s.warnings, s.told())
 	})
 	if s.server != nil && offer != nil {
 		s.server.Reload(*offer)
@@ -234,10 +238,18 @@ func (s *serving) reload() {
 	s.log.Info("configuration read again")
 }
 
+// told is what the server warns of now.
+func (s *serving) told() []string {
+	if s.server == nil {
+		return nil
+	}
+	return s.server.Warnings()
+}
+
 // observe keeps what the server sees of the guest.
 func (s *serving) observe(e dhcp.Event) {
 	s.keeper.change(func(state *State) {
-		state.Lease = e.Lease
+		state.Lease, state.Warnings = e.Lease, slices.Concat(s.warnings, s.told())
 		switch e.Kind {
 		case dhcp.KindFirstFrame:
 			state.Timeline.Add(EventFirstFrame, e.At)
@@ -249,9 +261,6 @@ func (s *serving) observe(e dhcp.Event) {
 			}
 		}
 	})
-	if e.Changed {
-		s.log.Info("lease "+e.Lease.State, zap.Stringer("address", e.Lease.Address), zap.Stringer("mac", e.MAC))
-	}
 }
 
 // close lets go of all that newServing took. The state file stays: it holds the lease for the next process.

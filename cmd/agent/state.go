@@ -114,13 +114,17 @@ type keeper struct {
 	mu    sync.Mutex
 	state State
 	dirty chan struct{}
-	done  chan struct{}
+	// closing is closed when the state is about to be final, done when it is written.
+	closing, done chan struct{}
 }
+
+// writeInterval is the least time between two writes: a guest can change its lease as often as it likes.
+const writeInterval = 50 * time.Millisecond
 
 // newKeeper starts to keep state in the directory. fail is told when it cannot be written.
 func newKeeper(dir string, state State, fail func(error)) *keeper {
 	state.Version = stateVersion
-	k := &keeper{dir: dir, fail: fail, state: state, dirty: make(chan struct{}, 1), done: make(chan struct{})}
+	k := &keeper{dir: dir, fail: fail, state: state, dirty: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{})}
 	go k.run()
 	return k
 }
@@ -145,6 +149,10 @@ func (k *keeper) run() {
 			k.fail(err)
 		}
 		failed = err != nil
+		select {
+		case <-time.After(writeInterval):
+		case <-k.closing:
+		}
 	}
 }
 
@@ -164,6 +172,7 @@ func (k *keeper) write() error {
 
 // close writes what is left and stops.
 func (k *keeper) close() {
+	close(k.closing)
 	close(k.dirty)
 	<-k.done
 }

@@ -45,7 +45,7 @@ It needs CAP_NET_ADMIN, CAP_NET_RAW and /dev/net/tun.`,
 		if err != nil {
 			return err
 		}
-		report, _, err := agent.Status(req, a.common.looker())
+		report, err := agent.NewReport(req, result.State, a.common.looker())
 		if err != nil {
 			return err
 		}
