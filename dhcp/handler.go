@@ -21,7 +21,11 @@ type handler struct {
 	params parameters
 	lease  Lease
 	heard  bool // a frame of the guest was read
-	stats  Stats
+	// leftOut is what did not fit into the last reply; empty when all did.
+	leftOut string
+	// declined: the guest found its address in use, and has not taken it since.
+	declined bool
+	stats    Stats
 
 	events   []Event
 	reported Lease // the lease of the last event
@@ -192,6 +196,8 @@ func (h *handler) nak(wanted netip.Addr, why string) (response, error) {
 	return r, nil
 }
 
+const declinedText = "the guest found another machine that uses its address"
+
 // decline is the guest's word that another machine uses the address. There is no other address to offer, so it changes
 // nothing but what is known.
 func (h *handler) decline() error {
@@ -210,8 +216,9 @@ func (h *handler) decline() error {
 	if declined != h.offer.Address.Addr() {
 		return dropMalformed
 	}
+	h.declined = true
 	h.setLease(LeaseNone)
-	h.received(KindDecline, declined, "the guest found another machine that uses its address")
+	h.received(KindDecline, declined, declinedText)
 	return nil
 }
 

@@ -142,7 +142,13 @@ func assign(fields []field, options []wireOption) (homes []int, ok bool) {
 	}
 	if len(fields) > 1 {
 		slices.SortStableFunc(order, func(a, b int) int {
-			own := func(i int) int { return rank(options[i].code) / len(importance) }
+			own := func(i int) int {
+				switch options[i].code {
+				case codeMessageType, codeOverload: // a client knows of the other fields by option 52 alone
+					return 2
+				}
+				return rank(options[i].code) / len(importance)
+			}
 			return cmp.Or(own(b)-own(a), len(options[b].data)-len(options[a].data))
 		})
 	}

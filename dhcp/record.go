@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"github.com/podnic/podnic/network/identity"
 )
 
 // received counts and reports a message of the guest.
@@ -61,8 +63,12 @@ func (h *handler) foreign(m *message) {
 	h.foreignLeft--
 	h.note(Event{
 		Kind: KindForeign, MAC: f.MAC, Transaction: m.xid(),
-		Detail: fmt.Sprintf("a DHCP client with the MAC %s asks behind the tap; the pod's is %s", f.MAC, h.client),
+		Detail: h.foreignText(f.MAC),
 	})
+}
+
+func (h *handler) foreignText(mac identity.MAC) string {
+	return fmt.Sprintf("a DHCP client with the MAC %s asks behind the tap; the pod's is %s", mac, h.client)
 }
 
 // setLease moves the lease to a state. A renewal keeps Since and moves Expires. Leaving the bound state means that the
@@ -71,6 +77,9 @@ func (h *handler) setLease(state string) {
 	now := h.now()
 	if h.lease.State != state {
 		h.lease.State, h.lease.Since = state, now
+	}
+	if state == LeaseBound {
+		h.declined = false
 	}
 	h.lease.Address, h.lease.Expires = h.offer.Address.Addr(), time.Time{}
 	switch {

@@ -126,9 +126,11 @@ func (h *handler) address(r response) response {
 // finish lays out the options and reports what had to be left out.
 func (h *handler) finish(options []wireOption, l layout) (response, error) {
 	out, leftOut, err := lay(h.reply, options, l)
+	h.leftOut = ""
 	if len(leftOut) > 0 {
 		h.stats.OptionsLeftOut += uint64(len(leftOut))
-		h.noteMessage(KindLeftOut, netip.Addr{}, fmt.Sprintf("options %d do not fit into %d bytes", leftOut, l.room+offOptions+headersLen))
+		h.leftOut = fmt.Sprintf("options %d do not fit into %d bytes", leftOut, l.room+offOptions+headersLen)
+		h.noteMessage(KindLeftOut, netip.Addr{}, h.leftOut)
 	}
 	if err != nil {
 		return response{}, err

@@ -77,7 +77,7 @@ func (s *Server) open() (socket, error) {
 	}
 
 	s.mu.Lock()
-	s.conn = conn
+	s.conn, s.missing = conn, missing
 	if err := s.tune(); err != nil { // the offer may have changed meanwhile
 		s.conn = nil
 		s.mu.Unlock()

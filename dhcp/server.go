@@ -44,8 +44,9 @@ type Server struct {
 
 	mu      sync.Mutex // guards what follows
 	handler *handler
-	conn    socket // nil while there is none
-	watched watch  // what the attached filter lets through
+	conn    socket   // nil while there is none
+	watched watch    // what the attached filter lets through
+	missing []string // settings that the open socket does without
 	timer   *time.Timer
 }
 

@@ -273,6 +273,32 @@ func TestEventsOfAFloodAreThinnedOut(t *testing.T) {
 	})
 }
 
+func TestWarningsSayWhatIsTheMatterNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Lease{})
+		conn := newFakeSocket()
+		b.sockets <- conn
+		<-b.Ready()
+		send := func(m []byte) { conn.in <- fromGuest(m, "0.0.0.0", everybody); synctest.Wait() }
+		want := func(warnings ...string) {
+			t.Helper()
+			if got := b.Warnings(); !slices.Equal(got, append([]string{"a setting"}, warnings...)) {
+				t.Errorf("warnings %q", got)
+			}
+		}
+		want()
+		send(ask(dhcpv4.MessageTypeDecline, withAddr(codeRequested, "10.244.1.5")))
+		want("10.244.1.5: the guest found another machine that uses its address")
+		send(ask(dhcpv4.MessageTypeRequest, withAddr(codeRequested, "10.244.1.5")))
+		want()
+		for i := range byte(20) { // one warning, however many there are
+			send(ask(dhcpv4.MessageTypeDiscover, dhcpv4.WithHwAddr([]byte{2, 0, 0, 0, 0, i})))
+		}
+		want("a DHCP client with the MAC 02:00:00:00:00:13 asks behind the tap; the pod's is 0a:58:0a:f4:01:05")
+		b.end(t)
+	})
+}
+
 func TestReloadOffersSomethingElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, Lease{})

@@ -138,12 +138,29 @@ func (s *udpSocket) missing() []string {
 	if err != nil {
 		return append(missing, fmt.Sprintf("the addresses of %s cannot be read: %v", s.link, err))
 	}
+	if s.noARP() {
+		missing = append(missing, fmt.Sprintf("ARP is off on %s: no guest can be reached", s.link))
+	}
 	for _, addr := range addrs {
 		if prefix, err := netip.ParsePrefix(addr.String()); err == nil && prefix.Addr() == s.server {
 			return missing
 		}
 	}
 	return append(missing, fmt.Sprintf("%s does not have the address %s: nothing can be sent from it", s.link, s.server))
+}
+
+// noARP reports whether the link does without ARP: then the kernel drops what the socket sends, broadcasts included.
+func (s *udpSocket) noARP() bool {
+	request, err := unix.NewIfreq(s.link)
+	if err != nil {
+		return false
+	}
+	raw, err := s.conn.SyscallConn()
+	if err != nil {
+		return false
+	}
+	controlErr := raw.Control(func(fd uintptr) { err = unix.IoctlIfreq(int(fd), unix.SIOCGIFFLAGS, request) })
+	return controlErr == nil && err == nil && request.Uint16()&unix.IFF_NOARP != 0
 }
 
 func (s *udpSocket) close() { s.conn.Close() }

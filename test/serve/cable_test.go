@@ -174,7 +174,8 @@ const (
 
 // parse reads a frame with DHCP, whoever sent it.
 func parse(f []byte) (m message, ok bool) {
-	if len(f) < ethernetLen+ipLen || binary.BigEndian.Uint16(f[12:]) != unix.ETH_P_IP || f[ethernetLen+9] != unix.IPPROTO_UDP {
+	if len(f) < ethernetLen+ipLen || binary.BigEndian.Uint16(f[12:]) != unix.ETH_P_IP ||
+		f[ethernetLen+9] != unix.IPPROTO_UDP {
 		return m, false
 	}
 	udp := f[ethernetLen+int(f[ethernetLen]&15)*4:]
@@ -292,8 +293,8 @@ func (s *sniffer) note(f []byte) {
 	s.news = make(chan struct{})
 }
 
-// onlyTheGuest checks that all that left the pod so far is the guest's, and that none of it is DHCP or for the server. mark
-// sends a frame from the guest.
+// onlyTheGuest checks that all that left the pod so far is the guest's, and that none of it is DHCP or for the server.
+// mark sends a frame from the guest.
 func (s *sniffer) onlyTheGuest(guest string, mark func(frame []byte)) {
 	s.t.Helper()
 	mac, err := net.ParseMAC(guest)

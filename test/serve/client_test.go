@@ -24,8 +24,8 @@ const stale = "10.9.9.9"
 // client is a DHCP client that guests have.
 type client struct {
 	name string
-	// command is run by a shell in the guest, in a directory of its own, as root of a mount namespace of its own. $0 is the
-	// script that it is to call.
+	// command is run by a shell in the guest, in a directory and a mount namespace of its own. $0 is the script that it is
+	// to call.
 	command string
 	// remember makes the client's memory of another network in the directory.
 	remember func(dir string) error
@@ -49,7 +49,9 @@ type expectation struct {
 
 // expect is what the guest of a site is to be told.
 func (shape shape) expect(s *site) expectation {
-	e := expectation{address: s.pod.Address.Addr().String(), gateway: shape.gateway, server: shape.gateway, bits: shape.bits}
+	e := expectation{
+		address: s.pod.Address.Addr().String(), gateway: shape.gateway, server: shape.gateway, bits: shape.bits,
+	}
 	if s.mode == "udp" || shape.gateway == "" {
 		e.server = serverLinkLocal
 		e.routes = append(e.routes, [2]string{e.server + "/32", "0.0.0.0"})
@@ -118,7 +120,8 @@ var clients = []client{
 		view: func(e expectation) []string {
 			return []string{
 				"ip=" + e.address, fmt.Sprint("mask=", e.bits), unlessEmpty("router", e.gateway), "serverid=" + e.server,
-				"dns=10.96.0.10", "hostname=vm-0", fmt.Sprint("mtu=", mtu), "search=" + searchList, "domain=default.svc.cluster.local",
+				"dns=10.96.0.10", "hostname=vm-0", fmt.Sprint("mtu=", mtu), "search=" + searchList,
+				"domain=default.svc.cluster.local",
 				fmt.Sprint("lease=", leaseTime.Seconds()), "staticroutes=" + e.words(),
 			}
 		},
@@ -129,7 +132,7 @@ var clients = []client{
 		remember:  rememberAsDhclient,
 		reboot:    initReboot,
 		releasing: "dhclient -r -4 -cf conf -sf $0 -lf leases -pf pid eth0",
-		bound:     "BOUND", renewed: "RENEW", rebound: "REBIND",
+		bound:     "BOUND", renewed: "RENEW", rebound: "RENEW",
 		view: func(e expectation) []string {
 			return []string{
 				"new_ip_address=" + e.address, "new_subnet_mask=" + mask(e.bits), unlessEmpty("new_routers", e.gateway),
@@ -144,7 +147,7 @@ var clients = []client{
 		name: "dhcpcd",
 		// Its files are where no other instance has its own.
 		command: "mount -t tmpfs none /run && mount -t tmpfs none /var/lib/dhcpcd && mkdir -p /run/dhcpcd && " +
-			"cp eth0.lease /var/lib/dhcpcd/ && exec dhcpcd -4 -B -f conf -c $0 eth0",
+			"cp eth0.lease /var/lib/dhcpcd/ && exec dhcpcd -4 -B -f $PWD/conf -c $0 eth0",
 		remember: rememberAsDhcpcd,
 		reboot:   initReboot,
 		release:  syscall.SIGALRM,
@@ -153,7 +156,8 @@ var clients = []client{
 			return []string{
 				"new_ip_address=" + e.address, fmt.Sprint("new_subnet_cidr=", e.bits), unlessEmpty("new_routers", e.gateway),
 				"new_dhcp_server_identifier=" + e.server, "new_domain_name_servers=10.96.0.10", "new_host_name=vm-0",
-				fmt.Sprint("new_interface_mtu=", mtu), "new_domain_name=default.svc.cluster.local", "new_domain_search=" + searchList,
+				fmt.Sprint("new_interface_mtu=", mtu), "new_domain_name=default.svc.cluster.local",
+				"new_domain_search=" + searchList,
 				fmt.Sprint("new_dhcp_lease_time=", leaseTime.Seconds()), "new_classless_static_routes=" + e.words(),
 			}
 		},
@@ -224,8 +228,8 @@ func (c *cable) run(client client, e expectation) *running {
 		c.t.Fatal(err)
 	}
 	script := filepath.Join(dir, "script")
-	replaced := strings.NewReplacer("DIRECTORY/", dir+"/", "BITS", fmt.Sprint(e.bits), "ROUTES\n", e.script()).Replace(string(text))
-	if err := os.WriteFile(script, []byte(replaced), 0o755); err != nil {
+	own := strings.NewReplacer("DIRECTORY/", dir+"/", "BITS", fmt.Sprint(e.bits), "ROUTES\n", e.script())
+	if err := os.WriteFile(script, []byte(own.Replace(string(text))), 0o755); err != nil {
 		c.t.Fatal(err)
 	}
 	return &running{start(c.t, client.name, c.shell(client.command, script)), dir}
@@ -233,10 +237,14 @@ func (c *cable) run(client client, e expectation) *running {
 
 // shell runs a command beside the client's script.
 func (c *cable) shell(command, script string) *exec.Cmd {
-	cmd := exec.CommandContext(context.Background(), "nsenter", "--net="+c.guest.Path, "--", "unshare", "--mount", "--",
-		"sh", "-c", command, script)
+	cmd := nsenter(c.guest.Path, "unshare", "--mount", "--", "sh", "-c", command, script)
 	cmd.Dir = filepath.Dir(script)
 	return cmd
+}
+
+// nsenter prepares a program that runs in a network namespace.
+func nsenter(path string, command ...string) *exec.Cmd {
+	return exec.CommandContext(context.Background(), "nsenter", append([]string{"--net=" + path, "--"}, command...)...)
 }
 
 // sees waits for an event of the client and compares its view. The file is then removed, so that the next one is seen.
@@ -250,9 +258,7 @@ func (r *running) sees(event string, want []string) {
 		}
 		text, _ = os.ReadFile(path)
 	}
-	if err := os.Remove(path); err != nil {
-		r.t.Fatal(err)
-	}
+	r.forget(event)
 	lines := strings.Split(string(text), "\n")
 	for _, w := range want {
 		if w != "" && !slices.Contains(lines, w) {
@@ -261,7 +267,17 @@ func (r *running) sees(event string, want []string) {
 	}
 }
 
-// never checks that an event has not come.
+// forget removes the traces of events.
+func (r *running) forget(events ...string) {
+	r.t.Helper()
+	for _, event := range events {
+		if err := os.Remove(filepath.Join(r.dir, event)); err != nil && !os.IsNotExist(err) {
+			r.t.Fatal(err)
+		}
+	}
+}
+
+// never checks that an event has not come since it was forgotten.
 func (r *running) never(events ...string) {
 	r.t.Helper()
 	for _, event := range events {
@@ -272,8 +288,8 @@ func (r *running) never(events ...string) {
 }
 
 // TestEveryClientKeepsItsLease takes each client through its life, in both modes and where the server is reached in
-// different ways: it remembers a stale address and is refused, has its first lease, renews it at T1, is left by the server,
-// which is killed and back before the lease ends, rebinds at T2, and releases it. None of that leaves the pod.
+// different ways: it remembers a stale address and is refused, has its first lease, renews it at T1, is left by the
+// server, which is killed and back before the lease ends, rebinds at T2, and releases it. None of that leaves the pod.
 func TestEveryClientKeepsItsLease(t *testing.T) {
 	for _, mode := range modes {
 		for _, shape := range shapes {
@@ -301,6 +317,8 @@ func lives(s *site, e expectation, client client) {
 	view := client.view(e)
 	guest.sees(client.bound, view)
 	bound := s.ready().Interfaces[0].Lease
+	lost := []string{"deconfig", "EXPIRE", "FAIL"} // what clients call when they have no lease any more, or none yet
+	guest.forget(lost...)
 
 	unicast, broadcast := "guest REQUEST to one, has "+e.address, "guest REQUEST to all, has "+e.address
 	cable.expect(unicast, ack)
@@ -316,7 +334,7 @@ func lives(s *site, e expectation, client client) {
 	cable.expect(broadcast, ack)
 	cable.cut.Store(false)
 	guest.sees(client.rebound, view)
-	guest.never("EXPIRE", "FAIL")
+	guest.never(lost...)
 
 	if client.releasing != "" {
 		start(t, client.releasing, cable.shell(client.releasing, filepath.Join(guest.dir, "script")))

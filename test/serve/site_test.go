@@ -1,5 +1,5 @@
-// Package serve tests the DHCP server as it runs in a pod: the built program, in packet mode and, as an ordinary user, in
-// UDP mode, with real DHCP clients behind the tap and with guests that mean harm.
+// Package serve tests the DHCP server as it runs in a pod: the built program, in packet mode and, as an ordinary user,
+// in UDP mode, with real DHCP clients behind the tap and with guests that mean harm.
 package serve
 
 import (
@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"net/netip"
 	"os"
@@ -73,6 +74,10 @@ var shapes = []shape{
 	},
 	{
 		name: "host address",
+		setUp: `ip link add uplink type bridge
+ip address add 198.51.100.1/24 dev uplink
+ip link set uplink up
+ip route add default via 198.51.100.254`, // what proxy ARP answers for must be elsewhere
 		network: pod.Network{MTU: mtu, Scripts: pod.Scripts{
 			Address: netip.MustParseAddr("10.244.1.5"),
 			Node: `ip link set $LINK up
@@ -94,10 +99,25 @@ var settings = map[string]string{
 	"net.ipv4.conf.all.accept_local":      "1",
 }
 
+// TestMain lets all tests run at once: most of their time they wait for a client to renew its lease.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "100"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
+// making bounds how many pods are made at once: all of them take one lock in the kernel, and duplicate address
+// detection waits for it too.
+var making = make(chan struct{}, 6)
+
 // newSite makes the pod and wires it.
 func newSite(t *testing.T, mode string, shape shape) *site {
 	t.Helper()
 	podtest.NeedRoot(t)
+	making <- struct{}{}
+	defer func() { <-making }()
 	s := &site{t: t, mode: mode, node: podtest.Node(t), podnic: program(t)}
 	s.in(s.node.Namespace, shape.setUp)
 	s.pod = podtest.Pod(t, s.node, pod.Spec{Name: "vm", Hostname: "vm-0", Network: shape.network})
@@ -211,12 +231,13 @@ func (s *site) serve(args ...string) *daemon {
 	return d
 }
 
-// start starts the server. In UDP mode it is an ordinary user's, who sees neither the test's directories nor the record.
+// start starts the server. In UDP mode it is an ordinary user's, who may not read the record.
 func (s *site) start(args ...string) *daemon {
 	s.t.Helper()
 	args = append([]string{"serve", "--log-format", "json"}, args...)
 	if s.mode == "packet" {
-		return start(s.t, "podnic serve", s.pod.Command(context.Background(), s.podnic, append(args, "--state-dir", s.state)...))
+		args = append(args, "--state-dir", s.state)
+		return start(s.t, "podnic serve", s.pod.Command(context.Background(), s.podnic, args...))
 	}
 	script, err := filepath.Abs("testdata/ordinary")
 	if err != nil {
