@@ -15,7 +15,7 @@ CNI := $(addprefix $(PODNIC_CACHE)/cni/,$(notdir $(CNI_PLUGINS)))
 SHELL_SCRIPTS = $(shell grep -lE '^\#!/bin/(ba)?sh' -r scripts .ci test)
 ROOT := $(filter 0,$(shell id -u))
 
-.PHONY: help build check test demo cni setup clean
+.PHONY: help build check test bench soak fuzz demo cni setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,20 @@ check: ## the inner loop: formatting, vet, staticcheck, dependency rules, unit t
 
 test: setup cni build ## all tests, in real namespaces and with real guests; run it as root, or what needs root is left out
 	scripts/run-tests $(if $(ROOT),--no-skip)
+
+bench: build ## what a rewire takes, beside a bare netlink program, an iproute2 script and ip -batch; needs root
+	scripts/bench
+
+soak: setup cni build ## the tests that kill, flood and repeat, ten times as long; needs root
+	PODNIC_SOAK=1 go test -count=1 -p 1 -timeout 60m -run 'Kill|Rounds|Flood' ./network ./test/serve
+
+FUZZTIME ?= 10m
+
+fuzz: ## throw random input at the DHCP server, FUZZTIME (10m) a target; what is found is in dhcp/testdata/fuzz
+	@for target in $$(go test -list '^Fuzz' ./dhcp | grep '^Fuzz'); do \
+		echo "fuzz: $$target"; \
+		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) ./dhcp; \
+	done
 
 demo: setup cni build ## a pod's identity reaches a guest and comes back, as it happens; needs root
 	@go build -o $(PODNIC_CACHE)/demo ./test/demo
