@@ -45,9 +45,16 @@ func (a Instant) remaining(now Instant) uint32 {
 // infiniteLifetime is INFINITY_LIFE_TIME (include/net/addrconf.h).
 const infiniteLifetime = ^uint32(0)
 
+// past is every moment that is over: an address whose preferred lifetime has run out has none, and not one that ran out
+// when somebody looked.
+const past Instant = 1
+
 func untilInstant(seconds uint32, now Instant) Instant {
-	if seconds == infiniteLifetime {
+	switch seconds {
+	case infiniteLifetime:
 		return 0
+	case 0:
+		return past
 	}
 	return now + Instant(seconds)
 }
@@ -182,7 +189,7 @@ func decodeAddress(m []byte, roles map[int]Role, now Instant) (a Address, keep b
 	if c := attrs[unix.IFA_CACHEINFO]; len(c) >= 8 && flags&unix.IFA_F_PERMANENT == 0 {
 		a.PreferredUntil, a.ValidUntil = untilInstant(u32(c), now), untilInstant(u32(c[4:]), now)
 	} else if len(c) >= 8 && u32(c) != infiniteLifetime {
-		a.PreferredUntil = now + Instant(u32(c)) // permanent, but deprecated
+		a.PreferredUntil = untilInstant(u32(c), now) // permanent, but deprecated
 	}
 	return a, true, nil
 }

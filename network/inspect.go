@@ -74,8 +74,8 @@ func Inspect(req Request) (*State, error) {
 	if s.noFilter && wantedFilter(state.Original, state.Options) != nil {
 		state.Warnings = append(state.Warnings, unfiltered)
 	}
-	state.Missing = Diff(state.Current, wanted)
-	return state, nil
+	state.Missing, err = difference(state.Current, wanted)
+	return state, err
 }
 
 // optionsOf reads from the wiring what it was made with.

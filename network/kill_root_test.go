@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
 
 // A child process of the test binary does one operation and kills itself with SIGKILL: before the netlink request with a
@@ -28,7 +30,12 @@ func TestMain(m *testing.M) {
 	if operation := os.Getenv(childOperation); operation != "" {
 		os.Exit(child(operation))
 	}
-	os.Exit(m.Run())
+	status := m.Run()
+	if err := goleak.Find(); err != nil && status == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		status = 1
+	}
+	os.Exit(status)
 }
 
 func child(operation string) int {
@@ -217,17 +224,23 @@ func processCounts(t *testing.T) (files, threads int) {
 	return files, threads
 }
 
-// TestRepairKilledAnywhereKeepsTheTap kills a repair under a guest before each of its requests.
-func TestRepairKilledAnywhereKeepsTheTap(t *testing.T) {
+// TestRepairKilledAnywhereKeepsTheGuestsNetwork kills a repair under a guest before each of its requests. Frames pass
+// before and after each, and the guest's end of the tap stays.
+func TestRepairKilledAnywhereKeepsTheGuestsNetwork(t *testing.T) {
 	p := newTestPod(t, shapes["bridge"]...)
 	p.prepare()
-	p.attach()
+	guest, node := p.ends()
+	frame := ethernet(broadcast, podMAC, unix.ETH_P_ARP, arp(1, podMAC, podIP, gatewayIP))
 	for n := 0; ; n++ {
 		p.ip("link set eth0-br mtu 1400")
 		p.ip("link set eth0-br arp on")
+		p.ip("addr flush dev eth0")
 		killed := p.child("prepare", n, 0)
 		if out := p.ip("-o link show tap0"); !strings.Contains(out, "LOWER_UP") || !strings.Contains(out, "master eth0-br") {
 			t.Fatalf("killed before request %d: %s", n, out)
+		}
+		if !crosses(t, guest, node, frame) {
+			t.Fatalf("killed before request %d: no frame of the guest passes", n)
 		}
 		if !killed {
 			return

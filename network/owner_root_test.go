@@ -5,10 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -382,24 +385,78 @@ func TestTapUnderAGuestIsNeverMadeAgain(t *testing.T) {
 	}
 }
 
-// TestAgentsExcludeEachOther lets eight agents prepare and restore one namespace at once, with one record.
+// TestAgentsExcludeEachOther lets agents prepare and restore one namespace at once, with one record: some on the node, which
+// name the namespace by a path, and some in the pod, whose own it is.
 func TestAgentsExcludeEachOther(t *testing.T) {
 	p := newTestPod(t, shapes["ptp"]...)
 	before := p.text()
-	for _, operation := range []func() error{p.tryPrepare, p.tryRestore} {
+	for operation, onNode := range map[string]func() error{"prepare": p.tryPrepare, "restore": p.tryRestore} {
+		if operation == "restore" {
+			p.prepare()
+		}
+		const each = 4
 		var wg sync.WaitGroup
-		errs := make(chan error, 8)
-		for range 8 {
-			wg.Go(func() { errs <- operation() })
+		errs := make(chan error, 2*each)
+		for range each {
+			wg.Go(func() { errs <- onNode() })
+			wg.Go(func() {
+				errs <- p.pod.Do(func(netns) error {
+					cmd := exec.Command(os.Args[0])
+					cmd.Env = append(os.Environ(), childOperation+"="+operation, childNamespace+"=", childStateDir+"="+p.dir, childDieAt+"=1000000")
+					if out, err := cmd.CombinedOutput(); err != nil {
+						return fmt.Errorf("%w: %s", err, out)
+					}
+					return nil
+				})
+			})
 		}
 		wg.Wait()
-		for range 8 {
+		for range 2 * each {
 			if err := <-errs; err != nil {
-				t.Error(err)
+				t.Errorf("%s: %v", operation, err)
 			}
 		}
 	}
+	p.restore()
 	p.same(before)
+}
+
+// TestLifetimesGoOnWhileWired wires for longer than lifetimes may differ: what had an hour left has less than that after.
+func TestLifetimesGoOnWhileWired(t *testing.T) {
+	p := newTestPod(t, shapes["much of everything"]...)
+	p.settle()
+	read := func() *Snapshot {
+		seen, err := Inspect(p.request())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return seen.Current
+	}
+	before := read()
+	p.prepare()
+	time.Sleep((lifetimeSlack + 1) * time.Second) // time itself is what is tested
+	p.restore()
+	after := read()
+	limited := 0
+	for i, a := range before.Addresses {
+		if a.ValidUntil != 0 {
+			limited++
+		}
+		if i >= len(after.Addresses) || !a.same(after.Addresses[i]) || !a.sameLifetimes(after.Addresses[i]) {
+			t.Errorf("the address %+v came back as %+v", a, after.Addresses[min(i, len(after.Addresses)-1)])
+		}
+	}
+	for _, r := range before.Routes {
+		if r.Expires != 0 {
+			limited++
+		}
+		if !slices.ContainsFunc(after.Routes, r.same) {
+			t.Errorf("the route %+v did not come back", r)
+		}
+	}
+	if limited < 3 {
+		t.Fatalf("only %d lifetimes were compared", limited)
+	}
 }
 
 // TestLockIsWaitedForAndThenRefused holds the lock as another process would.

@@ -44,7 +44,7 @@ func Plan(ctx context.Context, req Request) ([]Step, error) {
 		return nil, err
 	}
 	defer p.close()
-	return Diff(p.current, p.wanted), nil
+	return difference(p.current, p.wanted)
 }
 
 // preparation is all that is known before the first change.

@@ -170,8 +170,11 @@ const rounds = 3
 
 // reach makes the namespace what is wanted and reads it back.
 func (s *session) reach(current, wanted *Snapshot, names Names) (taken []Step, err error) {
+	var steps []Step
 	for range rounds {
-		steps := Diff(current, wanted)
+		if steps, err = difference(current, wanted); err != nil {
+			return taken, err
+		}
 		if len(steps) == 0 {
 			s.reached = current
 			return taken, nil
@@ -189,16 +192,27 @@ func (s *session) reach(current, wanted *Snapshot, names Names) (taken []Step, e
 			return taken, err
 		}
 	}
-	left := Diff(current, wanted)
-	if len(left) == 0 {
+	if steps, err = difference(current, wanted); err != nil {
+		return taken, err
+	}
+	if len(steps) == 0 {
 		s.reached = current
 		return taken, nil
 	}
-	words := make([]string, len(left))
-	for i, l := range left {
-		words[i] = l.inWords()
+	words := make([]string, len(steps))
+	for i, step := range steps {
+		words[i] = step.inWords()
 	}
 	return taken, fmt.Errorf("the kernel took every change, and yet the namespace is not as wanted; left to do: %s", strings.Join(words, "; "))
+}
+
+// difference is Diff as of now: what was wanted once, and whose time has run out since, is wanted no more.
+func difference(current, wanted *Snapshot) ([]Step, error) {
+	now, err := bootTime()
+	if err != nil {
+		return nil, err
+	}
+	return Diff(current, wanted.at(now)), nil
 }
 
 // back returns the namespace to what it was after a failure, and wraps the failure accordingly.

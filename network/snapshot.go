@@ -49,6 +49,20 @@ func (s *Snapshot) Clone() *Snapshot {
 	return c
 }
 
+// at is what is left of the snapshot at a later moment: addresses and routes whose time has run out are not put back.
+func (s *Snapshot) at(now Instant) *Snapshot {
+	over := func(i Instant) bool { return i != 0 && i <= now }
+	c := s.Clone()
+	c.Addresses = slices.DeleteFunc(c.Addresses, func(a Address) bool { return over(a.ValidUntil) })
+	for i := range c.Addresses {
+		if over(c.Addresses[i].PreferredUntil) {
+			c.Addresses[i].PreferredUntil = past
+		}
+	}
+	c.Routes = slices.DeleteFunc(c.Routes, func(r Route) bool { return over(r.Expires) })
+	return c
+}
+
 func (s *Snapshot) addressesOf(link Role) []Address {
 	var of []Address
 	for _, a := range s.Addresses {
