@@ -88,12 +88,23 @@ func (p *testPod) request() Request {
 	}
 }
 
-var volatile = regexp.MustCompile(` (valid_lft|preferred_lft|expires) \d+sec| state (UP|UNKNOWN|LOWERLAYERDOWN)| qdisc \S+|_timer +[0-9.]+`)
+// volatile is what the kernel changes in its own time: counters and timers, and the operational state of links, which
+// follows the carrier up to a second later (net/core/link_watch.c).
+var volatile = regexp.MustCompile(` (valid_lft|preferred_lft|expires) \d+sec| state \S+|NO-CARRIER,| linkdown| qdisc \S+|_timer +[0-9.]+`)
 
 // text is all that ip(8) says of the namespace once it has settled, less what changes on its own.
 func (p *testPod) text() string {
 	p.t.Helper()
-	p.settle()
+	for {
+		p.settle()
+		if text := p.dump(); !strings.Contains(text, "tentative") {
+			return text
+		}
+	}
+}
+
+func (p *testPod) dump() string {
+	p.t.Helper()
 	var b strings.Builder
 	for _, c := range []string{
 		"-d -o link", "-o addr", "route show table all", "-6 route show table all", "rule", "-6 rule",
