@@ -63,7 +63,6 @@ type Link struct {
 	LowerUp     bool   `json:"-"` // carrier; on a tap: somebody holds the other end
 	HasPeer     bool   `json:"-"` // IFLA_LINK_NETNSID: the other end is in another namespace
 	ParentIndex int    `json:"-"` // IFLA_LINK: the link that a macvlan, vlan … stands on; of a veth, its peer
-	HardwareLen int    `json:"-"`
 	Type        uint16 `json:"-"` // ARPHRD_…
 	// Frames that the link has received and sent since it was made. On a tap, received means from the guest.
 	RxFrames, TxFrames uint64 `json:"-"`
@@ -134,7 +133,6 @@ func decodeLink(m []byte) (Link, error) {
 		MasterIndex: int(u32(attrs[unix.IFLA_MASTER])),
 		ParentIndex: int(u32(attrs[unix.IFLA_LINK])),
 		Type:        header.Type,
-		HardwareLen: len(attrs[unix.IFLA_ADDRESS]),
 	}
 	_, l.HasPeer = attrs[unix.IFLA_LINK_NETNSID]
 	if hw := attrs[unix.IFLA_ADDRESS]; len(hw) == len(identity.MAC{}) {

@@ -19,7 +19,7 @@ func Draw(w io.Writer, v View) error {
 	if v.Seen.Wired {
 		d.wiring(r)
 	} else {
-		d.link("", network.NIC, "")
+		d.link(network.NIC, "")
 		d.line("             %s", d.fit(joinPrefixes(r.Addresses)))
 	}
 	if len(v.Report.Timeline) > 0 {
@@ -71,15 +71,15 @@ func (d *drawing) wrapped(begin, text string) {
 func (d *drawing) wiring(r InterfaceReport) {
 	d.line("  pod network")
 	d.line("      │")
-	d.link("", network.NIC, "")
+	d.link(network.NIC, "")
 	d.line("      │")
-	d.link("", network.Bridge, "")
+	d.link(network.Bridge, "")
 	d.line("      │")
 	attached := "nobody holds the other end"
 	if d.view.Seen.Attached {
 		attached = "guest attached"
 	}
-	d.link("", network.Tap, attached)
+	d.link(network.Tap, attached)
 	d.line("      │")
 	name := "guest"
 	if domain := d.view.Report.Domain; domain != nil {
@@ -105,10 +105,10 @@ func (d *drawing) wiring(r InterfaceReport) {
 }
 
 // link draws one link: name, kind, state, MAC, MTU and frames.
-func (d *drawing) link(prefix string, role network.Role, note string) {
+func (d *drawing) link(role network.Role, note string) {
 	l := d.view.Seen.Current.Link(role)
 	if l == nil {
-		d.line("  %s%-10s is missing", prefix, d.view.Seen.Names.Of(role))
+		d.line("  %-10s is missing", d.view.Seen.Names.Of(role))
 		return
 	}
 	state := "up"
@@ -118,7 +118,7 @@ func (d *drawing) link(prefix string, role network.Role, note string) {
 	if note != "" {
 		note = "  " + note
 	}
-	d.line("  %s%-10s %s  %-4s mtu %d%s", prefix, l.Name, l.MAC, state, l.MTU, note)
+	d.line("  %-10s %s  %-4s mtu %d%s", l.Name, l.MAC, state, l.MTU, note)
 }
 
 func (d *drawing) timeline(t Timeline) {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -25,6 +26,19 @@ func NeedRoot(t testing.TB) {
 	case os.Geteuid() != 0:
 		t.Skip("needs root")
 	}
+}
+
+// Program is the path of podnic as make builds it, for tests in packages right below test/.
+func Program(t testing.TB) string {
+	t.Helper()
+	path, err := filepath.Abs("../../bin/podnic")
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	if err != nil {
+		t.Fatalf("%v: run make build", err)
+	}
+	return path
 }
 
 // Node makes a node for the length of the test.

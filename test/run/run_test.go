@@ -26,19 +26,6 @@ import (
 // patience bounds each wait for something that takes seconds on a quiet machine.
 const patience = 90 * time.Second
 
-// podnic is the program under test. make test builds it.
-func podnic(t *testing.T) string {
-	t.Helper()
-	path, err := filepath.Abs("../../bin/podnic")
-	if err == nil {
-		_, err = os.Stat(path)
-	}
-	if err != nil {
-		t.Fatalf("%v: run make build", err)
-	}
-	return path
-}
-
 // site is a pod with libvirtd in it and a second pod beside it.
 type site struct {
 	t        *testing.T
@@ -54,7 +41,7 @@ type site struct {
 func newSite(t *testing.T, network pod.Network) *site {
 	t.Helper()
 	podtest.NeedRoot(t)
-	s := &site{t: t, podnic: podnic(t)}
+	s := &site{t: t, podnic: podtest.Program(t)}
 	node := podtest.Node(t)
 	s.pod = podtest.Pod(t, node, pod.Spec{Name: "vm", Hostname: "vm-0", Network: network})
 	s.other = podtest.Pod(t, node, pod.Spec{Name: "other", Network: network})

@@ -118,7 +118,7 @@ func newSite(t *testing.T, mode string, shape shape) *site {
 	podtest.NeedRoot(t)
 	making <- struct{}{}
 	defer func() { <-making }()
-	s := &site{t: t, mode: mode, node: podtest.Node(t), podnic: program(t)}
+	s := &site{t: t, mode: mode, node: podtest.Node(t), podnic: podtest.Program(t)}
 	s.in(s.node.Namespace, shape.setUp)
 	s.pod = podtest.Pod(t, s.node, pod.Spec{Name: "vm", Hostname: "vm-0", Network: shape.network})
 	s.mac = strings.TrimSpace(s.in(s.pod.Namespace, "cat /sys/class/net/eth0/address"))
@@ -139,18 +139,6 @@ func newSite(t *testing.T, mode string, shape shape) *site {
 		}
 	}
 	return s
-}
-
-func program(t *testing.T) string {
-	t.Helper()
-	path, err := filepath.Abs("../../bin/podnic")
-	if err == nil {
-		_, err = os.Stat(path)
-	}
-	if err != nil {
-		t.Fatalf("%v: run make build", err)
-	}
-	return path
 }
 
 // in runs a shell script in a namespace, whose links it sees in /sys.

@@ -69,7 +69,7 @@ func TestOlderKernel(t *testing.T) {
 // olderMachine is the guest's kernel with podnic, iproute2 and a pump.
 func olderMachine(t *testing.T) *guest.Image {
 	t.Helper()
-	podnic := program(t)
+	podnic := podtest.Program(t)
 	if needed := libraries(t, podnic); len(needed) > 0 {
 		t.Fatalf("%s needs %v: it must be static", podnic, needed)
 	}

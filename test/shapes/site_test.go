@@ -27,19 +27,6 @@ import (
 // patience bounds each wait for something that takes a second on a quiet machine.
 const patience = 30 * time.Second
 
-// program is podnic as make test builds it.
-func program(t *testing.T) string {
-	t.Helper()
-	path, err := filepath.Abs("../../bin/podnic")
-	if err == nil {
-		_, err = os.Stat(path)
-	}
-	if err != nil {
-		t.Fatalf("%v: run make build", err)
-	}
-	return path
-}
-
 // site is a pod whose interface a guest gets, the guest, and a second pod beside them.
 type site struct {
 	t     *testing.T
@@ -67,7 +54,7 @@ type site struct {
 func newSite(t *testing.T, setUp string, network func(number int) pod.Network) *site {
 	t.Helper()
 	podtest.NeedRoot(t)
-	s := &site{t: t, podnic: program(t), node: podtest.Node(t), as: func(string) *privileges { return nil }}
+	s := &site{t: t, podnic: podtest.Program(t), node: podtest.Node(t), as: func(string) *privileges { return nil }}
 	s.in(s.node.Namespace, setUp)
 	s.pod = podtest.Pod(t, s.node, pod.Spec{Name: "vm", Hostname: "vm-0", Network: network(5)})
 	s.other = podtest.Pod(t, s.node, pod.Spec{Name: "other", Network: network(6)})
