@@ -27,6 +27,7 @@ type handler struct {
 	declined bool
 	stats    Stats
 
+	exchange Exchange // the message at hand, as far as it is known
 	events   []Event
 	reported Lease // the lease of the last event
 
@@ -81,7 +82,14 @@ type response struct {
 // datagram answers the payload of a UDP datagram to port 67. source is the sender's address, maybe 0.0.0.0. A response
 // without a message is none.
 func (h *handler) datagram(payload []byte, source netip.Addr) response {
+	h.exchange = Exchange{Outcome: OutcomeNoted}
 	r, err := h.answer(payload, source)
+	if err != nil {
+		h.exchange.Outcome = OutcomeDropped
+	}
+	if h.exchange.Message != "" {
+		h.stats.Exchanges[h.exchange]++
+	}
 	if err != nil {
 		h.stats.Dropped[err.Error()]++
 		return response{}
