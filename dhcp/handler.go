@@ -28,6 +28,7 @@ type handler struct {
 	stats    Stats
 
 	exchange Exchange // the message at hand, as far as it is known
+	dropped  error    // why it is not answered; nil if it is, or wants no answer
 	events   []Event
 	reported Lease // the lease of the last event
 
@@ -84,15 +85,12 @@ type response struct {
 func (h *handler) datagram(payload []byte, source netip.Addr) response {
 	h.exchange = Exchange{Outcome: OutcomeNoted}
 	r, err := h.answer(payload, source)
-	if err != nil {
-		h.exchange.Outcome = OutcomeDropped
+	if h.dropped = err; err != nil {
+		h.stats.Dropped[err.Error()]++
+		h.exchange.Outcome, r = OutcomeDropped, response{}
 	}
 	if h.exchange.Message != "" {
 		h.stats.Exchanges[h.exchange]++
-	}
-	if err != nil {
-		h.stats.Dropped[err.Error()]++
-		return response{}
 	}
 	return r
 }

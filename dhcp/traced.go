@@ -70,7 +70,10 @@ func (f *Traced) add(name, value string) {
 	f.Details = append(f.Details, Detail{Name: name, Value: value})
 }
 
-// messageTypes are the names of RFC 2131 §3.1. The library's are the same; it has none for BOOTP, and one more word.
+// unreadable stands for the message of a frame that breaks off, or is something else than its headers say.
+const unreadable = "unreadable"
+
+// messageType is the name that RFC 2131 §3.1 has, and BOOTP for what has none.
 func messageType(kind dhcpv4.MessageType) string {
 	switch {
 	case kind == dhcpv4.MessageTypeNone:
@@ -102,7 +105,7 @@ func newDecoder(client, server identity.MAC, offer *Offer) *decoder {
 func (d *decoder) decode(frame []byte, vlan uint16, fromGuest bool, sum checksumState) Traced {
 	f := Traced{FromGuest: fromGuest, VLAN: vlan, Length: len(frame), Data: frame}
 	if len(frame) < etherLen {
-		f.Protocol, f.Message, f.Why = "Ethernet", "frame", explain(dropTruncated)
+		f.Peer, f.Protocol, f.Message, f.Why = PeerNetwork, "Ethernet", unreadable, explain(dropTruncated)
 		return f
 	}
 	f.Destination, f.Source = identity.MAC(frame), identity.MAC(frame[6:])
@@ -153,12 +156,17 @@ func (d *decoder) judge(f *Traced, frame []byte, sum checksumState) {
 			f.Answer, f.Why = "", fmt.Sprintf("the server trips over it: %v", cause)
 		}
 	}()
-	h.foreignLeft = foreignAllowance
+	h.foreignLeft, h.dropped = foreignAllowance, nil
 	out, err := h.answerFrame(frame, sum)
+	if err == nil {
+		err = h.dropped
+	}
 	for _, e := range h.takeEvents() {
 		switch e.Kind {
 		case KindRequest:
-			f.State = e.Detail
+			if err == nil {
+				f.State = e.Detail
+			}
 		case KindNak:
 			f.Why = e.Detail
 		}
@@ -246,7 +254,7 @@ func arpAddresses(b []byte) (sender, target netip.Addr) {
 func (d *decoder) arp(f *Traced, b []byte) {
 	f.Protocol = ProtocolARP
 	if len(b) < arpLen || binary.BigEndian.Uint64(b)>>16 != arpPrefix {
-		f.Message = "malformed"
+		f.Message = unreadable
 		return
 	}
 	sender, target := arpAddresses(b)

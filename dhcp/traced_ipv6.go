@@ -35,7 +35,7 @@ const (
 
 // decodeIPv6 reads Neighbor Discovery and the type of DHCPv6 messages. Neither is podnic's to answer: IPv6 passes.
 func decodeIPv6(f *Traced, b []byte) {
-	f.Protocol, f.Message = ProtocolND, "malformed"
+	f.Protocol, f.Message = ProtocolND, unreadable
 	if len(b) < ipv6Len+4 || b[0]>>4 != 6 {
 		return
 	}
@@ -113,12 +113,12 @@ func routerAdvertisement(f *Traced, b []byte, source netip.Addr) {
 }
 
 func neighborAdvertisement(f *Traced, b []byte, destination netip.Addr) {
-	f.add("is here", netip.AddrFrom16([16]byte(b[8:])).String())
+	f.add("of", netip.AddrFrom16([16]byte(b[8:])).String())
 	if b[4]&0x80 != 0 {
-		f.add("a router", "")
+		f.add("router", "")
 	}
 	if b[4]&0x40 != 0 {
-		f.add("asked by", destination.String())
+		f.add("to", destination.String())
 	}
 }
 

@@ -13,10 +13,10 @@ import (
 	"github.com/insomniacslk/dhcp/rfc1035label"
 )
 
-// message reads a DHCP message in an IPv4 packet, to a server or to a client. What cannot be read is malformed; the
-// server's handler knows more closely what is wrong with it.
+// message reads a DHCP message in an IPv4 packet, to a server or to a client. Where it is
+// unreadable, the server's handler knows what is wrong with it.
 func (d *decoder) message(f *Traced, packet []byte, sum checksumState) {
-	f.Protocol, f.Message = ProtocolDHCP, "malformed"
+	f.Protocol, f.Message = ProtocolDHCP, unreadable
 	payload, source, err := parseDatagram(packet, sum, serverPort, clientPort)
 	if err != nil {
 		f.Why = explain(err)

@@ -28,11 +28,16 @@ func TraceLine(f dhcp.Traced, width int) string {
 	if f.VLAN != 0 {
 		parts = append(parts, fmt.Sprintf("VLAN %d", f.VLAN))
 	}
-	if text := traceReason(f); text != "" {
-		parts = append(parts, text)
+	if f.Answer == "" && f.Why != "" { // an answer gives the reason itself, in the next line
+		parts = append(parts, traceReason(f))
 	}
-	for _, d := range f.Details {
-		parts = append(parts, strings.TrimSpace(d.Name+" "+d.Value))
+	for i, d := range f.Details {
+		text := strings.TrimSpace(d.Name + " " + d.Value)
+		if i == 0 && f.Protocol == dhcp.ProtocolND {
+			parts[0] += " " + text
+			continue
+		}
+		parts = append(parts, text)
 	}
 	return cut(line+strings.Join(parts, ", "), width)
 }
