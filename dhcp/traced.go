@@ -204,7 +204,10 @@ func (d *decoder) leave(f *Traced, b []byte) {
 
 // judgeReply says what is odd about what the guest is told.
 func (d *decoder) judgeReply(f *Traced) {
-	if f.Protocol == ProtocolDHCP && f.Peer != PeerServer {
+	switch {
+	case f.Source == d.client:
+		f.Why = "the guest's own frame comes back from the pod network" // a bridge port in hairpin mode, for one
+	case f.Protocol == ProtocolDHCP && f.Peer != PeerServer:
 		f.Why = "it is not podnic's: another DHCP server answers, or another client asks"
 	}
 }

@@ -159,6 +159,7 @@ func TestTraceTellsWhatIsAskedAndWhyNot(t *testing.T) {
 	foreign := testHandler(t, bridgePod(), Options{})
 	foreign.serverMAC = otherMAC
 	fmt.Fprintf(&b, "# another server\n  %s", renderTraced(d.decode(foreign.ethernet(discover, checksumFinished), 0, false, checksumFinished)))
+	fmt.Fprintf(&b, "# a reflection\n  %s", renderTraced(d.decode(arpFrame(arpRequest, guestMAC, "10.244.1.5", "10.244.1.1"), 0, false, checksumFinished)))
 	fmt.Fprintf(&b, "# layer 2\n  %s", renderTraced(newDecoder(guestMAC, serverMAC, nil).decode(discover, 0, true, checksumFinished)))
 	fmt.Fprintf(&b, "# a frame of 13 bytes\n  %s", renderTraced(d.decode(discover[:13], 0, true, checksumFinished)))
 	golden(t, "testdata/traced.txt", b.String())

@@ -152,7 +152,8 @@ func (t *Tracer) expire() Traced {
 	t.open = slices.Delete(t.open, 0, 1)
 	why := t.absent()
 	if why == "" {
-		why = "the server is there, and did not send it"
+		// A bridge port that has just come up forwards nothing yet, so that a UDP socket misses a guest's first frames.
+		why = "the server is there, and may not have heard it"
 	}
 	return Traced{
 		At: f.At.Add(answerTime), Peer: PeerServer, Protocol: f.Protocol, Transaction: f.Transaction,
