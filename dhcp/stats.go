@@ -45,7 +45,7 @@ func Exchanges() []Exchange {
 		{KindRequest, KindAck}, {KindRequest, KindNak}, {KindRequest, OutcomeDropped},
 		{KindDecline, OutcomeNoted}, {KindRelease, OutcomeNoted},
 		{KindInform, KindAck}, {KindInform, OutcomeDropped},
-		{KindBootp, KindBootp}, {KindBootp, OutcomeDropped},
+		{KindBootp, KindBootp},
 	}
 }
 

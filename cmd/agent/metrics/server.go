@@ -15,7 +15,7 @@ import (
 const (
 	maxRequest     = 8 << 10 // bytes of a request line and its headers
 	maxConnections = 4       // at once; more wait in the kernel's queue
-	requestTime    = 5 * time.Second
+	requestTime    = 2 * time.Second
 	acceptPause    = 100 * time.Millisecond
 )
 
