@@ -85,7 +85,7 @@ var metricTable = []metric{
 	}, one(func(o *observation) float64 { return truth(!o.state.Ready.IsZero()) })},
 	{metrics.Metric{
 		Name: "podnic_guest_ready", Type: metrics.Gauge,
-		Help: "1 while the guest has taken its lease or was seen using the pod's address, 0 otherwise.",
+		Help: "1 while the guest has taken its lease or was seen using the pod's address, 0 otherwise; at layer 2 always 0.",
 	}, one(func(o *observation) float64 { return truth(o.state.Lease.InUse()) })},
 	{metrics.Metric{
 		Name: "podnic_lease_state", Type: metrics.Gauge, Labels: []string{"state"},

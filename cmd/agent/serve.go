@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/podnic/podnic/cmd/agent/metrics"
@@ -100,6 +101,7 @@ type serving struct {
 	keeper   *keeper
 	server   *dhcp.Server    // nil at layer 2
 	metrics  *metrics.Server // nil if not wanted
+	scrapes  atomic.Uint64
 	log      *zap.Logger
 }
 

@@ -77,7 +77,7 @@ func (s TraceSummary) String() string {
 		text += " (" + strings.Join(kinds, ", ") + ")"
 	}
 	if s.Unanswered > 0 {
-		text += fmt.Sprintf(", %d answers did not come", s.Unanswered)
+		text += fmt.Sprintf(", %d unanswered", s.Unanswered)
 	}
 	if s.Lost > 0 {
 		text += fmt.Sprintf(", %d frames were lost: they came faster than they could be read", s.Lost)

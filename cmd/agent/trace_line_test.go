@@ -40,7 +40,7 @@ func TestTraceLines(t *testing.T) {
 03:04:05.678901  guest ← network  ND   NS who has fe80::2
 03:04:05.678901  guest ← server   DHCP no OFFER to DISCOVER c0ffee01, nobody serves eth0
 03:04:05.678901  guest → server   DHCP INFORM c0ffee01, hostname üüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüü…
-4 frames in 1.5 s (3 DHCP, 1 ND), 1 answers did not come, 2 frames were lost: they came faster than they could be read; interrupted
+4 frames in 1.5 s (3 DHCP, 1 ND), 1 unanswered, 2 frames were lost: they came faster than they could be read; interrupted
 `
 	if diff := cmp.Diff(want, b.String()); diff != "" {
 		t.Error(diff)

@@ -5,7 +5,6 @@
 package metrics
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -49,7 +48,7 @@ var (
 
 // Text writes families in Prometheus' text format 0.0.4. A family without samples is left out.
 func Text(families []Family) []byte {
-	var b []byte
+	b := make([]byte, 0, 8<<10)
 	for _, f := range families {
 		if len(f.Samples) == 0 {
 			continue
@@ -61,7 +60,7 @@ func Text(families []Family) []byte {
 			b = append(b, '\n')
 		}
 	}
-	return slices.Clip(b)
+	return b
 }
 
 func labels(names, values []string) string {
