@@ -29,7 +29,7 @@ func (c *claim) listen(a metrics.Address, seen *network.State) error {
 }
 
 // checkMetrics refuses what is the guest's. A socket there would open all the same, since the namespace keeps the
-// addresses, and nobody would ever reach it: what is sent to them goes to the guest.
+// addresses, and nobody outside of the pod would ever reach it: what is sent to them goes to the guest.
 func checkMetrics(a metrics.Address, seen *network.State) error {
 	const remedy = "use unix:PATH, a loopback address, or the address of another interface"
 	addr := a.TCP.Addr().WithZone("")

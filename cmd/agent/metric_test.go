@@ -133,8 +133,9 @@ func TestMetricsAreDocumented(t *testing.T) {
 	for _, m := range Metrics() {
 		want = append(want, fmt.Sprintf("| `%s` | %s | %s | %s | %s |", m.Name, m.Type, m.Unit, strings.Join(m.Labels, ", "), m.Help))
 	}
+	row := regexp.MustCompile("^\\| `[a-z_]+` \\|")
 	for line := range strings.Lines(string(text)) {
-		if strings.HasPrefix(line, "| `podnic_") || strings.HasPrefix(line, "| `process_") {
+		if row.MatchString(line) {
 			got = append(got, strings.TrimSpace(line))
 		}
 	}

@@ -20,7 +20,7 @@ func (a *app) traceCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "trace",
 		Short: "Show the DHCP, ARP and ND between the guest and the rest as they pass",
-		Long: `Show each DHCP, ARP and Neighbor Discovery frame that passes the guest's tap, one
+		Long: `Show each DHCP, ARP and Neighbor Discovery frame that passes the guest's tap, a
 line each as it happens: who asks for what, what is answered, and where nothing
 is, why not. What the server ignores or refuses is explained by the server's own
 rules. It sends nothing and changes nothing. Lines end at the terminal's width,
