@@ -90,11 +90,10 @@ type decoder struct {
 	client, server identity.MAC
 	offer          *Offer
 	handler        *handler // nil where there is no server
-	now            func() time.Time
 }
 
 func newDecoder(client, server identity.MAC, offer *Offer) *decoder {
-	d := &decoder{client: client, server: server, offer: offer, now: time.Now}
+	d := &decoder{client: client, server: server, offer: offer}
 	if offer != nil {
 		d.handler = newHandler(*offer, client, server, Lease{}, time.Now)
 	}
@@ -227,7 +226,7 @@ func (d *decoder) why(err error) string {
 	return explain(err)
 }
 
-// explain puts a drop into words that does not depend on the message.
+// explain puts a drop into words that do not depend on the message.
 func explain(err error) string {
 	switch err {
 	case dropTruncated:

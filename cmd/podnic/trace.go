@@ -59,7 +59,7 @@ with a summary on standard error and exit status 0. It needs CAP_NET_RAW.`,
 	return cmd
 }
 
-func (a *app) trace(ctx context.Context, req network.Request, limits agent.TraceLimits, write string, asJSON bool) error {
+func (a *app) trace(ctx context.Context, req network.Request, limits agent.TraceLimits, write string, asJSON bool) (err error) {
 	tracing, err := agent.OpenTrace(req, a.common.looker())
 	if err != nil {
 		return err
@@ -75,7 +75,7 @@ func (a *app) trace(ctx context.Context, req network.Request, limits agent.Trace
 			if err != nil {
 				return network.Refuse("the capture cannot be written: %w", err)
 			}
-			defer f.Close()
+			defer func() { err = errors.Join(err, f.Close()) }()
 			file = f
 		}
 		if capture, err = tracing.Capture(file, "podnic "+buildVersion()); err != nil {

@@ -278,6 +278,11 @@ func TestTraceNeedsATapAndACapability(t *testing.T) {
 	}
 	refused(s.pod.Command(t.Context(), "setpriv", "--bounding-set", "-net_raw", "--inh-caps", "-net_raw", s.podnic, "trace", "--state-dir", s.state),
 		"CAP_NET_RAW", "securityContext")
+	alone := s.pod.Command(t.Context(), "setpriv", "--bounding-set", "-all,+net_raw", "--inh-caps", "-all,+net_raw", s.podnic, "trace",
+		"--for", "1ms", "--state-dir", s.state)
+	if out, err := alone.CombinedOutput(); err != nil {
+		t.Errorf("with NET_RAW alone: %v: %s", err, out)
+	}
 	trace := s.trace()
 	s.must("restore")
 	<-trace.done

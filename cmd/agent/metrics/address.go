@@ -58,10 +58,13 @@ func (a Address) String() string {
 
 // Listen opens the socket, in the network namespace of the calling thread. A unix socket that a process left which was
 // killed is replaced; one that somebody listens on is not, and neither is a file of any other kind. Who may enter its
-// directory may connect.
+// directory may connect; one that is not there is made for the owner alone, as the state directory is.
 func (a Address) Listen() (net.Listener, error) {
 	if a.Socket == "" {
 		return net.Listen("tcp", a.TCP.String())
+	}
+	if err := os.MkdirAll(filepath.Dir(a.Socket), 0o700); err != nil {
+		return nil, err
 	}
 	if err := removeStale(a.Socket); err != nil {
 		return nil, err

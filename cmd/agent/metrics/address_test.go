@@ -45,7 +45,7 @@ func TestParseAddress(t *testing.T) {
 }
 
 func TestOnlyAStaleSocketIsReplaced(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "metrics.sock")
+	path := filepath.Join(t.TempDir(), "made", "metrics.sock")
 	a := Address{Socket: path}
 	first, err := a.Listen()
 	if err != nil {
