@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -11,8 +12,6 @@ import (
 
 	"github.com/podnic/podnic/test/podtest"
 )
-
-const conflist = "../../deploy/cni/10-podnic.conflist"
 
 // TestMainPluginFindsWhatItMade walks one attachment step by step, behind each main plugin.
 func TestMainPluginFindsWhatItMade(t *testing.T) {
@@ -57,10 +56,27 @@ func TestMainPluginFindsWhatItMade(t *testing.T) {
 	}
 }
 
+// TestMainPluginsCheckFailsWhileWired is why the configurations disable CHECK: it looks for the veth by its old name.
+func TestMainPluginsCheckFailsWhileWired(t *testing.T) {
+	for name, main := range mains {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t)
+			list := s.network("1.1.0", main, podnic(nil))
+			list.DisableCheck = false
+			s.mustAdd(list, s.pod)
+			err := s.node.Do(func() error { return s.cni.CheckNetworkList(t.Context(), list, runtime(s.pod)) })
+			if err == nil {
+				t.Error("it does not fail: the configurations could do without disableCheck")
+			}
+			s.mustDel(list, runtime(s.pod))
+		})
+	}
+}
+
 // TestConflistOfTheManifests runs the configuration that users are shown, from beginning to end.
 func TestConflistOfTheManifests(t *testing.T) {
 	s := newSite(t)
-	b, err := os.ReadFile(conflist)
+	b, err := os.ReadFile(filepath.Join(manifests, "podnic.conflist"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -111,7 +111,6 @@ func (s *site) parse(conflist []byte) *libcni.NetworkConfigList {
 				}
 			}
 			p["ipam"].(object)["dataDir"] = s.ipam
-			delete(p, "ipMasq") // the node's firewall is no part of this
 		}
 	}
 	b, err := json.Marshal(list)
