@@ -3,6 +3,7 @@ package cni
 import (
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
@@ -54,13 +55,23 @@ func command(do func(*call) error) func(*skel.CmdArgs) error {
 		}
 		defer done()
 		if args.ContainerID != "" {
-			log = log.With(zap.String("container", args.ContainerID), zap.String("ifname", args.IfName))
+			log = log.With(zap.String("container", args.ContainerID), zap.String("ifname", args.IfName), zap.String("pod", podOf(args.Args)))
 		}
 		for _, key := range c.unknown {
 			log.Warn("the network configuration has a key that nobody knows", zap.String("key", key))
 		}
 		return asError(do(&call{CmdArgs: args, config: c, store: attachments{c.StateDir}, log: log}))
 	}
+}
+
+// podOf is the pod's name as kubelets' runtimes pass it on, for the log.
+func podOf(args string) string {
+	names := make(map[string]string)
+	for _, pair := range strings.Split(args, ";") {
+		name, value, _ := strings.Cut(pair, "=")
+		names[name] = value
+	}
+	return names["K8S_POD_NAMESPACE"] + "/" + names["K8S_POD_NAME"]
 }
 
 // logger writes JSON to the file of the configuration, or to standard error, which the runtime keeps.

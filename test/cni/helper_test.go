@@ -40,34 +40,24 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// helper prepares a helper that runs in the pod as a user without any capability and with no way to one.
-func (s *site) helper(uid int, name, link string) *exec.Cmd {
-	s.t.Helper()
-	const script = `
+// unprivileged is a script that makes /dev/net/tun what it is on a node and runs a command as a user without any
+// capability and with no way to one.
+func unprivileged(uid int) string {
+	return fmt.Sprintf(`
 mount -t tmpfs -o mode=755 tmpfs /dev/net
 mknod -m 666 /dev/net/tun c 10 200
-id=$0
-exec setpriv --reuid $id --regid $id --clear-groups --no-new-privs --bounding-set -all --inh-caps -all \
-	--ambient-caps -all -- "$@"`
-	cmd := exec.Command("nsenter", "--net="+s.pod.Path, "--", "unshare", "--mount", "sh", "-e", "-c", script, fmt.Sprint(uid), s.copy(), link)
-	cmd.Env = append(os.Environ(), helperVariable+"="+name)
-	return cmd
+exec setpriv --reuid %[1]d --regid %[1]d --clear-groups --no-new-privs --bounding-set -all --inh-caps -all \
+	--ambient-caps -all -- "$0" "$@"`, uid)
 }
 
-// copy is one of the test's program where every user can reach it.
-func (s *site) copy() string {
+// helper prepares a helper that runs in the pod as such a user.
+func (s *site) helper(uid int, name, link string) *exec.Cmd {
 	s.t.Helper()
-	dir, err := os.MkdirTemp("", "podnic-helper-")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() { os.RemoveAll(dir) })
-	program, err := os.ReadFile("/proc/self/exe")
-	path := filepath.Join(dir, "helper")
-	if err := errors.Join(err, os.Chmod(dir, 0o755), os.WriteFile(path, program, 0o755)); err != nil {
-		s.t.Fatal(err)
-	}
-	return path
+	program := filepath.Join(publicDir(s.t), "helper")
+	copyFile(s.t, "/proc/self/exe", program, 0o755)
+	cmd := exec.Command("nsenter", "--net="+s.pod.Path, "--", "unshare", "--mount", "sh", "-e", "-c", unprivileged(uid), program, link)
+	cmd.Env = append(os.Environ(), helperVariable+"="+name)
+	return cmd
 }
 
 // say broadcasts what a DHCP server broadcasts, on one link.
