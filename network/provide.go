@@ -13,7 +13,7 @@ import (
 // Provide makes the namespace fit for a server without capabilities. links are those of a wiring that somebody else will
 // make for the interface of the options, and nil for podnic's own. It is idempotent. others are the provisions that were
 // made for other interfaces, of which those of the same namespace share settings and address with this one. After an
-// error, the namespace is what it was.
+// error of a first call, the namespace is what it was.
 func Provide(ctx context.Context, req Request, links *Names, others []*Provision) (warnings []string, err error) {
 	s, err := openLocked(ctx, req)
 	if err != nil {

@@ -1,20 +1,14 @@
 package network
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/podnic/podnic/network/identity"
 	"golang.org/x/sys/unix"
 )
 
@@ -245,8 +239,8 @@ func TestProvideRefusesBeforeItChangesAnything(t *testing.T) {
 	p.restore()
 }
 
-// TestFilterForManagedTapKeepsTheServerInside lays the wiring that KubeVirt lays, after Provide, and sends frames into it.
-func TestFilterForManagedTapKeepsTheServerInside(t *testing.T) {
+// TestFilterThatWasThereBeforeTheBridge lays the wiring that KubeVirt lays, after Provide, and sends frames into it.
+func TestFilterThatWasThereBeforeTheBridge(t *testing.T) {
 	p := newTestPod(t, podWithAddress, "link set eth0 up", "node:link set host0 up")
 	p.provide(managedTap())
 	for _, command := range []string{
@@ -268,55 +262,5 @@ func TestFilterForManagedTapKeepsTheServerInside(t *testing.T) {
 	}
 	if other := ethernet(broadcast, podMAC, unix.ETH_P_IP, ipv4(unix.IPPROTO_UDP, podIP, gatewayIP, 1000, 53)); !crosses(t, guest, node, other) {
 		t.Error("other datagrams do not cross")
-	}
-	p.broadcastFrom("k6t-eth0")
-	server := identity.ServerLinkLocal.AsSlice()
-	if frame := frameWith(t, guest, server); frame == nil || !bytes.Equal(frame[26:30], server) {
-		t.Errorf("what the server says reaches the guest as %x", frame)
-	}
-	if err := guest.send(ethernet(broadcast, podMAC, 0x88b5, server)); err != nil { // the marker
-		t.Fatal(err)
-	}
-	if frame := frameWith(t, node, server); !bytes.Equal(frame[12:14], word(0x88b5)) {
-		t.Errorf("what the server says reaches the pod network as %x", frame)
-	}
-}
-
-// broadcastFrom sends what a DHCP server on a bridge without an address sends.
-func (p *testPod) broadcastFrom(link string) {
-	p.t.Helper()
-	err := p.pod.Do(func(netns) error {
-		config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
-			return errors.Join(raw.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), link) }), err)
-		}}
-		conn, err := config.ListenPacket(context.Background(), "udp4", ":67")
-		if err != nil {
-			return err
-		}
-		defer conn.Close()
-		source := unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: identity.ServerLinkLocal.As4()})
-		_, _, err = conn.(*net.UDPConn).WriteMsgUDP([]byte("offer"), source, &net.UDPAddr{IP: net.IPv4bcast, Port: 68})
-		return err
-	})
-	if err != nil {
-		p.t.Fatal(err)
-	}
-}
-
-// frameWith waits for a frame that contains some bytes.
-func frameWith(t *testing.T, at port, text []byte) []byte {
-	t.Helper()
-	if err := at.until(time.Now().Add(5 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	b := make([]byte, 2000)
-	for {
-		n, err := at.receive(b)
-		if err != nil {
-			t.Fatalf("no frame with %x comes: %v", text, err)
-		}
-		if bytes.Contains(b[:n], text) {
-			return b[:n]
-		}
 	}
 }

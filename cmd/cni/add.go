@@ -18,6 +18,9 @@ import (
 // add gives the pod's interface to a guest, or makes the namespace fit for KubeVirt's wiring. Done twice, it checks and
 // mends. After an error, the namespace is what it was, unless the code is CodeStuck.
 func add(c *call) error {
+	if err := c.validate(); err != nil {
+		return err
+	}
 	result, err := c.config.previous() // what cannot be converted is known before anything is changed
 	if err != nil {
 		return err
@@ -92,7 +95,8 @@ func podInterface(ifName, logicNetwork string) string {
 }
 
 // know leaves word of the attachment, so that DEL and GC can take back what comes next, and reports whether there was
-// word of it already. What was left for another namespace, under the same name, is of the past.
+// word of it already: then the interface is the one that it was. What was left for another namespace, under the same
+// name, is of the past.
 func (c *call) know(a *attachment) (known bool, err error) {
 	if err := (network.Store{Dir: c.store.dir}).Writable(); err != nil {
 		return false, err
@@ -101,7 +105,10 @@ func (c *call) know(a *attachment) (known bool, err error) {
 	switch {
 	case err != nil:
 		return false, &network.RefusalError{Reason: err}
+	case before != nil && before.Namespace == a.Namespace && before.Binding != a.Binding:
+		return true, network.Refuse("the attachment was added with the binding %s, and not %s: delete it first", before.Binding, a.Binding)
 	case before != nil && before.Namespace == a.Namespace:
+		a.Interface = before.Interface
 		return true, nil
 	case before != nil:
 		c.log.Info("forgetting an attachment of the same name in another namespace")

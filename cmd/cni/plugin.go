@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/skel"
-	"github.com/containernetworking/cni/pkg/types"
 	"github.com/containernetworking/cni/pkg/version"
 	"github.com/podnic/podnic/network"
 	"go.uber.org/zap"
@@ -49,47 +48,54 @@ func command(do func(*call) error) func(*skel.CmdArgs) error {
 		if err != nil {
 			return err
 		}
-		log, done, err := c.logger()
-		if err != nil {
-			return types.NewError(types.ErrIOFailure, err.Error(), "")
-		}
+		log, done := c.logger()
 		defer done()
 		if args.ContainerID != "" {
-			log = log.With(zap.String("container", args.ContainerID), zap.String("ifname", args.IfName), zap.String("pod", podOf(args.Args)))
-		}
-		for _, key := range c.unknown {
-			log.Warn("the network configuration has a key that nobody knows", zap.String("key", key))
+			log = log.With(zap.String("container", args.ContainerID), zap.String("ifname", args.IfName), podOf(args.Args))
 		}
 		return asError(do(&call{CmdArgs: args, config: c, store: attachments{c.StateDir}, log: log}))
 	}
 }
 
-// podOf is the pod's name as kubelets' runtimes pass it on, for the log.
-func podOf(args string) string {
+// podOf is the pod's name as Kubernetes' runtimes pass it on, for the log.
+func podOf(args string) zap.Field {
 	names := make(map[string]string)
 	for _, pair := range strings.Split(args, ";") {
 		name, value, _ := strings.Cut(pair, "=")
 		names[name] = value
 	}
-	return names["K8S_POD_NAMESPACE"] + "/" + names["K8S_POD_NAME"]
+	if names["K8S_POD_NAME"] == "" {
+		return zap.Skip()
+	}
+	return zap.String("pod", names["K8S_POD_NAMESPACE"]+"/"+names["K8S_POD_NAME"])
 }
 
-// logger writes JSON to the file of the configuration, or to standard error, which the runtime keeps.
-func (c *config) logger() (log *zap.Logger, done func(), err error) {
-	out := os.Stderr
-	if c.LogFile != "" {
-		if out, err = os.OpenFile(c.LogFile, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600); err != nil {
-			return nil, nil, fmt.Errorf("open the log: %w", err)
-		}
-	}
+// logger writes JSON to the file of the configuration, or to standard error, which runtimes keep. No call fails for the
+// lack of a log.
+func (c *config) logger() (log *zap.Logger, done func()) {
 	encoder := zap.NewProductionEncoderConfig()
 	encoder.EncodeTime = zapcore.ISO8601TimeEncoder
-	log = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(encoder), out, c.LogLevel))
-	return log, func() {
-		if out != os.Stderr {
-			out.Close()
-		}
-	}, nil
+	to := func(f *os.File) *zap.Logger {
+		return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(encoder), f, c.LogLevel))
+	}
+	log, done = to(os.Stderr), func() {}
+	if c.LogFile == "" {
+		return log, done
+	}
+	file, err := os.OpenFile(c.LogFile, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		log.Warn("the log goes here", zap.Error(err))
+		return log, done
+	}
+	return to(file), func() { file.Close() }
+}
+
+// validate refuses a configuration that makes no sense, and warns of what in it means nothing.
+func (c *call) validate() error {
+	for _, key := range c.config.unknown {
+		c.log.Warn("the network configuration has a key that nobody knows", zap.String("key", key))
+	}
+	return c.config.check()
 }
 
 // request is how package network is asked to work for an attachment.

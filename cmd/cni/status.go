@@ -7,6 +7,9 @@ import (
 
 // status says whether ADD could succeed. What would only be missing, such as the filter, is logged.
 func status(c *call) error {
+	if err := c.validate(); err != nil {
+		return err
+	}
 	warnings, err := network.CheckMachine()
 	if err == nil {
 		err = network.Store{Dir: c.store.dir}.Writable()

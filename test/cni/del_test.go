@@ -11,8 +11,9 @@ import (
 	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/podnic/podnic/cmd/cni"
 	"github.com/podnic/podnic/test/pod"
-	"github.com/podnic/podnic/test/shapes/tap"
+	"github.com/podnic/podnic/test/podtest"
 )
 
 // attach makes a pod's network by the chain of ptp and podnic, and returns what was there in between.
@@ -24,28 +25,29 @@ func (s *site) attach(plugin object) (both *libcni.NetworkConfigList, before vie
 	return both, before, s.mustPodnic(call{command: "ADD", list: both, prev: made})
 }
 
-// hold opens the tap as an emulator does.
-func (s *site) hold(n *pod.Namespace, name string) *os.File {
-	s.t.Helper()
-	var file *os.File
-	err := n.Do(func() (err error) {
-		file, err = tap.Open(name)
-		return err
-	})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() { file.Close() })
-	return file
-}
-
 func TestDelTakesTheInterfaceFromAGuest(t *testing.T) {
 	s := newSite(t)
 	both, before, result := s.attach(podnic(nil))
-	guest := s.hold(s.pod, "tap0")
+	guest := podtest.HoldTap(t, s.pod, "tap0")
 	s.mustPodnic(call{command: "DEL", list: both, prev: result})
 	guest.Close()
 	s.same(before, s.pod)
+}
+
+// TestDelWhateverBecameOfTheConfiguration deletes by a configuration that ADD would refuse.
+func TestDelWhateverBecameOfTheConfiguration(t *testing.T) {
+	s := newSite(t)
+	_, before, result := s.attach(podnic(nil))
+	changed := s.network("1.1.0", podnic(object{"binding": "managedTap"}))
+	_, err := s.podnic(call{command: "ADD", list: s.network("1.1.0", object{"type": "podnic", "binding": "managedTap"}), prev: result})
+	s.fails(err, cni.CodeRefused, "added with the binding bridge")
+	_, err = s.podnic(call{command: "ADD", list: changed, prev: result})
+	s.fails(err, types.ErrInvalidNetworkConfig)
+	s.mustPodnic(call{command: "DEL", list: changed, prev: result})
+	s.same(before, s.pod)
+	s.log = "/proc/nowhere" // no call fails for the lack of a log
+	s.mustPodnic(call{command: "DEL", list: s.network("1.1.0", podnic(nil)), prev: result})
+	s.log = ""
 }
 
 // TestDelWithoutTheNamespace deletes after the namespace is gone: by its old path, and without one, as runtimes do.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/podnic/podnic/cmd/cni"
 	"github.com/podnic/podnic/network/identity"
+	"github.com/podnic/podnic/test/podtest"
 )
 
 // binding is the network attachment of KubeVirt's binding plugin, as Multus calls it: with an interface name of its own,
@@ -138,7 +139,7 @@ func TestServerWithoutCapabilityIsHeardByTheGuestAlone(t *testing.T) {
 	c := s.binding(object{"type": "podnic", "binding": "managedTap"}, "default")
 	s.mustPodnic(c)
 	s.in(s.pod, kubeVirt)
-	guest, outside := s.hold(s.pod, "tap0"), s.listen("eth0-nic")
+	guest, outside := podtest.HoldTap(t, s.pod, "tap0"), s.listen("eth0-nic")
 	leaves := func(text string, patience time.Duration) []byte {
 		return find(outside.SetReadDeadline, func(b []byte) (int, error) { n, _, err := outside.ReadFrom(b); return n, err }, text, patience)
 	}
@@ -168,6 +169,10 @@ func TestServerWithoutCapabilityIsHeardByTheGuestAlone(t *testing.T) {
 	mark("not an offer") // what left before it is heard before it
 	if frame := leaves("offer", patience); !bytes.Contains(frame, []byte("not an offer")) {
 		t.Errorf("this leaves the pod: %x", frame)
+	}
+	s.mustPodnic(c.do("DEL"))
+	if left := s.in(s.pod, "ip -o -4 address show dev lo; nft list tables"); strings.Contains(left, "169.254") || strings.Contains(left, "podnic") {
+		t.Errorf("left: %s", left)
 	}
 }
 

@@ -79,7 +79,7 @@ func TestManifestsHoldTheSameNetwork(t *testing.T) {
 		t.Errorf("podnic has to be the last plugin, and not %s, and CHECK disabled", last)
 	}
 	managed, _ := at(all["NetworkAttachmentDefinition podnic-managedtap"], "spec", "config").(string)
-	if c, err := libcni.ConfFromBytes([]byte(managed)); err != nil || c.Network.Type != "podnic" {
+	if c, err := libcni.NetworkPluginConfFromBytes([]byte(managed)); err != nil || c.Network.Type != "podnic" {
 		t.Errorf("the network for KubeVirt: %v", err)
 	}
 }
