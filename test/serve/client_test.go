@@ -291,6 +291,7 @@ func (r *running) never(events ...string) {
 // different ways: it remembers a stale address and is refused, has its first lease, renews it at T1, is left by the
 // server, which is killed and back before the lease ends, rebinds at T2, and releases it. None of that leaves the pod.
 func TestEveryClientKeepsItsLease(t *testing.T) {
+	t.Parallel()
 	for _, mode := range modes {
 		for _, shape := range shapes {
 			for _, client := range clients {
@@ -307,6 +308,7 @@ func TestEveryClientKeepsItsLease(t *testing.T) {
 // TestChainedPodNeedsNoCapability takes the clients through the same in a pod that was wired by the CNI plugin, and whose
 // only process is the server: nobody's, without any capability, without a record, and with /proc/sys read-only.
 func TestChainedPodNeedsNoCapability(t *testing.T) {
+	t.Parallel()
 	for _, client := range clients {
 		t.Run(client.name, func(t *testing.T) {
 			t.Parallel()
