@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/podnic/podnic/test/pod"
-	"github.com/podnic/podnic/test/podtest"
+	"github.com/podnic/podnic/test/shapes/tap"
 )
 
 // cable joins the pod's tap with the guest's card and reads the DHCP that passes.
@@ -41,7 +41,7 @@ func (s *site) plug() *cable {
 		s.t.Fatal(err)
 	}
 	c := &cable{t: s.t, guest: guest, messages: make(chan string, 1000)}
-	pods, guests := podtest.HoldTap(s.t, s.pod.Namespace, "tap0"), podtest.HoldTap(s.t, guest, "eth0")
+	pods, guests := s.open(s.pod.Namespace, "tap0"), s.open(guest, "eth0")
 	s.in(guest, "ip link set eth0 address "+s.mac+" up")
 	var both sync.WaitGroup
 	both.Go(func() { c.carry(pods, guests, true) })
@@ -55,6 +55,21 @@ func (s *site) plug() *cable {
 		}
 	})
 	return c
+}
+
+// open opens a tap as an emulator does.
+func (s *site) open(in *pod.Namespace, name string) *os.File {
+	s.t.Helper()
+	var file *os.File
+	err := in.Do(func() (err error) {
+		file, err = tap.Open(name)
+		return err
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { file.Close() })
+	return file
 }
 
 func (c *cable) carry(to, from *os.File, fromGuest bool) {

@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/podnic/podnic/test/podtest"
 )
 
 // The flood, and what the server may need for it.
@@ -145,7 +143,7 @@ func TestFloodNeitherStopsNorGrowsTheServer(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			emulator := podtest.HoldTap(s.t, s.pod.Namespace, "tap0")
+			emulator := s.open(s.pod.Namespace, "tap0")
 			offers := make(chan uint32, 1000)
 			go func() {
 				frame := make([]byte, headerSize+1<<16)
