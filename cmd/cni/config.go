@@ -100,9 +100,6 @@ func (c *config) check() error {
 	case c.LogFile != "" && !filepath.IsAbs(c.LogFile):
 		return invalid("logFile takes an absolute path, not %q", c.LogFile)
 	}
-	if c.Binding == BindingManagedTap {
-		return nil
-	}
 	if err := c.options("eth0").Check(); err != nil {
 		return invalid("%v", err)
 	}
