@@ -71,6 +71,14 @@ func TestGuestOfALauncherWithoutCapability(t *testing.T) {
 	if err != nil || !strings.Contains(hello, "hello") {
 		t.Errorf("from the other pod: %q, %v", hello, err)
 	}
+	probe := []string{filepath.Join(dir, "podnic")}
+	for _, word := range at(container(t, "dhcp"), "readinessProbe", "exec", "command").([]any)[1:] {
+		probe = append(probe, word.(string))
+	}
+	probe = append(probe, "--state-dir", emptyDir, "--timeout", "20s") // a kubelet asks again and again
+	if out, err := vm.Command(ctx, "sh", append([]string{"-e", "-c", unprivileged(65534)}, probe...)...).CombinedOutput(); err != nil {
+		t.Errorf("the readiness probe: %v: %s", err, out)
+	}
 	emulator()
 	server()
 	if err := vm.Close(); err != nil { // the runtime's DEL
