@@ -116,6 +116,7 @@ type capability struct {
 var (
 	capNetAdmin = capability{unix.CAP_NET_ADMIN, "NET_ADMIN"}
 	capNetRaw   = capability{unix.CAP_NET_RAW, "NET_RAW"}
+	capSysAdmin = capability{unix.CAP_SYS_ADMIN, "SYS_ADMIN"}
 )
 
 // checkCapabilities names the capability that is missing, where it is in time to say so.
