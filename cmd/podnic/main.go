@@ -8,5 +8,9 @@ import (
 )
 
 func main() {
-	os.Exit(execute(os.Args[1:], time.Now(), os.Stdout, os.Stderr))
+	started := time.Now()
+	if args, ok := hookArgs(os.Args); ok {
+		os.Exit(callHook(args, started, os.Stdin, os.Stdout, os.Stderr))
+	}
+	os.Exit(execute(os.Args[1:], started, os.Stdout, os.Stderr))
 }
