@@ -54,8 +54,12 @@ func startDetached(ctx context.Context, stateDir string, args []string) (int, er
 	if err := unix.CloseRange(starterFD, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return 0, errors.Join(fmt.Errorf("close_range: %w", err), theirs.Close())
 	}
+	program, err := os.Executable()
+	if err != nil {
+		return 0, errors.Join(fmt.Errorf("find this program: %w", err), theirs.Close())
+	}
 	cmd := &exec.Cmd{
-		Path:        "/proc/self/exe", // also when the file was replaced meanwhile
+		Path:        program,
 		Args:        append([]string{"podnic", "serve", fmt.Sprintf("--%s=%d", StarterFlag, starterFD)}, args...),
 		Dir:         "/",
 		Stdout:      log, // no standard input: /dev/null
