@@ -44,6 +44,9 @@ func InstallHook(place HookPlace, program string) (*HookInstallation, error) {
 	if err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
 		return nil, network.Refuse("there is no program %s below %s: name podnic's path there with --program", program, place.Root)
 	}
+	if info, err := os.Stat(filepath.Dir(place.hooks())); err != nil || !info.IsDir() {
+		return nil, network.Refuse("there is no directory %s: install libvirt, or name its directory of configuration with --sysconfdir", filepath.Dir(place.hooks()))
+	}
 	r := &HookInstallation{Path: place.target(), Other: place.other()}
 	switch there, err := place.there(program, info); {
 	case err != nil:
@@ -95,7 +98,7 @@ func (p HookPlace) other() string {
 	return ""
 }
 
-// UninstallHook removes the link, and the directories that it leaves empty. What is not a link to a podnic is a refusal.
+// UninstallHook removes the link, and the directories that it leaves empty. What is not a link is a refusal.
 func UninstallHook(place HookPlace) (*HookInstallation, error) {
 	r := &HookInstallation{Path: place.target(), Other: place.other()}
 	info, err := os.Lstat(r.Path)

@@ -22,7 +22,8 @@ func (a *app) hookInstallCommand() *cobra.Command {
 		Long: `Put a link to this program into libvirt's hooks/qemu.d, which libvirt 6.5 and
 newer run after the script hooks/qemu, if there is one, and without it as well.
 Nothing that is there is changed. It says whether libvirt's daemon must be
-started again: one that found no qemu hook when it started calls none.`,
+started again, or sent SIGHUP: one that found no qemu hook when it started calls
+none.`,
 		Args: noArgs,
 	}
 	place := hookPlace(cmd)
@@ -40,7 +41,7 @@ started again: one that found no qemu hook when it started calls none.`,
 		if r.Other != "" {
 			fmt.Fprintf(a.out, "no restart is needed if libvirt's daemon was started after %s was there\n", r.Other)
 		} else {
-			fmt.Fprintln(a.out, "restart libvirt's daemon (virtqemud or libvirtd) if it runs: it looks for hooks when it starts; guests live on")
+			fmt.Fprintln(a.out, "restart libvirt's daemon (virtqemud or libvirtd) if it runs, or send it SIGHUP: it found no hook when it started; guests live on")
 		}
 		return nil
 	}

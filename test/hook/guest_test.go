@@ -18,11 +18,11 @@ import (
 // pod is what it was.
 func TestNetworkStartsWithTheGuest(t *testing.T) {
 	s := newSite(t)
-	s.install()
 	for _, test := range []struct {
 		name string
 		run  func(*site)
 	}{
+		{"install", install},
 		{"reboot, destroy, start again", rebootAndStartAgain},
 		{"daemon restarted, server killed", daemonRestarted},
 		{"QEMU killed", qemuKilled},
@@ -39,6 +39,25 @@ func TestNetworkStartsWithTheGuest(t *testing.T) {
 			inner.asBefore()
 		})
 	}
+}
+
+// install makes podnic the hook of a daemon that runs. It is not called before the daemon has looked for hooks again.
+func install(s *site) {
+	if out := s.must(s.podnic, "hook", "install"); !strings.Contains(out, "restart") || !strings.Contains(out, "SIGHUP") {
+		s.t.Errorf("hook install does not say that libvirtd must be restarted: %s", out)
+	}
+	s.define(metadata, "") // and metadata are as good afterwards
+	s.virsh("metadata", "vm", "urn:podnic:domain:1", "--key", "podnic", "--set", "<pod/>", "--config")
+	if _, err := s.libvirtd.Virsh(s.t.Context(), "start", "vm"); err == nil || !strings.Contains(err.Error(), "specified dev doesn't exist") {
+		s.t.Errorf("without a hook: %v", err)
+	}
+	s.must("sh", "-c", "kill -HUP $(cat "+filepath.Join(filepath.Dir(s.libvirtd.Socket), "libvirtd.pid")+")")
+	until(s.t, "libvirtd to call the hook", func() bool {
+		_, err := s.libvirtd.Virsh(s.t.Context(), "start", "vm")
+		return err == nil
+	})
+	s.virsh("destroy", "vm")
+	s.must("rm", "-r", "/run/podnic") // a log of its own for those who come after
 }
 
 func rebootAndStartAgain(s *site) {

@@ -39,6 +39,13 @@ func newLab(t *testing.T) *lab {
 	return l
 }
 
+// in is the same for a subtest.
+func (l *lab) in(t *testing.T) *lab {
+	inner := *l
+	inner.t = t
+	return &inner
+}
+
 // domain is the XML of podnic's domain vm. change edits it.
 func (l *lab) domain(change ...string) string {
 	xml := `<domain type='qemu'><name>vm</name><uuid>11111111-2222-3333-4444-555555555555</uuid>` + metadata +
@@ -137,14 +144,15 @@ func TestCalls(t *testing.T) {
 		{"one guest gets the interface", oneGuestGetsTheInterface},
 		{"hook killed at any moment", hookKilledAtAnyMoment},
 		{"each call is bounded", eachCallIsBounded},
+		{"configuration has a place", configurationHasAPlace},
 		{"broken configuration", brokenConfiguration},
 		{"server is detached", serverIsDetached},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			inner := *l
-			inner.t, inner.stateDir = t, filepath.Join(t.TempDir(), "state")
-			test.run(&inner)
-			inner.asBefore()
+			l := l.in(t)
+			l.stateDir = filepath.Join(t.TempDir(), "state")
+			test.run(l)
+			l.asBefore()
 		})
 	}
 }
@@ -161,7 +169,7 @@ func inputThatIsNoDomainIsRefused(l *lab) {
 		"unknown metadata": {l.domain("interface=", "colour="), "colour"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l.t = t
+			l := l.in(t)
 			l.refused(2, l.hook("prepare", test.xml), test.want)
 			l.refused(2, l.hook("release", test.xml), test.want)
 			l.refused(0, l.hook("reconnect", test.xml), test.want)
@@ -199,7 +207,7 @@ func whatDoesNotFitNamesTheAttribute(l *lab) {
 		{"no such binding", "interface=", "binding=\"macvtap\" interface=", "", []string{"macvtap", "bridge"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			l.t = t
+			l := l.in(t)
 			l.refused(2, l.hook("prepare", l.domain(test.from, test.to), test.env), test.want...)
 			l.asBefore()
 		})
@@ -406,7 +414,7 @@ func eachCallIsBounded(l *lab) {
 	words := []string{"300ms", "hook.timeout"}
 
 	t.Run("input", func(t *testing.T) {
-		l.t = t
+		l := l.in(t)
 		for operation, status := range map[string]int{"prepare": 1, "reconnect": 0} {
 			reader, writer, err := os.Pipe()
 			if err != nil {
@@ -420,7 +428,7 @@ func eachCallIsBounded(l *lab) {
 		}
 	})
 	t.Run("lock", func(t *testing.T) {
-		l.t = t
+		l := l.in(t)
 		lock, err := os.Open(l.pod.Path)
 		if err != nil {
 			t.Fatal(err)
@@ -432,7 +440,7 @@ func eachCallIsBounded(l *lab) {
 		l.refused(2, l.hook("prepare", l.domain(), timeout), "another podnic")
 	})
 	t.Run("another call", func(t *testing.T) {
-		l.t = t
+		l := l.in(t)
 		lock, err := os.Open(filepath.Join(l.stateDir, "hook.lock"))
 		if err != nil {
 			t.Fatal(err)
@@ -444,7 +452,7 @@ func eachCallIsBounded(l *lab) {
 		l.refused(1, l.hook("prepare", l.domain(), timeout), append(words, "wait for another call")...)
 	})
 	t.Run("system call", func(t *testing.T) {
-		l.t = t
+		l := l.in(t)
 		// To open a FIFO that nobody writes to takes for ever.
 		record := filepath.Join(l.stateDir, "record.json")
 		if err := unix.Mkfifo(record, 0o600); err != nil {
@@ -456,11 +464,34 @@ func eachCallIsBounded(l *lab) {
 			t.Fatal(err)
 		}
 	})
-	l.t = t
 	l.asBefore()
 	if log := l.log(); strings.Count(log, "\n") != 6 || strings.Count(log, "hook.timeout") != 5 {
 		t.Errorf("the log is\n%s", log)
 	}
+}
+
+// configurationHasAPlace that is read without being named: the domain's name, the state directory and the resolver are in
+// it alone. The file is put there for the call's own eyes.
+func configurationHasAPlace(l *lab) {
+	file := filepath.Join(l.t.TempDir(), "podnic.yaml")
+	config := fmt.Sprintf("hook:\n  domains: ['v?']\nstate-dir: %s\ndns: [10.96.0.99]\n", l.stateDir)
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		l.t.Fatal(err)
+	}
+	const script = "mount -t tmpfs tmpfs /etc && install -D $0 /etc/podnic/podnic.yaml && exec \"$@\""
+	call := func(operation, sub string) {
+		cmd := l.pod.Command(l.t.Context(), "sh", "-c", script, file, l.podnic, "hook", "vm", operation, sub, "-")
+		cmd.Stdin = strings.NewReader(l.domain(metadata, ""))
+		if stdout, stderr, status := output(l.t, cmd); status != 0 || stdout != "" || stderr != "" {
+			l.t.Fatalf("%s: exit status %d, %q, %q", operation, status, stdout, stderr)
+		}
+	}
+	call("prepare", "begin")
+	l.server()
+	if out, _, _ := output(l.t, l.command("status")); !strings.Contains(out, "10.96.0.99") {
+		l.t.Errorf("the server does not know the configuration:\n%s", out)
+	}
+	call("release", "end")
 }
 
 // brokenConfiguration stops no domain but those that might be podnic's.

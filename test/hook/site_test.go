@@ -138,15 +138,6 @@ func (s *site) virsh(args ...string) string {
 	return out
 }
 
-// install makes podnic the hook and restarts the daemon, as it says.
-func (s *site) install() {
-	s.t.Helper()
-	if out := s.must(s.podnic, "hook", "install"); !strings.Contains(out, "restart") {
-		s.t.Errorf("hook install does not say that libvirtd must be restarted: %s", out)
-	}
-	s.restart()
-}
-
 func (s *site) restart() {
 	s.t.Helper()
 	if err := s.libvirtd.Restart(s.t.Context()); err != nil {
