@@ -58,8 +58,10 @@ func hookPatternError(pattern string, err error) error {
 // Hook does what libvirt's hook is called for, within the timeout, and leaves a line in the log. A domain that is not
 // podnic's is left alone, without a line.
 func Hook(req HookRequest, log *zap.Logger) error {
-	ctx, cancel := context.WithDeadline(context.Background(), req.Started.Add(req.Timeout-req.Timeout/10))
+	soft := req.Started.Add(req.Timeout - req.Timeout/10)
+	ctx, cancel := context.WithDeadline(context.Background(), soft)
 	defer cancel()
+	req.LockTimeout = min(req.LockTimeout, time.Until(soft).Round(time.Millisecond))
 	h := &hook{HookRequest: req, entry: HookEntry{
 		Guest: req.Call.Guest, Operation: req.Call.Operation, SubOperation: req.Call.SubOperation, Reason: req.Call.Reason(),
 	}}
@@ -218,7 +220,7 @@ func (h *hook) prepare(ctx context.Context) error {
 		return err
 	}
 	if seen.Wired {
-		if seen, err = h.settle(seen); err != nil {
+		if seen, err = h.settle(ctx, seen); err != nil {
 			return err
 		}
 	}
@@ -246,7 +248,7 @@ func (h *hook) readInterface() (err error) {
 
 // settle decides whose wiring it is that is there. What an earlier guest left is taken back. What somebody else prepared or
 // serves is used as it is.
-func (h *hook) settle(seen *network.State) (*network.State, error) {
+func (h *hook) settle(ctx context.Context, seen *network.State) (*network.State, error) {
 	ref := recordedDomain(seen)
 	if seen.Attached {
 		owner := "a guest"
@@ -259,13 +261,15 @@ func (h *hook) settle(seen *network.State) (*network.State, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case ref == nil && seen.Record != nil, alive && !own:
+	case ref == nil && seen.Record != nil: // by `podnic prepare`
 		return seen, nil
-	case alive && !h.isGuest(ref) && ref != nil:
-		return nil, network.Refuse("%s is given to the guest %q, which is being started or has not been released: end it, or run `podnic restore`", seen.Names.Interface, ref.Name)
+	case alive && ref != nil && !h.isGuest(ref):
+		return nil, network.Refuse("%s is given to the guest %q, which is being started or was not released: end it, or run `podnic restore`", seen.Names.Interface, ref.Name)
+	case alive && !own:
+		return seen, nil
 	}
 	h.stage("take back what an earlier guest left")
-	if _, err := Restore(context.Background(), h.Request, false); err != nil {
+	if _, err := Restore(ctx, h.Request, false); err != nil {
 		return nil, err
 	}
 	h.did("took back what an earlier guest left")
@@ -295,6 +299,10 @@ func (h *hook) fits(seen *network.State) error {
 	want := domain.NIC{Tap: h.Options.Tap, MAC: link.MAC, MTU: link.MTU, Queues: h.Options.Queues}
 	if seen.Wired {
 		want.Tap, want.Queues = seen.Options.Tap, seen.Options.Queues
+	}
+	if iface := h.Options.Interface; seen.Wired && iface != "" && iface != seen.Names.Interface {
+		return network.Refuse("domain %q is for %s, and %s is wired already: change interface='%s' in its metadata, or run `podnic restore`",
+			h.document.Name(), iface, seen.Names.Interface, iface)
 	}
 	if err := h.nic.Fits(want); err != nil {
 		return network.Refuse("domain %q does not fit %s: %w", h.document.Name(), seen.Names.Interface, err)
@@ -423,11 +431,12 @@ func (h *hook) end(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if record != nil && record.Domain != nil && !h.isGuest(record.Domain) {
-		return nil
-	}
-	if record == nil {
-		// Either nothing is wired, or the record was lost and cannot say whose the wiring is. The tap can.
+	ours := record != nil && h.isGuest(record.Domain)
+	if !ours {
+		if record != nil && record.Domain != nil {
+			return nil
+		}
+		// It was prepared by hand, or nothing is wired, or the record was lost. Whether another guest has it, the tap says.
 		if seen, err := network.Inspect(h.Request); err == nil && seen.Attached {
 			return nil
 		}
@@ -437,12 +446,12 @@ func (h *hook) end(ctx context.Context) error {
 	if pid > 0 {
 		h.did("ended the server (process %d)", pid)
 	}
-	if record != nil && record.Domain == nil {
+	if record != nil && !ours {
 		return err
 	}
 	h.stage("give the pod its interface back")
 	// The guest is gone, libvirt says, so nobody loses a network by force.
-	r, failed := Restore(ctx, h.Request, record != nil)
+	r, failed := Restore(ctx, h.Request, ours)
 	if failed == nil && len(r.Steps) > 0 {
 		h.did("restored %s (%d changes)", r.Names.Interface, len(r.Steps))
 		h.entry.Warnings = append(h.entry.Warnings, r.Warnings...)

@@ -68,7 +68,10 @@ func rebootAndStartAgain(s *site) {
 	s.hello()
 	server := s.server()
 
-	_, _ = s.client().Run(s.t.Context(), "reboot -f") // the answer does not come
+	// Once the answer is out.
+	if _, err := s.client().Run(s.t.Context(), "{ sleep 1; reboot -f; } >/dev/null 2>&1 &"); err != nil {
+		s.t.Fatal(err)
+	}
 	s.wait(console, "guest: ready", 2)
 	s.hello()
 	if after := s.server(); after != server {
@@ -263,7 +266,7 @@ func twoDomains(s *site) {
 
 	// A second one of podnic's does not get the interface, and what it leaves does not take it from the first.
 	s.defineXML(strings.Replace(strings.Replace(fmt.Sprintf(plain, "second"), "<memory", metadata+"<memory", 1),
-		"<devices>", "<devices>"+tap(s.mac), 1))
+		"<devices>", "<devices>"+nic(s.mac), 1))
 	if _, err := s.libvirtd.Virsh(s.t.Context(), "start", "second"); err == nil || !strings.Contains(err.Error(), `held by the guest "vm"`) {
 		s.t.Errorf("a second guest of the pod's: %v", err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/podnic/podnic/test/internal/process"
 	"github.com/podnic/podnic/test/pod"
 	"github.com/podnic/podnic/test/podtest"
+	"github.com/podnic/podnic/test/shapes/tap"
 )
 
 // lab is a pod in which the test plays libvirt.
@@ -49,7 +50,7 @@ func (l *lab) in(t *testing.T) *lab {
 // domain is the XML of podnic's domain vm. change edits it.
 func (l *lab) domain(change ...string) string {
 	xml := `<domain type='qemu'><name>vm</name><uuid>11111111-2222-3333-4444-555555555555</uuid>` + metadata +
-		`<devices>` + tap(l.mac) + `</devices></domain>`
+		`<devices>` + nic(l.mac) + `</devices></domain>`
 	return strings.NewReplacer(change...).Replace(xml)
 }
 
@@ -140,6 +141,9 @@ func TestCalls(t *testing.T) {
 		{"every operation", everyOperation},
 		{"tap is the domains", tapIsTheDomains},
 		{"sidecar is used", sidecarIsUsed},
+		{"wiring by hand is used", wiringByHandIsUsed},
+		{"called by its name", calledByItsName},
+		{"restore ends the server", restoreEndsTheServer},
 		{"server of somebody else is not ended", serverOfSomebodyElseIsNotEnded},
 		{"one guest gets the interface", oneGuestGetsTheInterface},
 		{"hook killed at any moment", hookKilledAtAnyMoment},
@@ -201,8 +205,8 @@ func whatDoesNotFitNamesTheAttribute(l *lab) {
 		{"a model of one queue", "type='virtio'", "type='e1000'", "PODNIC_QUEUES=2", []string{"change <model type='e1000'/> to type='virtio'"}},
 		{"managed", " managed='no'", "", "", []string{"change <target>", "dev='tap0' managed='no'"}},
 		{"another type", "type='ethernet'", "type='bridge'", "", []string{"change <interface type='bridge'> to type='ethernet'"}},
-		{"no interface", tap(l.mac), "", "", []string{"add <interface type='ethernet'>", "dev='tap0' managed='no'"}},
-		{"two of them", tap(l.mac), strings.Replace(tap(l.mac)+tap(l.mac), "tap0", "tap1", 1) + strings.Replace(tap(l.mac), "tap0", "tap1", 1), "PODNIC_TAP=tap1", []string{"3 interfaces", "dev='tap1'"}},
+		{"no interface", nic(l.mac), "", "", []string{"add <interface type='ethernet'>", "dev='tap0' managed='no'"}},
+		{"two of them", nic(l.mac), strings.Replace(nic(l.mac)+nic(l.mac), "tap0", "tap1", 1) + strings.Replace(nic(l.mac), "tap0", "tap1", 1), "PODNIC_TAP=tap1", []string{"3 interfaces", "dev='tap1'"}},
 		{"no such interface of the pod", "interface=\"eth0\"", "interface=\"net7\"", "", []string{"net7", "eth0"}},
 		{"no such binding", "interface=", "binding=\"macvtap\" interface=", "", []string{"macvtap", "bridge"}},
 	} {
@@ -246,6 +250,7 @@ func everyOperation(l *lab) {
 	l.refused(1, l.hook("start", vm), "not wired")
 	l.refused(0, l.hook("reconnect", vm), "not wired")
 	l.must("prepare", vm)
+	l.refused(2, l.hook("prepare", l.another()), `given to the guest "vm"`)
 	server := l.server()
 	for _, operation := range []string{"start", "started", "reconnect", "attach"} {
 		l.must(operation, vm)
@@ -265,8 +270,8 @@ func everyOperation(l *lab) {
 	l.asBefore()
 	l.must("release", vm)
 	l.asBefore()
-	if lines := strings.Count(l.log(), "\n"); lines != 16 {
-		t.Errorf("16 calls left %d lines:\n%s", lines, l.log())
+	if lines := strings.Count(l.log(), "\n"); lines != 17 {
+		t.Errorf("17 calls left %d lines:\n%s", lines, l.log())
 	}
 }
 
@@ -317,6 +322,68 @@ func sidecarIsUsed(l *lab) {
 	end()
 	if _, stderr, status := output(t, l.command("restore")); status != 0 {
 		t.Error(stderr)
+	}
+}
+
+// wiringByHandIsUsed has a wiring that `podnic prepare` made, and a server of the hook's. While a guest holds the tap, what
+// happens to another does not end that server; when the guest has ended, the server ends and the wiring stays.
+func wiringByHandIsUsed(l *lab) {
+	t := l.t
+	if _, stderr, status := output(t, l.command("prepare")); status != 0 {
+		t.Fatal(stderr)
+	}
+	l.must("prepare", l.domain())
+	server := l.server()
+	var guest *os.File
+	if err := l.pod.Do(func() (err error) { guest, err = tap.Open("tap0"); return err }); err != nil {
+		t.Fatal(err)
+	}
+	l.refused(2, l.hook("prepare", l.another()), "tap0 is held by a guest")
+	l.must("release", l.another())
+	l.must("reconnect", l.domain())
+	if after := l.server(); after != server {
+		t.Errorf("the server %d is now %d", server, after)
+	}
+	l.refused(2, l.hook("prepare", l.domain("interface=\"eth0\"", "interface=\"net1\"")), "tap0 is held")
+	guest.Close()
+	l.refused(2, l.hook("prepare", l.domain("interface=\"eth0\"", "interface=\"net1\"")), "net1", "eth0 is wired already")
+	l.must("release", l.domain())
+	if left := processes(t, l.pod); len(left) > 0 {
+		t.Errorf("processes are left: %v", left)
+	}
+	if out, _, _ := output(t, l.command("status")); !strings.Contains(out, "nobody serves it") {
+		t.Errorf("the wiring did not stay:\n%s", out)
+	}
+	if _, stderr, status := output(t, l.command("restore")); status != 0 {
+		t.Error(stderr)
+	}
+}
+
+// calledByItsName runs the program under the name of libvirt's main script, with the four arguments alone.
+func calledByItsName(l *lab) {
+	name := filepath.Join(l.t.TempDir(), "qemu")
+	if err := os.Symlink(l.podnic, name); err != nil {
+		l.t.Fatal(err)
+	}
+	for _, operation := range [][]string{{"prepare", "begin"}, {"release", "end"}} {
+		cmd := l.pod.Command(l.t.Context(), name, "vm", operation[0], operation[1], "-")
+		cmd.Env = append(os.Environ(), "PODNIC_STATE_DIR="+l.stateDir)
+		cmd.Stdin = strings.NewReader(l.domain())
+		if stdout, stderr, status := output(l.t, cmd); status != 0 || stdout != "" || stderr != "" {
+			l.t.Errorf("%s: exit status %d, %q, %q", operation, status, stdout, stderr)
+		}
+		if operation[0] == "prepare" {
+			l.server()
+		}
+	}
+}
+
+// restoreEndsTheServer that the hook started: nobody else would.
+func restoreEndsTheServer(l *lab) {
+	l.must("prepare", l.domain())
+	l.server()
+	if _, stderr, status := output(l.t, l.command("restore")); status != 0 {
+		l.t.Error(stderr)
 	}
 }
 

@@ -151,7 +151,7 @@ func (s *site) define(change ...string) *guest.Console {
 	dir := s.t.TempDir()
 	path := filepath.Join(dir, "console")
 	xml, err := guest.Domain{
-		Name: "vm", Image: s.image, KVM: s.libvirtd.KVM, Console: path, Metadata: metadata, Interface: tap(s.mac),
+		Name: "vm", Image: s.image, KVM: s.libvirtd.KVM, Console: path, Metadata: metadata, Interface: nic(s.mac),
 	}.XML()
 	if err != nil {
 		s.t.Fatal(err)
@@ -172,8 +172,8 @@ func (s *site) defineXML(xml string) {
 	s.virsh("define", file)
 }
 
-// tap is the interface of a domain that podnic's hook takes.
-func tap(mac string) string {
+// nic is the interface of a domain that podnic's hook takes.
+func nic(mac string) string {
 	return fmt.Sprintf("<interface type='ethernet'><mac address='%s'/><target dev='tap0' managed='no'/><model type='virtio'/></interface>", mac)
 }
 
