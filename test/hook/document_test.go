@@ -8,15 +8,13 @@ import (
 
 	"github.com/podnic/podnic/test/libvirtd"
 	"github.com/podnic/podnic/test/pod"
-	"github.com/podnic/podnic/test/podtest"
 )
 
 const document = "../../docs/libvirt-hook.md"
 
 // TestDocumentedCommands runs what docs/libvirt-hook.md promises: from an empty container with libvirt to a guest with the
-// pod's address in six commands, as they are written. The namespaces of a daemon that does not run are the container.
+// pod's address in six commands, as they are written.
 func TestDocumentedCommands(t *testing.T) {
-	podtest.NeedRoot(t)
 	text, err := os.ReadFile(document)
 	if err != nil {
 		t.Fatal(err)
@@ -26,20 +24,7 @@ func TestDocumentedCommands(t *testing.T) {
 		t.Fatalf("the document has %d commands, not six: %q", len(commands), commands)
 	}
 
-	s := &site{t: t, podnic: podtest.Program(t)}
-	node := podtest.Node(t)
-	s.pod = podtest.Pod(t, node, pod.Spec{Name: "vm", Hostname: "vm-0", Network: pod.PTP})
-	s.other = podtest.Pod(t, node, pod.Spec{Name: "other", Network: pod.PTP})
-	s.image = podtest.Guest(t)
-	s.before = podtest.State(t, s.pod.Namespace)
-	if s.libvirtd, err = libvirtd.Hold(t.Context(), s.pod); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.libvirtd.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	s := newSite(t, hold)
 	for from, to := range map[string]string{s.image.Kernel: "kernel", s.image.Initrd: "initrd"} {
 		s.must("install", "-D", "-m", "0644", from, "/var/lib/libvirt/images/"+to)
 	}
@@ -51,11 +36,26 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 	s.hello()
 	got, err := s.client().Run(t.Context(), "cat /sys/class/net/eth0/address; hostname")
-	if want := mac(t, s.pod) + "\nvm-0\n"; err != nil || got != want {
+	if want := s.mac + "\nvm-0\n"; err != nil || got != want {
 		t.Errorf("the guest is %q, want %q (%v)", got, want, err)
 	}
 	s.shell("virsh destroy vm")
 	s.asBefore()
+}
+
+// hold makes the container: the namespaces of a daemon that does not run yet.
+func hold(t testing.TB, p *pod.Pod) *libvirtd.Daemon {
+	t.Helper()
+	daemon, err := libvirtd.Hold(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := daemon.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return daemon
 }
 
 // shell runs a command in the container, with podnic in its PATH.

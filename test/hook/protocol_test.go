@@ -15,29 +15,20 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/podnic/podnic/test/internal/process"
-	"github.com/podnic/podnic/test/pod"
 	"github.com/podnic/podnic/test/podtest"
 	"github.com/podnic/podnic/test/shapes/tap"
 )
 
 // lab is a pod in which the test plays libvirt.
 type lab struct {
-	t        *testing.T
-	podnic   string
-	pod      *pod.Pod
-	mac      string
+	place
 	stateDir string
-	before   pod.State
 }
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
 	podtest.NeedRoot(t)
-	l := &lab{t: t, podnic: podtest.Program(t)}
-	l.pod = podtest.Pod(t, podtest.Node(t), pod.Spec{Name: "vm", Network: pod.PTP})
-	l.mac = mac(t, l.pod)
-	l.before = podtest.State(t, l.pod.Namespace)
-	return l
+	return &lab{place: newPlace(t, podtest.Node(t))}
 }
 
 // in is the same for a subtest.
@@ -93,26 +84,6 @@ func (l *lab) refused(status int, cmd *exec.Cmd, words ...string) {
 			l.t.Errorf("the line does not say %q: %s", word, stderr)
 		}
 	}
-}
-
-func (l *lab) asBefore() {
-	l.t.Helper()
-	if diff := l.before.Diff(podtest.State(l.t, l.pod.Namespace)); diff != "" {
-		l.t.Errorf("the namespace is not as before:\n%s", diff)
-	}
-	if left := processes(l.t, l.pod); len(left) > 0 {
-		l.t.Errorf("processes of podnic are left: %v", left)
-	}
-}
-
-// server is the process that serves.
-func (l *lab) server() int {
-	l.t.Helper()
-	ids := processes(l.t, l.pod)
-	if len(ids) != 1 {
-		l.t.Fatalf("podnic's processes are %v, want one, the server", ids)
-	}
-	return ids[0]
 }
 
 // command runs another podnic command in the pod.

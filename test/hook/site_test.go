@@ -28,53 +28,47 @@ const patience = 90 * time.Second
 // metadata marks a domain as podnic's.
 const metadata = `<metadata><podnic:pod xmlns:podnic="urn:podnic:domain:1" interface="eth0"/></metadata>`
 
-// site is a pod with libvirtd in it, whose hook is podnic, and a second pod beside it.
-type site struct {
-	t        *testing.T
-	podnic   string
-	pod      *pod.Pod
-	other    *pod.Pod
-	libvirtd *libvirtd.Daemon
-	image    *guest.Image
-	mac      string // the pod's
-	before   pod.State
+// place is a pod, and podnic in it.
+type place struct {
+	t      *testing.T
+	podnic string
+	pod    *pod.Pod
+	mac    string // the pod's
+	before pod.State
 }
 
-func newSite(t *testing.T) *site {
+func newPlace(t *testing.T, node *pod.Node) place {
 	t.Helper()
-	podtest.NeedRoot(t)
-	s := &site{t: t, podnic: podtest.Program(t)}
-	node := podtest.Node(t)
-	s.pod = podtest.Pod(t, node, pod.Spec{Name: "vm", Hostname: "vm-0", Network: pod.PTP})
-	s.other = podtest.Pod(t, node, pod.Spec{Name: "other", Network: pod.PTP})
-	s.image = podtest.Guest(t)
-	s.mac = mac(t, s.pod)
-	s.before = podtest.State(t, s.pod.Namespace)
-	s.libvirtd = podtest.Libvirtd(t, s.pod)
-	return s
-}
-
-// mac is the pod's.
-func mac(t *testing.T, p *pod.Pod) string {
-	t.Helper()
-	for _, i := range p.Result.Interfaces {
+	p := place{t: t, podnic: podtest.Program(t)}
+	p.pod = podtest.Pod(t, node, pod.Spec{Name: "vm", Hostname: "vm-0", Network: pod.PTP})
+	p.before = podtest.State(t, p.pod.Namespace)
+	for _, i := range p.pod.Result.Interfaces {
 		if i.Sandbox != "" {
-			return i.Mac
+			p.mac = i.Mac
 		}
 	}
-	t.Fatal("the plugin did not say the pod's MAC")
-	return ""
+	return p
 }
 
 // asBefore fails the test unless the pod's namespace is what it was, and nobody serves in it.
-func (s *site) asBefore() {
-	s.t.Helper()
-	if diff := s.before.Diff(podtest.State(s.t, s.pod.Namespace)); diff != "" {
-		s.t.Errorf("the namespace is not as before:\n%s", diff)
+func (p *place) asBefore() {
+	p.t.Helper()
+	if diff := p.before.Diff(podtest.State(p.t, p.pod.Namespace)); diff != "" {
+		p.t.Errorf("the namespace is not as before:\n%s", diff)
 	}
-	if servers := processes(s.t, s.pod); len(servers) > 0 {
-		s.t.Errorf("processes of podnic are left: %v", servers)
+	if left := processes(p.t, p.pod); len(left) > 0 {
+		p.t.Errorf("processes of podnic are left: %v", left)
 	}
+}
+
+// server is the process that serves.
+func (p *place) server() int {
+	p.t.Helper()
+	ids := processes(p.t, p.pod)
+	if len(ids) != 1 {
+		p.t.Fatalf("podnic's processes are %v, want one, the server", ids)
+	}
+	return ids[0]
 }
 
 // processes are those of podnic in a pod.
@@ -92,14 +86,24 @@ func processes(t *testing.T, p *pod.Pod) (ids []int) {
 	return ids
 }
 
-// server is the process that serves.
-func (s *site) server() int {
-	s.t.Helper()
-	ids := processes(s.t, s.pod)
-	if len(ids) != 1 {
-		s.t.Fatalf("podnic's processes are %v, want one, the server", ids)
-	}
-	return ids[0]
+// site is a place with libvirtd in the pod, and a second pod beside it.
+type site struct {
+	place
+	other    *pod.Pod
+	libvirtd *libvirtd.Daemon
+	image    *guest.Image
+}
+
+// newSite has the daemon started by start.
+func newSite(t *testing.T, start func(testing.TB, *pod.Pod) *libvirtd.Daemon) *site {
+	t.Helper()
+	podtest.NeedRoot(t)
+	node := podtest.Node(t)
+	s := &site{place: newPlace(t, node)}
+	s.other = podtest.Pod(t, node, pod.Spec{Name: "other", Network: pod.PTP})
+	s.image = podtest.Guest(t)
+	s.libvirtd = start(t, s.pod)
+	return s
 }
 
 // run runs a program beside the daemon and returns what it said.
