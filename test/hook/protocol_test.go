@@ -1,7 +1,10 @@
 package hook
 
 import (
+	"bufio"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -114,6 +117,7 @@ func TestCalls(t *testing.T) {
 		{"sidecar is used", sidecarIsUsed},
 		{"wiring by hand is used", wiringByHandIsUsed},
 		{"called by its name", calledByItsName},
+		{"server needs its starter", serverNeedsItsStarter},
 		{"restore ends the server", restoreEndsTheServer},
 		{"server of somebody else is not ended", serverOfSomebodyElseIsNotEnded},
 		{"one guest gets the interface", oneGuestGetsTheInterface},
@@ -349,6 +353,67 @@ func calledByItsName(l *lab) {
 	}
 }
 
+// serverNeedsItsStarter until it is told to stay. The test starts one as the hook does.
+func serverNeedsItsStarter(l *lab) {
+	t := l.t
+	start := func() (cmd *exec.Cmd, pair net.Conn, says *bufio.Reader) {
+		ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours, theirs := os.NewFile(uintptr(ends[0]), "ours"), os.NewFile(uintptr(ends[1]), "theirs")
+		defer ours.Close()
+		defer theirs.Close()
+		cmd = l.command("serve", "--starter-fd", "3")
+		cmd.ExtraFiles = []*os.File{theirs}
+		pair, err = net.FileConn(ours)
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { pair.Close(); _ = cmd.Process.Kill(); _ = cmd.Wait() })
+		return cmd, pair, bufio.NewReader(pair)
+	}
+	read := func(says *bufio.Reader, want string) {
+		t.Helper()
+		if line, err := says.ReadString('\n'); err != nil || !strings.Contains(line, want) {
+			t.Fatalf("the server says %q (%v), want %q", line, err, want)
+		}
+	}
+	cmd, _, says := start()
+	read(says, "not wired")
+	_ = cmd.Wait()
+
+	if _, stderr, status := output(t, l.command("prepare")); status != 0 {
+		t.Fatal(stderr)
+	}
+	cmd, pair, says := start()
+	read(says, "ready")
+	pair.Close()
+	until(t, "the end of a server whose starter has gone", func() bool { return len(processes(t, l.pod)) == 0 })
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("a server whose starter has gone: %v", err)
+	}
+
+	cmd, pair, says = start()
+	read(says, "ready")
+	if _, err := pair.Write([]byte("stay\n")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := says.ReadByte(); err != io.EOF {
+		t.Errorf("the server keeps the pair: %v", err)
+	}
+	if l.server() != cmd.Process.Pid {
+		t.Error("a server that was told to stay has ended")
+	}
+	if _, stderr, status := output(t, l.command("restore")); status != 0 { // and ends it
+		t.Error(stderr)
+	}
+	_ = cmd.Wait()
+}
+
 // restoreEndsTheServer that the hook started: nobody else would.
 func restoreEndsTheServer(l *lab) {
 	l.must("prepare", l.domain())
@@ -386,8 +451,8 @@ func serverOfSomebodyElseIsNotEnded(l *lab) {
 	}
 	l.must("release", vm)
 	l.asBefore()
-	if err := bystander.Process.Signal(syscall.Signal(0)); err != nil {
-		t.Errorf("a process with the server's id was ended: %v", err)
+	if ended, err := unix.Wait4(bystander.Process.Pid, nil, unix.WNOHANG, nil); ended != 0 || err != nil {
+		t.Errorf("a process with the server's id was ended (%v)", err)
 	}
 }
 
