@@ -34,25 +34,23 @@ type HookRequest struct {
 	MTU       int
 }
 
-// HookConcerns reports whether a domain is podnic's: its metadata says so, or its name matches a pattern.
+// HookConcerns reports whether a domain is podnic's: its metadata says so, or its name matches a pattern. One of which that
+// cannot be told for certain is, with an error.
 func HookConcerns(document *domain.Document, patterns []string) (bool, error) {
 	pod, err := document.Pod()
 	if pod != nil || err != nil {
 		return true, err
 	}
 	for _, pattern := range patterns {
-		if match, err := path.Match(pattern, document.Name()); match || err != nil {
-			return match, hookPatternError(pattern, err)
+		match, err := path.Match(pattern, document.Name())
+		if err != nil {
+			return true, fmt.Errorf("hook.domains: %q is not a pattern (%w): it takes *, ? and [a-z]", pattern, err)
+		}
+		if match {
+			return true, nil
 		}
 	}
 	return false, nil
-}
-
-func hookPatternError(pattern string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("hook.domains: %q is not a pattern (%w): it takes *, ? and [a-z]", pattern, err)
 }
 
 // Hook does what libvirt's hook is called for, within the timeout, and leaves a line in the log. A domain that is not
@@ -196,7 +194,13 @@ func (h *hook) guest() *network.DomainRef {
 
 // isGuest reports whether the record's guest is this one.
 func (h *hook) isGuest(ref *network.DomainRef) bool {
-	return ref != nil && (ref.UUID == h.document.UUID() || ref.UUID == "" && ref.Name == h.document.Name())
+	switch {
+	case ref == nil:
+		return false
+	case ref.UUID != "" && h.document.UUID() != "":
+		return ref.UUID == h.document.UUID()
+	}
+	return ref.Name == h.document.Name()
 }
 
 // prepare gives the pod's interface to the guest that is about to start, and makes sure that it is served.
@@ -231,7 +235,15 @@ func (h *hook) prepare(ctx context.Context) error {
 	if err := h.wire(ctx, seen); err != nil {
 		return err
 	}
-	return h.serve(ctx, seen)
+	err = h.serve(ctx, seen)
+	if err == nil || seen.Wired {
+		return err
+	}
+	h.stage("give the pod its interface back")
+	if _, failed := Restore(context.Background(), h.Request, false); failed != nil {
+		return errors.Join(err, failed)
+	}
+	return fmt.Errorf("%w (everything was put back)", err)
 }
 
 // readInterface finds the interface in the domain that the pod's is for.
@@ -331,8 +343,8 @@ func (h *hook) wire(ctx context.Context, seen *network.State) error {
 		h.did("wired %s (%d changes)", r.Names.Interface, len(r.Steps))
 	}
 	h.entry.Warnings = append(h.entry.Warnings, r.Warnings...)
-	if r.TapRemade && seen.Attached {
-		return fmt.Errorf("the guest has lost its network: %s was gone, and the one that has been made again is not the one that it holds; start it again", r.Names.Tap)
+	if r.TapRemade && h.Call.Operation != domain.HookPrepare {
+		return fmt.Errorf("the guest has lost its network: %s was gone, and the guest does not hold the one that has been made again; start it again", r.Names.Tap)
 	}
 	return nil
 }

@@ -97,8 +97,14 @@ func HookLog(dir string) ([]HookEntry, error) {
 	return entries, nil
 }
 
-// DrawHookLog writes the log for people, one call a line.
+// DrawHookLog writes the log for people, one call a line, apart from what is above it.
 func DrawHookLog(w io.Writer, entries []HookEntry) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
 	for _, e := range entries {
 		text := e.Outcome
 		switch {

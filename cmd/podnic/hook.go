@@ -26,21 +26,22 @@ const defaultHookTimeout = 10 * time.Second
 func hookArgs(argv []string) ([]string, bool) {
 	program, args := argv[0], argv[1:]
 	dir := filepath.Dir(program)
-	hooks := filepath.Base(dir) == "qemu.d" && filepath.Base(filepath.Dir(dir)) == "hooks"
-	if !hooks && filepath.Base(program) != "qemu" || len(args) > 0 && args[0] == "hook" {
-		if len(args) == 0 || args[0] != "hook" {
-			return nil, false
-		}
-		args = args[1:]
+	named := filepath.Base(program) == "qemu" || filepath.Base(dir) == "qemu.d" && filepath.Base(filepath.Dir(dir)) == "hooks"
+	switch {
+	case named && len(args) == 4 && args[0] == "hook" && strings.HasSuffix(args[1], "install"): // or uninstall
+	case named && len(args) == 4:
+		return args, !strings.HasPrefix(args[1], "-")
+	case len(args) == 5 && args[0] == "hook":
+		return args[1:], !strings.HasPrefix(args[2], "-")
 	}
-	return args, len(args) == 4 && !strings.HasPrefix(args[1], "-")
+	return nil, false
 }
 
 // callHook does what libvirt calls for. What is none of podnic's business ends here, before the program is set up: libvirt
 // calls the hook for each guest, several times.
 func callHook(args []string, started time.Time, in io.Reader, out, stderr io.Writer) int {
 	call, err := domain.NewHookCall(args)
-	if err != nil || !call.Known() {
+	if err == nil && !call.Known() {
 		return 0
 	}
 	patterns, timeout, err := hookSettings()

@@ -33,6 +33,8 @@ func TestLibvirtsCallsAreTold(t *testing.T) {
 		"/etc/libvirt/hooks/qemu.d/podnic status": "",
 		"/etc/libvirt/hooks/qemu.d/podnic hook install --root /x": "",
 		"/etc/libvirt/hooks/qemu.d/podnic hook vm start begin -":  "vm start begin -",
+		"/etc/libvirt/hooks/qemu.d/podnic hook prepare begin -":   "hook prepare begin -",
+		"/etc/libvirt/hooks/qemu.d/podnic status -o json --log":   "",
 		"/srv/qemu.d/podnic vm prepare begin -":                   "",
 	} {
 		args, is := hookArgs(strings.Fields(line))
