@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -50,13 +49,12 @@ func startDetached(ctx context.Context, stateDir string, args []string) (int, er
 	}
 	ours, theirs := os.NewFile(uintptr(pair[0]), "server"), os.NewFile(uintptr(pair[1]), "starter")
 	defer ours.Close()
-	// Whoever started this process may have left it descriptors, and would wait for as long as the server keeps them.
-	if err := unix.CloseRange(starterFD, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		return 0, errors.Join(fmt.Errorf("close_range: %w", err), theirs.Close())
-	}
 	program, err := os.Executable()
+	if err == nil {
+		err = keepDescriptors()
+	}
 	if err != nil {
-		return 0, errors.Join(fmt.Errorf("find this program: %w", err), theirs.Close())
+		return 0, errors.Join(fmt.Errorf("start a server: %w", err), theirs.Close())
 	}
 	cmd := &exec.Cmd{
 		Path:        program,
@@ -88,6 +86,21 @@ func startDetached(ctx context.Context, stateDir string, args []string) (int, er
 	}
 	pid := cmd.Process.Pid
 	return pid, cmd.Process.Release()
+}
+
+// keepDescriptors keeps from the server what this process was started with: whoever left it a descriptor may wait for its end,
+// which would be the server's. close_range(2) could do it, but is newer than what some containers let through.
+func keepDescriptors() error {
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	for _, entry := range open {
+		if fd, err := strconv.Atoi(entry.Name()); err == nil && fd >= starterFD {
+			unix.CloseOnExec(fd) // that of the directory is closed already, and fails
+		}
+	}
+	return nil
 }
 
 // openLog opens a log to append to. One that has grown long is put aside first, in the place of the one before.

@@ -26,6 +26,7 @@ func TestNetworkStartsWithTheGuest(t *testing.T) {
 		{"reboot, destroy, start again", rebootAndStartAgain},
 		{"daemon restarted, server killed", daemonRestarted},
 		{"QEMU killed", qemuKilled},
+		{"saved and restored", savedAndRestored},
 		{"start fails after prepare", startFails},
 		{"hook killed", hookKilled},
 		{"domain does not fit", domainDoesNotFit},
@@ -159,6 +160,25 @@ func qemuKilled(s *site) {
 	s.wait(console, "guest: up", 1)
 	s.kill(s.qemu())
 	s.gone()
+}
+
+// savedAndRestored has libvirt write the guest to a file, which is an end, and start it from there: then the hook could change
+// its XML, and does not.
+func savedAndRestored(s *site) {
+	console := s.define()
+	s.virsh("start", "vm")
+	s.wait(console, "guest: ready", 1)
+	s.virsh("managedsave", "vm")
+	s.asBefore()
+	s.virsh("start", "vm")
+	s.hello()
+	if calls := s.calls("restore"); len(calls) != 1 || calls[0].Outcome != "done" || len(calls[0].Did) > 0 {
+		s.t.Errorf("restore: %+v", calls)
+	}
+	if strings.Count(console.Text(), "guest: up") > 1 {
+		s.t.Error("the guest was started anew")
+	}
+	s.virsh("destroy", "vm")
 }
 
 // gone waits until the hook has been told that the guest is gone. libvirtd finds out by itself, after QEMU has ended.
