@@ -66,15 +66,23 @@ func callHook(args []string, started time.Time, in io.Reader, out, stderr io.Wri
 	return status
 }
 
-// foreign reports whether a domain is certainly not podnic's. Where the patterns are not known, a domain can only be
-// podnic's by its name if it has a tap that libvirt is not to make.
+// foreign reports whether a domain is certainly not podnic's. Where the patterns are not known, or are none, a domain can only
+// be podnic's by its name if it has a tap that libvirt is not to make.
 func foreign(xml []byte, patterns []string, known bool) bool {
 	document, err := domain.Parse(xml)
 	if err != nil {
 		return false
 	}
-	ours, err := agent.HookConcerns(document, patterns)
-	return err == nil && !ours && (known || !document.MayBePods())
+	if pod, err := document.Pod(); pod != nil || err != nil {
+		return false
+	}
+	switch ours, err := agent.HookConcerns(document, patterns); {
+	case err == nil && ours:
+		return false
+	case err == nil && known:
+		return true
+	}
+	return !document.MayBePods()
 }
 
 // hookSettings reads what it takes to tell whose a domain is, as configure would.

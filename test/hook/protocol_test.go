@@ -628,7 +628,10 @@ func brokenConfiguration(l *lab) {
 	l.refused(2, l.hook("prepare", l.domain(), config), file)
 	l.refused(2, l.hook("prepare", foreign, config), file) // it has a tap
 	l.refused(0, l.hook("reconnect", foreign, config), file)
-	l.must("prepare", strings.Replace(foreign, "type='ethernet'", "type='user'", 1), config)
+	l.refused(2, l.hook("prepare", foreign, "PODNIC_HOOK_DOMAINS=[a"), "[a")
+	plain := strings.Replace(foreign, "type='ethernet'", "type='user'", 1)
+	l.must("prepare", plain, config)
+	l.must("prepare", plain, "PODNIC_HOOK_DOMAINS=[a")
 	l.asBefore()
 }
 
