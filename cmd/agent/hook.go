@@ -78,7 +78,7 @@ func Hook(req HookRequest, log *zap.Logger) error {
 	}
 	if r.entry != nil {
 		r.entry.finish(r.err, req.Started)
-		if err := appendHookLog(req.StateDir, r.entry); err != nil {
+		if err := appendHookLog(req.StateDir, r.entry); err != nil && r.err == nil { // an error says enough
 			log.Warn("the hook's log lacks a line", zap.Error(err))
 		}
 	}

@@ -151,7 +151,9 @@ func (s *site) reconnect() {
 	s.t.Helper()
 	before := len(s.calls("reconnect"))
 	s.restart()
-	until(s.t, "libvirt to find its guest", func() bool { return len(s.calls("reconnect")) > before })
+	until(s.t, "libvirt to find its guest", func() bool {
+		return len(s.calls("reconnect")) > before && len(processes(s.t, s.pod)) == 1 // the hook has ended, too
+	})
 }
 
 func qemuKilled(s *site) {

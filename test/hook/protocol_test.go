@@ -348,6 +348,7 @@ func failedServerIsTakenBack(l *lab) {
 		l.t.Fatal(err)
 	}
 	l.refused(1, l.hook("prepare", l.domain()), "serve.log", "everything was put back")
+	l.refused(2, l.hook("prepare", l.domain(), "PODNIC_STATE_DIR=/proc/nothing"), "/proc/nothing", "state-dir")
 }
 
 // calledByItsName runs the program under the name of libvirt's main script, with the four arguments alone.
@@ -532,8 +533,8 @@ func hookKilledAtAnyMoment(l *lab) {
 // system call.
 func eachCallIsBounded(l *lab) {
 	t := l.t
-	const timeout = "PODNIC_HOOK_TIMEOUT=300ms"
-	words := []string{"300ms", "hook.timeout"}
+	const timeout = "PODNIC_HOOK_TIMEOUT=1s"
+	words := []string{"(1s)", "hook.timeout"}
 
 	t.Run("input", func(t *testing.T) {
 		l := l.in(t)
@@ -559,7 +560,8 @@ func eachCallIsBounded(l *lab) {
 		if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
 			t.Fatal(err)
 		}
-		l.refused(2, l.hook("prepare", l.domain(), timeout), "another podnic")
+		// It gives up a tenth of the time before, which is to be enough to say so.
+		l.refused(2, l.hook("prepare", l.domain(), "PODNIC_HOOK_TIMEOUT=2s"), "another podnic")
 	})
 	t.Run("another call", func(t *testing.T) {
 		l := l.in(t)
