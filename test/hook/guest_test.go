@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/podnic/podnic/test/guest"
 	"github.com/podnic/podnic/test/podtest"
 )
 
@@ -30,6 +31,7 @@ func TestNetworkStartsWithTheGuest(t *testing.T) {
 		{"start fails after prepare", startFails},
 		{"hook killed", hookKilled},
 		{"domain does not fit", domainDoesNotFit},
+		{"podnic run", besidePodnicRun},
 		{"two domains", twoDomains},
 		{"somebody else's hooks", otherHooks},
 	} {
@@ -264,6 +266,37 @@ func domainDoesNotFit(s *site) {
 			s.t.Errorf("%s: %v", test.to, err)
 		}
 		s.asBefore()
+	}
+}
+
+// besidePodnicRun has podnic run start a guest that is the hook's as well. The hook uses what is there, and both agree on the
+// end.
+func besidePodnicRun(s *site) {
+	dir := s.t.TempDir()
+	file, path := filepath.Join(dir, "domain.xml"), filepath.Join(dir, "console")
+	xml, err := guest.Domain{Name: "run", Image: s.image, KVM: s.libvirtd.KVM, Console: path, Metadata: metadata}.XML()
+	if err == nil {
+		err = os.WriteFile(file, []byte(xml), 0o600)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	console := podtest.Console(s.t, path)
+	run := s.libvirtd.Command(s.t.Context(), s.podnic, "run", "--domain", file, "--connect", s.libvirtd.URI)
+	var said strings.Builder
+	run.Stderr = &said
+	if err := run.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.wait(console, "guest: ready", 1)
+	s.hello()
+	if e := s.last("prepare"); e.Guest != "run" || e.Outcome != "done" || len(e.Did) > 0 {
+		s.t.Errorf("beside podnic run, prepare did %+v", e)
+	}
+	s.virsh("destroy", "run")
+	const destroyedByOther = 6
+	if _ = run.Wait(); run.ProcessState.ExitCode() != destroyedByOther {
+		s.t.Errorf("podnic run: %v\n%s", run.ProcessState, said.String())
 	}
 }
 

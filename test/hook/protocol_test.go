@@ -120,6 +120,7 @@ func TestCalls(t *testing.T) {
 		{"called by its name", calledByItsName},
 		{"server needs its starter", serverNeedsItsStarter},
 		{"restore ends the server", restoreEndsTheServer},
+		{"hung server is killed", hungServerIsKilled},
 		{"server of somebody else is not ended", serverOfSomebodyElseIsNotEnded},
 		{"one guest gets the interface", oneGuestGetsTheInterface},
 		{"hook killed at any moment", hookKilledAtAnyMoment},
@@ -441,6 +442,15 @@ func restoreEndsTheServer(l *lab) {
 	if _, stderr, status := output(l.t, l.command("restore")); status != 0 {
 		l.t.Error(stderr)
 	}
+}
+
+// hungServerIsKilled when it does not end by itself.
+func hungServerIsKilled(l *lab) {
+	l.must("prepare", l.domain())
+	if err := syscall.Kill(l.server(), syscall.SIGSTOP); err != nil {
+		l.t.Fatal(err)
+	}
+	l.must("release", l.domain())
 }
 
 // serverOfSomebodyElseIsNotEnded has the process id in the state file be that of another process, as after a reuse.
