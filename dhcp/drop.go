@@ -16,5 +16,6 @@ const (
 	dropForeign     drop = "foreign-mac"
 	dropRelayed     drop = "relayed"
 	dropOtherServer drop = "other-server" // addressed to another server
+	dropTooMany     drop = "too-many"     // of one kind of message in a second
 	dropNoRoom      drop = "no-room"      // what must be in the reply does not fit into it
 )

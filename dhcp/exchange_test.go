@@ -101,6 +101,9 @@ func TestExchanges(t *testing.T) {
 			fromGuest(ask(dhcpv4.MessageTypeRelease, withCiaddr("10.244.1.5"), withAddr(54, "10.244.1.1")), "10.244.1.5", "10.244.1.1"),
 		}},
 		{"bootp", ptpPod(), boot(), [][]byte{bootp(noType)}},
+		{"bootp with room for every option", ptpPod(), boot(), [][]byte{
+			bcast(append(ask(dhcpv4.MessageTypeNone, noType), make([]byte, 400)...)),
+		}},
 		{"boot firmware", bridgePod(), boot(), [][]byte{
 			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1, 3, 66, 67), withOption(57, 0x05, 0xc0), withOption(97, 0, 1, 2), dhcpv4.WithBroadcast(true))),
 		}},

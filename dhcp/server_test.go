@@ -188,7 +188,7 @@ func TestPanicCostsOneFrame(t *testing.T) {
 		b.handler.now = time.Now
 		conn.in <- discoverFrame()
 		<-conn.out
-		b.wantKinds(t, KindDiscover, KindOffer)
+		b.wantKinds(t, KindFirstFrame, KindDiscover, KindOffer)
 		if n := b.Stats().Panics; n != 1 {
 			t.Errorf("%d panics", n)
 		}
@@ -239,11 +239,42 @@ func TestGuestWithAStaticAddressIsNoticedOnce(t *testing.T) {
 		conn.in <- frame
 		conn.in <- frame
 		b.wantKinds(t, KindFirstFrame, KindAddressSeen)
+		time.Sleep(narrowDelay)
 		if w := <-conn.watched; w.address {
 			t.Error("the address is still watched for")
 		}
 		if !b.Lease().InUse() {
 			t.Error("the address is not in use")
+		}
+		b.end(t)
+	})
+}
+
+// TestFilterIsNotMadeForEveryMessage has a guest that takes its lease again and again: to compile a filter costs more than
+// to answer.
+func TestFilterIsNotMadeForEveryMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Lease{})
+		conn := newFakeSocket()
+		b.sockets <- conn
+		<-b.Ready()
+		<-conn.watched
+		for range 100 {
+			conn.in <- discoverFrame()
+			<-conn.out
+			conn.in <- fromGuest(ask(dhcpv4.MessageTypeRequest, withAddr(codeRequested, "10.244.1.5")), "0.0.0.0", everybody)
+			<-conn.out
+		}
+		if n := len(conn.watched); n != 0 {
+			t.Errorf("%d filters were attached", n)
+		}
+		time.Sleep(narrowDelay)
+		if w := <-conn.watched; w.address {
+			t.Error("the address is still watched for")
+		}
+		conn.in <- fromGuest(ask(dhcpv4.MessageTypeRelease, withCiaddr("10.244.1.5")), "10.244.1.5", "10.244.1.1")
+		if w := <-conn.watched; !w.address {
+			t.Error("the address is not watched for once it was given up")
 		}
 		b.end(t)
 	})
@@ -260,7 +291,7 @@ func TestEventsOfAFloodAreThinnedOut(t *testing.T) {
 			conn.in <- discoverFrame()
 			<-conn.out
 		}
-		if got := len(b.kinds()); got > limiterBurst {
+		if got := len(b.kinds()); got > eventBurst {
 			t.Errorf("%d events", got)
 		}
 		time.Sleep(time.Second)

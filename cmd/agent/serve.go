@@ -124,6 +124,7 @@ func newServing(req network.Request, service Service, wiring *network.State, cla
 		if err := s.newServer(*offer, state.Lease); err != nil {
 			return nil, err
 		}
+		state.Lease = s.server.Lease()
 	}
 	s.keeper = newKeeper(req.StateDir, *state, func(err error) { log.Warn("status is out of date", zap.Error(err)) })
 	s.keeper.change(func(*State) {})
@@ -181,6 +182,7 @@ func (s *serving) run(ctx context.Context, reload <-chan os.Signal) error {
 		go func() { ended <- s.server.Run(ctx) }()
 	}
 	ready := s.ready()
+	var settled <-chan time.Time
 	for {
 		select {
 		case <-ready:
@@ -191,6 +193,10 @@ func (s *serving) run(ctx context.Context, reload <-chan os.Signal) error {
 				state.Timeline.Add(EventServing, now)
 			})
 			s.log.Info("serving", zap.String("interface", s.wiring.Names.Interface), zap.Stringer("server", stringer{s.server}))
+			settled = time.After(settleTime)
+		case <-settled:
+			settled = nil
+			giveBack()
 		case <-reload:
 			s.reload()
 		case err := <-ended:

@@ -1,7 +1,6 @@
 package serve
 
 import (
-	"encoding/binary"
 	"fmt"
 	"net"
 	"os"
@@ -12,7 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/podnic/podnic/test/internal/wire"
+	"github.com/podnic/podnic/test/shapes/tap"
 )
 
 // The flood, and what the server may need for it.
@@ -32,50 +32,8 @@ func floodTime() time.Duration {
 	return 3 * time.Second
 }
 
-// checksum is the Internet checksum (RFC 1071).
-func checksum(sum uint32, b []byte) uint16 {
-	for ; len(b) > 1; b = b[2:] {
-		sum += uint32(binary.BigEndian.Uint16(b))
-	}
-	if len(b) == 1 {
-		sum += uint32(b[0]) << 8
-	}
-	for sum>>16 != 0 {
-		sum = sum>>16 + sum&0xffff
-	}
-	return ^uint16(sum)
-}
-
-// request is a frame with a DHCP message from the guest to everybody.
-func request(mac net.HardwareAddr, xid uint32, options ...byte) []byte {
-	b := make([]byte, bootpLen, 300)
-	b[0], b[1], b[2] = 1, 1, 6
-	binary.BigEndian.PutUint32(b[4:], xid)
-	copy(b[28:], mac)
-	binary.BigEndian.PutUint32(b[236:], 0x63825363)
-	b = append(b, options...)
-	b = append(b, make([]byte, max(0, 300-len(b)))...)
-
-	f := append([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, mac...)
-	f = append(f, 8, 0, 0x45, 0)
-	f = binary.BigEndian.AppendUint16(f, uint16(ipLen+udpLen+len(b)))
-	f = append(f, 0, 0, 0, 0, 64, unix.IPPROTO_UDP, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255)
-	f = append(f, 0, 68, 0, 67)
-	f = binary.BigEndian.AppendUint16(f, uint16(udpLen+len(b)))
-	f = append(append(f, 0, 0), b...)
-	ip := f[ethernetLen:]
-	binary.BigEndian.PutUint16(ip[10:], checksum(0, ip[:ipLen]))
-	// The pseudo header: 0.0.0.0, 255.255.255.255, the protocol and the length.
-	sum := checksum(2*0xffff+unix.IPPROTO_UDP+uint32(udpLen+len(b)), ip[ipLen:])
-	binary.BigEndian.PutUint16(ip[ipLen+6:], sum)
-	return f
-}
-
-// Messages as options: 53 with the type, then the rest.
-var (
-	discover = []byte{53, 1, 1, 255}
-	overlong = []byte{53, 1, 1, 12, 255, 'x'} // a hostname that runs over the end
-)
+// overlong is a message with a hostname that runs over the end.
+var overlong = []byte{53, 1, 1, 12, 255, 'x'}
 
 // malformed are frames that a hostile guest may send, by what is wrong with them.
 func malformed(mac net.HardwareAddr) map[string][]byte {
@@ -84,31 +42,31 @@ func malformed(mac net.HardwareAddr) map[string][]byte {
 		copy(f[at:], b)
 		return f
 	}
-	const bootp = ethernetLen + ipLen + udpLen
-	good := request(mac, 1, discover...)
-	other := request(net.HardwareAddr{2, 0, 0, 0, 0, 9}, 1, discover...)
+	const bootp = wire.EthernetLen + wire.IPLen + wire.UDPLen
+	good := wire.Request(mac, 1, wire.Discover...)
+	other := wire.Request(net.HardwareAddr{2, 0, 0, 0, 0, 9}, 1, wire.Discover...)
 	arp := append(good[:12:12], 8, 6, 0, 1, 8, 0, 6, 4, 0, 1)
 	return map[string][]byte{
-		"a message of zero bytes":         edit(good, ethernetLen+ipLen+4, 0, 8),
+		"a message of zero bytes":         edit(good, wire.EthernetLen+wire.IPLen+4, 0, 8),
 		"truncated":                       good[:bootp+100],
-		"an IP header of 60 bytes":        edit(good, ethernetLen, 0x4f),
-		"a fragment":                      edit(good, ethernetLen+6, 0x20, 0),
-		"a wrong IP checksum":             edit(good, ethernetLen+10, 1, 2),
+		"an IP header of 60 bytes":        edit(good, wire.EthernetLen, 0x4f),
+		"a fragment":                      edit(good, wire.EthernetLen+6, 0x20, 0),
+		"a wrong IP checksum":             edit(good, wire.EthernetLen+10, 1, 2),
 		"a wrong UDP checksum":            edit(good, bootp+5, 77),
 		"another MAC":                     other,
 		"a cookie of something else":      edit(good, bootp+236, 1, 2, 3, 4),
-		"an option over the end":          request(mac, 2, append(slices.Clone(overlong), make([]byte, 54)...)...),
-		"a message type of two bytes":     request(mac, 3, 53, 2, 1, 1, 255),
-		"a server identifier of a byte":   request(mac, 4, 53, 1, 3, 54, 1, 1, 255),
-		"a request for nothing":           request(mac, 5, 53, 1, 3, 255),
-		"an unknown message":              request(mac, 6, 53, 1, 77, 255),
+		"an option over the end":          wire.Request(mac, 2, append(slices.Clone(overlong), make([]byte, 54)...)...),
+		"a message type of two bytes":     wire.Request(mac, 3, 53, 2, 1, 1, 255),
+		"a server identifier of a byte":   wire.Request(mac, 4, 53, 1, 3, 54, 1, 1, 255),
+		"a request for nothing":           wire.Request(mac, 5, 53, 1, 3, 255),
+		"an unknown message":              wire.Request(mac, 6, 53, 1, 77, 255),
 		"a relayed message":               edit(good, bootp+24, 10, 0, 0, 1),
-		"a message of 1,442 bytes":        request(mac, 7, append([]byte{224, 250}, make([]byte, 1200)...)...),
+		"a message of 1,442 bytes":        wire.Request(mac, 7, append([]byte{224, 250}, make([]byte, 1200)...)...),
 		"a tag":                           slices.Insert(slices.Clone(good), 12, 0x81, 0, 0, 5),
 		"tags in a tag":                   slices.Insert(slices.Clone(good), 12, 0x81, 0, 0, 0, 0x81, 0, 0, 0, 0x81, 0, 0, 0),
 		"half an ARP packet":              arp,
 		"ARP for another kind of network": append(slices.Clone(arp), make([]byte, 40)...),
-		"nothing but a header":            good[:ethernetLen],
+		"nothing but a header":            good[:wire.EthernetLen],
 	}
 }
 
@@ -146,28 +104,28 @@ func TestFloodNeitherStopsNorGrowsTheServer(t *testing.T) {
 			emulator := s.open(s.pod.Namespace, "tap0")
 			offers := make(chan uint32, 1000)
 			go func() {
-				frame := make([]byte, headerSize+1<<16)
+				frame := make([]byte, tap.HeaderSize+1<<16)
 				for {
 					n, err := emulator.Read(frame)
 					if err != nil {
 						return
 					}
-					if m, ok := parse(frame[headerSize:n]); ok && kinds[m.kind] == "OFFER" {
+					if m, ok := wire.Parse(frame[tap.HeaderSize:n]); ok && m.Name() == "OFFER" {
 						select {
-						case offers <- m.xid:
+						case offers <- m.XID:
 						default:
 						}
 					}
 				}
 			}()
 			send := func(frame []byte) {
-				if _, err := emulator.Write(append(make([]byte, headerSize, headerSize+len(frame)), frame...)); err != nil {
+				if _, err := emulator.Write(append(make([]byte, tap.HeaderSize, tap.HeaderSize+len(frame)), frame...)); err != nil {
 					t.Fatal(err)
 				}
 			}
 			var frames [][]byte
 			for _, f := range malformed(mac) {
-				frames = append(frames, append(make([]byte, headerSize, headerSize+len(f)), f...))
+				frames = append(frames, append(make([]byte, tap.HeaderSize, tap.HeaderSize+len(f)), f...))
 			}
 			before := memory(t, server.cmd.Process.Pid)
 
@@ -197,10 +155,10 @@ func TestFloodNeitherStopsNorGrowsTheServer(t *testing.T) {
 				case asked.IsZero() && now.Sub(last) > resume:
 					xid++
 					asked, last = now, now
-					send(request(mac, xid, discover...))
+					send(wire.Request(mac, xid, wire.Discover...))
 				case !asked.IsZero() && now.Sub(last) > retry:
 					last = now
-					send(request(mac, xid, discover...))
+					send(wire.Request(mac, xid, wire.Discover...))
 				}
 				for more := true; more; {
 					select {
