@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 	"os/signal"
-	"runtime"
 	"syscall"
 
 	"github.com/podnic/podnic/cmd/agent"
@@ -42,20 +41,11 @@ capability with --socket udp.`,
 				return err
 			}
 		}
-		oneProcessor()
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 		defer stop()
 		return agent.Serve(ctx, req, service, hangups(), a.started, a.log)
 	}
 	return cmd
-}
-
-// oneProcessor keeps a server to one processor, unless the environment says otherwise. It has one guest, whose messages it
-// answers in turn: with more, the runtime wakes a second thread for each message, which takes longer than the answer.
-func oneProcessor() {
-	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(1)
-	}
 }
 
 // checkSocket refuses a socket that the namespace was not wired for: the wiring differs.
