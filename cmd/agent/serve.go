@@ -21,6 +21,8 @@ type Service struct {
 	ResolvConf string
 	// Outside says that this process is not in the pod, so that its hostname is not the pod's.
 	Outside bool
+	// Again reads the configuration anew; nil means that there is nothing to read.
+	Again func() (Service, error)
 }
 
 // identity adds to what the pod's interface says what only a process in the pod can know.
@@ -136,7 +138,7 @@ func newServing(req network.Request, service Service, wiring *network.State, cla
 func (s *serving) resolveGateway() (warnings []string) {
 	id, _ := network.Identify(s.wiring.Original)
 	known := slices.ContainsFunc(id.Neighbours, func(n identity.Neighbour) bool { return n.Address == id.Gateway })
-	if s.service.Options.SubnetMask != dhcp.MaskPod || id.Address == id.PodAddress || !id.Gateway.IsValid() || known {
+	if !s.service.Options.GatewayMAC.IsZero() || s.service.Options.SubnetMask != dhcp.MaskPod || id.Address == id.PodAddress || !id.Gateway.IsValid() || known {
 		return nil
 	}
 	mac, err := network.Resolve(s.claim.ns, s.wiring.Names.NIC, id.MAC, id.Address.Addr(), id.Gateway)
@@ -225,9 +227,12 @@ func (s stringer) String() string {
 	return s.server.String()
 }
 
+// reload reads configuration, resolver and hostname again. What cannot be used changes nothing.
 func (s *serving) reload() {
-	offer, warnings, err := s.service.offer(s.wiring.Original, s.wiring.Options.Socket)
+	before := s.service
+	offer, warnings, err := s.again()
 	if err != nil {
+		s.service = before
 		s.log.Error("the configuration read again cannot be used, so the old one stays", zap.Error(err))
 		return
 	}
@@ -242,6 +247,20 @@ func (s *serving) reload() {
 		s.server.Reload(*offer)
 	}
 	s.log.Info("configuration read again")
+}
+
+func (s *serving) again() (offer *dhcp.Offer, warnings []string, err error) {
+	if again := s.service.Again; again != nil {
+		next, err := again()
+		if err != nil {
+			return nil, nil, err
+		}
+		next.Again, next.Options.GatewayMAC = again, s.service.Options.GatewayMAC
+		s.service = next
+	}
+	unresolved := s.resolveGateway()
+	offer, warnings, err = s.service.offer(s.wiring.Original, s.wiring.Options.Socket)
+	return offer, append(warnings, unresolved...), err
 }
 
 // told is what the server warns of now.

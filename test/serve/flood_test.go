@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -201,23 +202,34 @@ func TestFloodNeitherStopsNorGrowsTheServer(t *testing.T) {
 	}
 }
 
-// TestReloadReadsResolvConfAgain changes the pod's resolver configuration under a server.
-func TestReloadReadsResolvConfAgain(t *testing.T) {
+// TestReloadReadsResolvConfAndFileAgain changes the pod's resolver configuration and podnic's own under a server.
+func TestReloadReadsResolvConfAndFileAgain(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, mode, shapes[0])
-			server := s.serve()
+			write := func(text string) {
+				t.Helper()
+				if err := os.WriteFile(filepath.Join(s.state, "podnic.yaml"), []byte(text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			write("hostname: first\nmtu: 1300\n")
+			server := s.serve("--config", filepath.Join(s.seen(), "podnic.yaml"))
 			path := fmt.Sprintf("/proc/%d/root/etc/resolv.conf", server.cmd.Process.Pid)
 			if err := os.WriteFile(path, []byte("nameserver 10.96.0.53\nnameserver ::1\nsearch .\n"), 0o644); err != nil {
 				t.Fatal(err)
 			}
+			write("hostname: second\n")
 			server.signal(syscall.SIGHUP)
 			server.says("configuration read again")
 			s.warned("::1")
+			write("mtu: many\n")
+			server.signal(syscall.SIGHUP)
+			server.says("cannot be used, so the old one stays")
 			e := shapes[0].expect(s)
 			guest := s.plug().run(clients[0], e)
-			guest.sees("bound", []string{"ip=" + e.address, "dns=10.96.0.53"})
+			guest.sees("bound", []string{"ip=" + e.address, "dns=10.96.0.53", "hostname=second", fmt.Sprint("mtu=", mtu)})
 		})
 	}
 }

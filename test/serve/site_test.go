@@ -141,6 +141,14 @@ func newSite(t *testing.T, mode string, shape shape) *site {
 	return s
 }
 
+// seen is the state directory as the server sees it (testdata/ordinary).
+func (s *site) seen() string {
+	if s.mode == "udp" {
+		return "/mnt/state"
+	}
+	return s.state
+}
+
 // in runs a shell script in a namespace, whose links it sees in /sys.
 func (s *site) in(n *pod.Namespace, script string) string {
 	s.t.Helper()
