@@ -330,6 +330,52 @@ func TestWarningsSayWhatIsTheMatterNow(t *testing.T) {
 	})
 }
 
+func TestExpiredLeaseOfAnEarlierProcessIsNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, tt := range []struct {
+			expires time.Time
+			want    string
+		}{
+			{time.Time{}, LeaseBound},
+			{time.Now().Add(time.Second), LeaseBound},
+			{time.Now(), LeaseNone},
+		} {
+			lease := Lease{State: LeaseBound, Address: addr("10.244.1.5"), Seen: time.Now().Add(-time.Hour), Expires: tt.expires}
+			h := newHandler(mustOffer(t, bridgePod(), Options{}), guestMAC, serverMAC, lease, time.Now)
+			if h.lease.State != tt.want || h.watch().address != (tt.want == LeaseNone) {
+				t.Errorf("expires %v: lease %+v, watch %+v", tt.expires, h.lease, h.watch())
+			}
+		}
+	})
+}
+
+func TestOneTypeOfMessageLeavesRoomForOthers(t *testing.T) {
+	now := testTime
+	h := newHandler(mustOffer(t, bridgePod(), Options{}), guestMAC, serverMAC, Lease{}, func() time.Time { return now })
+	answers := func(request []byte, frames int) (n int) {
+		for range frames {
+			if h.ethernet(request, checksumFinished) != nil {
+				n++
+			}
+		}
+		return n
+	}
+	if got := answers(discoverFrame(), 3*messageBurst); got != messageBurst {
+		t.Errorf("%d of a flood were answered", got)
+	}
+	if got := h.stats.Dropped[string(dropTooMany)]; got != 2*messageBurst {
+		t.Errorf("%d were counted", got)
+	}
+	inform := fromGuest(ask(dhcpv4.MessageTypeInform, withCiaddr("10.244.1.5")), "10.244.1.5", everybody)
+	if answers(inform, 1) != 1 {
+		t.Error("another type of message is not answered")
+	}
+	now = now.Add(time.Second)
+	if got := answers(discoverFrame(), 2*messageBurst); got != messageBurst {
+		t.Errorf("%d are answered a second later", got)
+	}
+}
+
 func TestReloadOffersSomethingElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, Lease{})
