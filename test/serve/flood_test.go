@@ -304,12 +304,19 @@ func TestExpiredLeaseIsNotTakenOver(t *testing.T) {
 			}
 			e := shapes[0].expect(s)
 			frame := wire.Request(mac, 1, wire.Select(s.pod.Address.Addr(), netip.MustParseAddr(e.server))...)
-			if _, err := emulator.Write(append(make([]byte, tap.HeaderSize), frame...)); err != nil {
-				t.Fatal(err)
-			}
-			bound := s.ready().Interfaces[0].Lease
+			var bound time.Time
+			s.until("the guest is bound", func(r report) bool {
+				if bound = r.Interfaces[0].Lease.Expires; !bound.IsZero() {
+					return true
+				}
+				// Repeated as clients do: a bridge forwards nothing in the moment after the tap was opened.
+				if _, err := emulator.Write(append(make([]byte, tap.HeaderSize), frame...)); err != nil {
+					t.Fatal(err)
+				}
+				return false
+			})
 			server.end(syscall.SIGKILL)
-			time.Sleep(time.Until(bound.Expires)) // this is the time that has to pass
+			time.Sleep(time.Until(bound)) // this is the time that has to pass
 			s.serve(lease...)
 			s.until("a server is there and nothing is bound", func(r report) bool {
 				return r.Phase == "serving" && r.Interfaces[0].Lease.State == "none"
@@ -327,10 +334,16 @@ func TestOtherMACIsAWarning(t *testing.T) {
 			s.serve()
 			emulator := s.open(s.pod.Namespace, "tap0")
 			other := net.HardwareAddr{2, 0, 0, 0, 0, 9}
-			if _, err := emulator.Write(append(make([]byte, tap.HeaderSize), wire.Request(other, 1, wire.Discover...)...)); err != nil {
-				t.Fatal(err)
-			}
-			s.warned("a DHCP client with the MAC " + other.String() + " asks behind the tap; the pod's is " + s.mac)
+			text := "a DHCP client with the MAC " + other.String() + " asks behind the tap; the pod's is " + s.mac
+			s.until("there is a warning", func(r report) bool {
+				if slices.Contains(r.Interfaces[0].Warnings, text) {
+					return true
+				}
+				if _, err := emulator.Write(append(make([]byte, tap.HeaderSize), wire.Request(other, 1, wire.Discover...)...)); err != nil {
+					t.Fatal(err)
+				}
+				return false
+			})
 			if r := s.status(); r.Phase != "serving" {
 				t.Errorf("the phase is %s", r.Phase)
 			}
