@@ -12,7 +12,7 @@ import (
 // longer than the answer, and what it keeps for each processor is a quarter of the server's memory on a machine with
 // two. The runtime makes that at its start, so that it is too late to tell it now.
 //
-// It costs 2 ms. Nothing is parsed yet, so whether the command is the right one is a guess, and a wrong one does no harm.
+// It costs 1 ms. Nothing is parsed yet, so whether the command is the right one is a guess, and a wrong one does no harm.
 func onOneProcessor() {
 	const variable = "GOMAXPROCS"
 	if os.Getenv(variable) != "" {

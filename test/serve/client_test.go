@@ -17,8 +17,8 @@ import (
 	"github.com/podnic/podnic/test/internal/wire"
 )
 
-// leaseTime is as short as all clients allow: dhcpcd takes a shorter one for a mistake.
-const leaseTime = 20 * time.Second
+// leaseTime is short, so that a test sees all of a lease. dhcpcd takes one below 20 s for a mistake.
+const leaseTime = 30 * time.Second
 
 // stale is the address that a guest remembers from another network.
 const stale = "10.9.9.9"
