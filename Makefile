@@ -40,7 +40,7 @@ check: ## the inner loop: formatting, vet, staticcheck, dependency rules, unit t
 test: setup cni build ## all tests, in real namespaces and with real guests; run it as root, or what needs root is left out
 	scripts/run-tests $(if $(ROOT),--no-skip)
 
-bench: build ## what a rewire and the DHCP server take, beside others that do the same work; needs root
+bench: build ## what a rewire takes, beside a bare netlink program, an iproute2 script and ip -batch; needs root
 	scripts/bench
 
 soak: setup cni build ## the tests that kill, flood and repeat, ten times as long; needs root

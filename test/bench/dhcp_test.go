@@ -1,7 +1,3 @@
-// Package bench measures the built program against what else does the same work, in one run on one machine. scripts/bench
-// runs it and prints the table; docs/benchmarks.md says what is measured and what came out.
-//
-// Nothing here passes or fails by a time: it reports, and whoever reads the report knows the machine.
 package bench
 
 import (
@@ -276,13 +272,6 @@ func (s *dhcpServer) switches() int64 {
 	})
 }
 
-// memory is what the server has in memory, and what of that is no file's, in KiB.
-func (s *dhcpServer) memory() (resident, anonymous int64) {
-	s.b.Helper()
-	text := s.proc("smaps_rollup")
-	return field(s.b, text, "Rss:"), field(s.b, text, "Anonymous:")
-}
-
 // field is the number behind a name that begins a line.
 func field(b testing.TB, text, name string) int64 {
 	b.Helper()
@@ -304,14 +293,28 @@ func number(b testing.TB, text string) int64 {
 	return n
 }
 
-// percentile of durations, which it sorts, in a unit.
-func percentile(times []time.Duration, p int, unit time.Duration) float64 {
+// reportTimes reports what half of the operations took at most, and what all but a hundredth of them did.
+func reportTimes(b *testing.B, times []time.Duration) {
+	b.Helper()
 	slices.Sort(times)
-	return float64(times[min(len(times)-1, len(times)*p/100)]) / float64(unit)
+	percentile := func(p int) float64 { return float64(times[min(len(times)-1, len(times)*p/100)]) }
+	b.ReportMetric(percentile(50), "p50-ns/op")
+	b.ReportMetric(percentile(99), "p99-ns/op")
+	b.ReportMetric(0, "ns/op") // a mean, and of more than the operation
+}
+
+// reportMemory reports what the server has in memory, and what of that is no file's.
+func (s *dhcpServer) reportMemory(b *testing.B) {
+	b.Helper()
+	text := s.proc("smaps_rollup")
+	b.ReportMetric(float64(field(b, text, "Rss:")<<10), "rss-B")
+	b.ReportMetric(float64(field(b, text, "Anonymous:")<<10), "anon-B")
+	b.ReportMetric(0, "ns/op")
 }
 
 // BenchmarkDHCPExchange is DISCOVER to ACK and what it costs the server. Each iteration has an exchange with every server,
-// so that what else the machine does meets all of them alike. A message is one that the guest sends: an exchange has two.
+// so that what else the machine does meets all of them alike. The processor time is that of one message of the guest, of
+// which an exchange has two.
 func BenchmarkDHCPExchange(b *testing.B) {
 	var all []*dhcpServer
 	for _, name := range dhcpKinds(b) {
@@ -337,10 +340,8 @@ func BenchmarkDHCPExchange(b *testing.B) {
 				}
 			}
 			cpu := measured.cpu() - before
-			b.ReportMetric(percentile(times, 50, time.Microsecond), "p50-µs")
-			b.ReportMetric(percentile(times, 99, time.Microsecond), "p99-µs")
-			b.ReportMetric(float64(cpu.Nanoseconds())/1e3/float64(2*len(times)), "cpu-µs/message")
-			b.ReportMetric(0, "ns/op") // of all servers together
+			b.ReportMetric(float64(cpu)/float64(2*len(times)), "cpu-ns/op")
+			reportTimes(b, times)
 		})
 	}
 }
@@ -356,9 +357,7 @@ func BenchmarkDHCPReady(b *testing.B) {
 				times = append(times, s.start())
 				s.stop()
 			}
-			b.ReportMetric(percentile(times, 50, time.Millisecond), "p50-ms")
-			b.ReportMetric(percentile(times, 99, time.Millisecond), "p99-ms")
-			b.ReportMetric(0, "ns/op")
+			reportTimes(b, times)
 		})
 	}
 }
@@ -373,7 +372,7 @@ func BenchmarkDHCPIdle(b *testing.B) {
 				s := newDHCPServer(b, name)
 				s.start()
 				time.Sleep(silence / 10) // whatever a start leaves to do is done
-				resident, anonymous := s.memory()
+				s.reportMemory(b)
 				s.plug()
 				s.exchange()
 				s.settle()
@@ -384,11 +383,8 @@ func BenchmarkDHCPIdle(b *testing.B) {
 				before = s.switches()
 				s.bulk()
 				busy := s.switches() - before
-				b.ReportMetric(float64(resident), "rss-KiB")
-				b.ReportMetric(float64(anonymous), "anon-KiB")
 				b.ReportMetric(float64(silent)/silence.Seconds(), "wakeups/s")
 				b.ReportMetric(float64(busy), "switches/GiB")
-				b.ReportMetric(0, "ns/op")
 				s.stop()
 			}
 		})
@@ -485,10 +481,7 @@ func BenchmarkDHCPMemory(b *testing.B) {
 				for range 100_000 {
 					s.exchange()
 				}
-				resident, anonymous := s.memory()
-				b.ReportMetric(float64(resident), "rss-KiB")
-				b.ReportMetric(float64(anonymous), "anon-KiB")
-				b.ReportMetric(0, "ns/op")
+				s.reportMemory(b)
 				s.stop()
 			}
 		})
