@@ -4,9 +4,13 @@ package main
 
 import (
 	"os"
+	"slices"
 	"time"
 )
 
 func main() {
+	if slices.Contains(os.Args[1:], "serve") {
+		onOneProcessor()
+	}
 	os.Exit(execute(os.Args[1:], time.Now(), os.Stdout, os.Stderr))
 }

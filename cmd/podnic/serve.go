@@ -17,7 +17,8 @@ func (a *app) serveCommand() *cobra.Command {
 		Use:   "serve",
 		Short: "Serve DHCP to the guest of an interface that is wired",
 		Long: `Answer the guest's DHCP requests with the pod's address, routes, MTU, resolver
-and hostname, until SIGTERM or SIGINT. SIGHUP reads resolver and hostname anew.
+and hostname, until SIGTERM or SIGINT. SIGHUP reads them and the
+configuration file anew.
 Who the guest is comes from the record, or, where there is none that this
 process may read, from what the namespace itself carries.
 
@@ -28,7 +29,7 @@ capability with --socket udp.`,
 	flags.add(cmd.Flags())
 	socket := socketFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		service, err := flags.service(&a.common)
+		service, err := a.reloadable(cmd, &flags)
 		if err != nil {
 			return err
 		}
