@@ -79,6 +79,7 @@ func dhcpRows() (rows []row) {
 		{"DISCOVER to ACK, p99", "Exchange", "p99-ns/op", 1, 0},
 		{"processor time for a message", "Exchange", "cpu-ns/op", 0, 40e3},
 		{"from exec until ready, p50", "Ready", "p50-ns/op", 0, 10e6},
+		{"from exec until ready, p99", "Ready", "p99-ns/op", 0, 10e6},
 		{"resident, idle", "Idle", "rss-B", 0, 8 << 20},
 		{"anonymous, idle", "Idle", "anon-B", 0, 2 << 20},
 		{"resident after 100,000 exchanges", "Memory", "rss-B", 0, 10 << 20},
