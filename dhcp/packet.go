@@ -1,11 +1,13 @@
 package dhcp
 
 import (
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 )
 
 // handle answers one packet and reports what came of it. The guest waits neither for whoever observes nor for the filter.
@@ -13,7 +15,7 @@ func (s *Server) handle(conn socket, p packet) {
 	r, events := s.answer(conn, p)
 	var err error
 	if r.message != nil {
-		err = conn.send(r)
+		err = send(conn, r)
 	}
 	s.report(events)
 	if err != nil {
@@ -22,6 +24,22 @@ func (s *Server) handle(conn socket, p packet) {
 	if err := s.retune(); err != nil {
 		s.report(s.trouble(KindSocketLost, err))
 	}
+}
+
+// A reply that finds the link's queue full is tried so often, with a wait that begins with this and doubles each time. A
+// guest that does not read asks again; what else comes in must not wait for long.
+const (
+	sendTries   = 4
+	sendBackoff = time.Millisecond
+)
+
+func send(conn socket, r response) error {
+	err := conn.send(r)
+	for n := 1; n < sendTries && errors.Is(err, unix.ENOBUFS); n++ {
+		time.Sleep(sendBackoff << (n - 1))
+		err = conn.send(r)
+	}
+	return err
 }
 
 // answer runs the handler. A panic costs the packet that caused it: the guest's network must not depend on the handler

@@ -11,6 +11,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"go.uber.org/goleak"
 	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/podnic/podnic/network/identity"
 )
@@ -26,6 +27,7 @@ type fakeSocket struct {
 	watched chan watch
 	closed  context.CancelFunc
 	done    <-chan struct{}
+	full    int // how often the queue is full still
 }
 
 func newFakeSocket() *fakeSocket {
@@ -48,7 +50,14 @@ func (f *fakeSocket) receive() (packet, error) {
 func (f *fakeSocket) answer(h *handler, p packet) response {
 	return response{message: h.ethernet(p.data, p.sum)}
 }
-func (f *fakeSocket) send(r response) error { f.out <- slices.Clone(r.message); return nil }
+func (f *fakeSocket) send(r response) error {
+	if f.full > 0 {
+		f.full--
+		return unix.ENOBUFS
+	}
+	f.out <- slices.Clone(r.message)
+	return nil
+}
 func (f *fakeSocket) program(_ Offer, _ identity.MAC, w watch) ([]bpf.RawInstruction, error) {
 	f.watched <- w
 	return nil, nil
@@ -346,6 +355,29 @@ func TestExpiredLeaseOfAnEarlierProcessIsNone(t *testing.T) {
 				t.Errorf("expires %v: lease %+v, watch %+v", tt.expires, h.lease, h.watch())
 			}
 		}
+	})
+}
+
+func TestFullQueueIsTriedAgainForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Lease{})
+		conn := newFakeSocket()
+		b.sockets <- conn
+		<-b.Ready()
+		b.kinds()
+		conn.full = sendTries - 1
+		conn.in <- discoverFrame()
+		<-conn.out
+		b.wantKinds(t, KindFirstFrame, KindDiscover, KindOffer)
+		conn.full = sendTries
+		conn.in <- discoverFrame()
+		synctest.Wait()
+		time.Sleep(sendBackoff << sendTries)
+		b.wantKinds(t, KindDiscover, KindOffer, KindSendFailed)
+		if n := b.Stats().SendErrors; n != 1 {
+			t.Errorf("%d errors", n)
+		}
+		b.end(t)
 	})
 }
 

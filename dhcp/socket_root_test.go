@@ -75,11 +75,11 @@ func tagged(frame []byte, tag uint16) []byte {
 
 func (w *wire) send(t *testing.T, frame []byte) {
 	t.Helper()
-	send(t, w.raw, frame)
+	transmit(t, w.raw, frame)
 }
 
-// send sends a frame to everybody.
-func send(t *testing.T, raw *mdpacket.Conn, frame []byte) {
+// transmit sends a frame to everybody.
+func transmit(t *testing.T, raw *mdpacket.Conn, frame []byte) {
 	t.Helper()
 	if _, err := raw.WriteTo(frame, &mdpacket.Addr{HardwareAddr: broadcastMAC.HardwareAddr()}); err != nil {
 		t.Fatal(err)

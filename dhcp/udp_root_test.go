@@ -52,7 +52,7 @@ func TestUDPServerOutlivesItsBridge(t *testing.T) {
 	answered := func() {
 		t.Helper()
 		number++
-		send(t, raw, discoverNumber(number))
+		transmit(t, raw, discoverNumber(number))
 		for e := g.wait(t, KindOffer, ""); e.Transaction != uint32(number); e = g.wait(t, KindOffer, "") {
 		}
 	}
