@@ -46,6 +46,9 @@ func (h *handler) arp(b []byte) ([]byte, error) {
 	if !ok {
 		return nil, nil
 	}
+	if _, ok := h.arpPace.allow(h.now()); !ok {
+		return nil, dropTooMany
+	}
 	h.stats.Sent[KindARP]++
 	h.note(Event{Kind: KindARP, MAC: mac, Address: target, Detail: "is at " + answer.String()})
 

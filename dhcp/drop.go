@@ -16,6 +16,7 @@ const (
 	dropForeign     drop = "foreign-mac"
 	dropRelayed     drop = "relayed"
 	dropOtherServer drop = "other-server" // addressed to another server
+	dropTooMany     drop = "too-many"     // of one kind of message in a second
 	dropNoRoom      drop = "no-room"      // what must be in the reply does not fit into it
 )
 
@@ -24,6 +25,6 @@ func DropReasons() []string {
 	return []string{
 		string(dropOversized), string(dropTruncated), string(dropMalformed), string(dropFragment), string(dropChecksum),
 		string(dropNotForUs), string(dropUnexpected), string(dropForeign), string(dropRelayed), string(dropOtherServer),
-		string(dropNoRoom),
+		string(dropTooMany), string(dropNoRoom),
 	}
 }

@@ -67,6 +67,11 @@ func TestExchanges(t *testing.T) {
 		{"rapid commit", bridgePod(), Options{LeaseTime: 30 * time.Second}, [][]byte{
 			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(udhcpc...), withOption(80))),
 		}},
+		{"client identifier and option 82 are repeated", bridgePod(), Options{}, [][]byte{
+			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1), withOption(61, 1, 2, 3), withOption(82, 1, 1, 7))),
+			bcast(ask(dhcpv4.MessageTypeRequest, withParameters(1), withOption(61, 1, 2, 3), withOption(82, 1, 1, 7), withAddr(50, "10.244.1.5"), withAddr(54, "10.244.1.1"))),
+			fromGuest(ask(dhcpv4.MessageTypeInform, withParameters(1), withOption(61, 1, 2, 3), withOption(82, 1, 1, 7), withCiaddr("10.244.1.5")), "10.244.1.5", everybody),
+		}},
 		{"another server was chosen", bridgePod(), Options{}, [][]byte{
 			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1))),
 			bcast(ask(dhcpv4.MessageTypeRequest, withParameters(1), withAddr(50, "10.9.9.9"), withAddr(54, "10.9.9.1"))),
@@ -101,6 +106,9 @@ func TestExchanges(t *testing.T) {
 			fromGuest(ask(dhcpv4.MessageTypeRelease, withCiaddr("10.244.1.5"), withAddr(54, "10.244.1.1")), "10.244.1.5", "10.244.1.1"),
 		}},
 		{"bootp", ptpPod(), boot(), [][]byte{bootp(noType)}},
+		{"bootp with room for every option", ptpPod(), boot(), [][]byte{
+			bcast(append(ask(dhcpv4.MessageTypeNone, noType), make([]byte, 400)...)),
+		}},
 		{"boot firmware", bridgePod(), boot(), [][]byte{
 			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1, 3, 66, 67), withOption(57, 0x05, 0xc0), withOption(97, 0, 1, 2), dhcpv4.WithBroadcast(true))),
 		}},

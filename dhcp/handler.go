@@ -34,6 +34,9 @@ type handler struct {
 
 	// foreignLeft is how many more frames of other MACs are looked at before the filter keeps them away for a while.
 	foreignLeft int
+	// paces are by message type, 0 of BOOTP; arpPace is of ARP.
+	paces   [dhcpv4.MessageTypeInform + 1]limiter
+	arpPace limiter
 
 	// Memory that is used again for every message.
 	request message
@@ -51,9 +54,13 @@ func newHandler(offer Offer, client, serverMAC identity.MAC, lease Lease, now fu
 		client:      client,
 		serverMAC:   serverMAC,
 		now:         now,
-		lease:       lease,
+		lease:       lease.resume(now()),
 		stats:       newStats(),
 		foreignLeft: foreignAllowance,
+		arpPace:     newLimiter(messageBurst, messageRate),
+	}
+	for i := range h.paces {
+		h.paces[i] = newLimiter(messageBurst, messageRate)
 	}
 	h.setOffer(offer)
 	h.reported = h.lease
@@ -63,7 +70,7 @@ func newHandler(offer Offer, client, serverMAC identity.MAC, lease Lease, now fu
 func (h *handler) setOffer(offer Offer) {
 	h.offer = offer
 	h.params = newParameters(offer)
-	h.lease = h.lease.resume(offer.Address.Addr())
+	h.lease = h.lease.of(offer.Address.Addr())
 }
 
 // watch is what the socket's filter must let through now, besides what is answered.
@@ -107,6 +114,12 @@ func (h *handler) answer(payload []byte, source netip.Addr) (response, error) {
 	// Between the guest and this server there is nothing that could relay; what claims otherwise is from inside the guest.
 	if !m.giaddr().IsUnspecified() {
 		return response{}, dropRelayed
+	}
+	if int(m.kind) >= len(h.paces) {
+		return response{}, dropUnexpected
+	}
+	if _, ok := h.paces[m.kind].allow(h.now()); !ok {
+		return response{}, dropTooMany
 	}
 	h.alive()
 	switch m.kind {

@@ -31,8 +31,17 @@ type Lease struct {
 // InUse reports whether the guest has the address: it has taken its lease or was seen using the address.
 func (l Lease) InUse() bool { return l.State == LeaseBound || !l.Seen.IsZero() }
 
-// resume is the lease of an earlier process as far as it still means something: what it says of another address does not.
-func (l Lease) resume(addr netip.Addr) Lease {
+// resume is the lease of an earlier process as far as it still means something. What has expired meanwhile does not: the
+// guest may be gone, and if it is not, it will be seen.
+func (l Lease) resume(now time.Time) Lease {
+	if !l.Expires.IsZero() && !now.Before(l.Expires) {
+		return Lease{State: LeaseNone}
+	}
+	return l
+}
+
+// of is the lease as far as it is about an address.
+func (l Lease) of(addr netip.Addr) Lease {
 	if l.Address != addr {
 		return Lease{State: LeaseNone}
 	}

@@ -1,24 +1,45 @@
 package dhcp
 
 import (
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 )
 
-// handle answers one packet and reports what came of it. The guest does not wait for whoever observes.
+// handle answers one packet and reports what came of it. The guest waits neither for whoever observes nor for the filter.
 func (s *Server) handle(conn socket, p packet) {
 	r, events := s.answer(conn, p)
 	var err error
 	if r.message != nil {
-		err = conn.send(r)
+		err = send(conn, r)
 	}
 	s.report(events)
 	if err != nil {
 		s.report(s.sendFailed(err))
 	}
+	if err := s.retune(); err != nil {
+		s.report(s.trouble(KindSocketLost, err))
+	}
+}
+
+// A reply that finds the link's queue full is tried so often, with a wait that begins with this and doubles each time. A
+// guest that does not read asks again; what else comes in must not wait for long.
+const (
+	sendTries   = 4
+	sendBackoff = time.Millisecond
+)
+
+func send(conn socket, r response) error {
+	err := conn.send(r)
+	for n := 1; n < sendTries && errors.Is(err, unix.ENOBUFS); n++ {
+		time.Sleep(sendBackoff << (n - 1))
+		err = conn.send(r)
+	}
+	return err
 }
 
 // answer runs the handler. A panic costs the packet that caused it: the guest's network must not depend on the handler
@@ -36,17 +57,28 @@ func (s *Server) answer(conn socket, p packet) (r response, events []Event) {
 		}
 	}()
 	r = conn.answer(s.handler, p)
-	if s.handler.watch() != s.watched {
-		if err := s.tune(); err != nil {
-			s.handler.note(Event{Kind: KindSocketLost, Detail: err.Error()})
-		}
-	}
 	return r, s.handler.takeEvents()
 }
 
-// tune attaches the filter for what is offered and watched for now. The caller holds the mutex.
-func (s *Server) tune() error {
+// retune attaches another filter if the handler needs one now, or soon where that can wait.
+func (s *Server) retune() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	w := s.handler.watch()
+	if s.watched.address && !w.address {
+		w.address = true
+		if s.narrowing == nil {
+			s.narrowing = time.AfterFunc(narrowDelay, s.narrow)
+		}
+	}
+	if w == s.watched {
+		return nil
+	}
+	return s.tune(w)
+}
+
+// tune attaches the filter for what is offered now and what is to be watched for. The caller holds the mutex.
+func (s *Server) tune(w watch) error {
 	program, err := s.conn.program(s.handler.offer, s.config.Client, w)
 	if err != nil {
 		return err
@@ -55,23 +87,46 @@ func (s *Server) tune() error {
 		return err
 	}
 	s.watched = w
-	if !w.foreign && s.timer == nil {
-		s.timer = time.AfterFunc(foreignPause, s.admitForeign)
+	if !w.foreign && s.admitting == nil {
+		s.admitting = time.AfterFunc(foreignPause, s.admitForeign)
 	}
 	return nil
+}
+
+// narrow ends the watch for the guest's address if it is still not needed.
+func (s *Server) narrow() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.narrowing = nil
+	if s.conn == nil || s.handler.watch().address {
+		return
+	}
+	if err := s.tune(s.handler.watch()); err != nil {
+		s.log.Warn("filter stays wide", zap.Error(err))
+	}
 }
 
 // admitForeign lets DHCP of other MACs through again.
 func (s *Server) admitForeign() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.timer = nil
+	s.admitting = nil
 	s.handler.foreignLeft = foreignAllowance
 	if s.conn == nil {
 		return
 	}
-	if err := s.tune(); err != nil {
+	if err := s.tune(s.handler.watch()); err != nil {
 		s.log.Warn("filter stays narrow", zap.Error(err))
+	}
+}
+
+// stopTimers ends what waits to change the filter. The caller holds the mutex.
+func (s *Server) stopTimers() {
+	for _, timer := range []**time.Timer{&s.admitting, &s.narrowing} {
+		if *timer != nil {
+			(*timer).Stop()
+			*timer = nil
+		}
 	}
 }
 

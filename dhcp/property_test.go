@@ -83,6 +83,28 @@ func TestReplyKeepsItsPromises(t *testing.T) {
 	})
 }
 
+// TestOptionsAreLeftOutInTheDocumentedOrder gives a message less and less room, until only what it must have is left. The
+// order is that of docs/dhcp.md.
+func TestOptionsAreLeftOutInTheDocumentedOrder(t *testing.T) {
+	must := []uint8{codeMessageType, codeServer, codeLeaseTime, codeMask, codeClientID, codeRelayAgent}
+	may := []uint8{121, 3, 249, 6, 26, 12, 15, 67, 66, 119, 224, 225, 42, 28}
+	want := []uint8{28, 42, 225, 224, 119, 66, 67, 15, 12, 26, 6, 249, 3, 121}
+	var options []wireOption
+	for _, code := range slices.Concat(must, may) {
+		options = append(options, wireOption{code, make([]byte, 8)})
+	}
+	for missing := range len(want) + 1 {
+		room := 10*(len(options)-missing) + 1
+		_, leftOut, err := lay(make([]byte, offOptions), slices.Clone(options), layout{room: room})
+		if err != nil || !slices.Equal(leftOut, want[:missing]) {
+			t.Errorf("with room for %d fewer: left out %v, want %v, %v", missing, leftOut, want[:missing], err)
+		}
+	}
+	if _, _, err := lay(make([]byte, offOptions), slices.Clone(options), layout{room: 10*len(must) - 1}); err != dropNoRoom {
+		t.Errorf("without room for what must be sent: %v", err)
+	}
+}
+
 // testingTB lets the helpers be used where a failure is rapid's to report.
 type testingTB struct{ testing.TB }
 

@@ -51,15 +51,16 @@ func (h *handler) compose(kind dhcpv4.MessageType, text string) (response, error
 	return r, err
 }
 
-// composeBootp makes the reply to a BOOTP request, without an option that only DHCP knows (RFC 1534 §2) and without using
-// more of the vendor field than the request had: clients exist that have no room for more.
+// composeBootp makes the reply to a BOOTP request, without an option that only DHCP knows (RFC 1534 §2; RFC 2132 §9 lists
+// them: server and file of 66 and 67 are in the header) and without using more of the vendor field than the request had:
+// clients exist that have no room for more.
 func (h *handler) composeBootp(room int) (response, error) {
 	h.header()
 	copy(h.reply[offCiaddr:offYiaddr], h.request.header[offCiaddr:])
 	copy(h.reply[offYiaddr:offSiaddr], h.offer.Address.Addr().AsSlice())
 	h.boot()
 	h.options = slices.DeleteFunc(h.params.pick(h.options[:0], nil, true), func(o wireOption) bool {
-		return o.code >= codeRequested && o.code <= codeClientID
+		return o.code >= codeRequested && o.code <= codeClientID || o.code == codeTFTPServer || o.code == codeBootFile
 	})
 	r, err := h.finish(h.options, layout{room: min(max(room, minBootpRoom), h.room(maxDatagram))})
 	return h.address(r), err

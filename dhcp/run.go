@@ -78,7 +78,7 @@ func (s *Server) open() (socket, error) {
 
 	s.mu.Lock()
 	s.conn, s.missing = conn, missing
-	if err := s.tune(); err != nil { // the offer may have changed meanwhile
+	if err := s.tune(s.handler.watch()); err != nil { // the offer may have changed meanwhile
 		s.conn = nil
 		s.mu.Unlock()
 		conn.close()
@@ -103,10 +103,7 @@ func (s *Server) serve(ctx context.Context, conn socket) error {
 		s.mu.Lock()
 		s.handler.stats.QueueDrops += conn.queueDrops()
 		s.conn = nil
-		if s.timer != nil {
-			s.timer.Stop()
-			s.timer = nil
-		}
+		s.stopTimers()
 		s.mu.Unlock()
 		conn.close()
 	}()

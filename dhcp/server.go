@@ -47,11 +47,17 @@ type Server struct {
 	conn    socket   // nil while there is none
 	watched watch    // what the attached filter lets through
 	missing []string // settings that the open socket does without
-	timer   *time.Timer
+	// admitting lets DHCP of other MACs through again, narrowing stops watching for the address.
+	admitting, narrowing *time.Timer
 }
 
 // foreignPause is for how long DHCP of other MACs is kept away by the filter after foreignAllowance frames of it.
 const foreignPause = time.Minute
+
+// narrowDelay is how long the filter goes on watching for the guest's address once that is not needed any more. To
+// attach a filter costs the kernel more than a message costs the server, since it is compiled, and a guest may take its
+// lease and give it up as fast as it likes.
+const narrowDelay = time.Second
 
 // NewServer checks the configuration. It opens nothing: Run does.
 func NewServer(c Config) (*Server, error) {
@@ -85,7 +91,7 @@ func NewServer(c Config) (*Server, error) {
 		name:    fmt.Sprintf("dhcp server for %s on %s", c.Client, c.Link),
 		log:     c.Log.With(zap.String("link", c.Link), zap.Stringer("guest", c.Client)),
 		ready:   make(chan struct{}),
-		events:  newLimiter(),
+		events:  newLimiter(eventBurst, eventRate),
 		listen:  listen,
 		handler: newHandler(c.Offer, c.Client, c.ServerMAC, c.Lease, time.Now),
 	}, nil
@@ -121,7 +127,7 @@ func (s *Server) Reload(o Offer) {
 	o.Socket = s.config.Offer.Socket
 	s.handler.setOffer(o)
 	if s.conn != nil {
-		if err := s.tune(); err != nil {
+		if err := s.tune(s.handler.watch()); err != nil {
 			s.log.Warn("filter of the old offer stays", zap.Error(err))
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"go.uber.org/goleak"
 	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/podnic/podnic/network/identity"
 )
@@ -26,6 +27,7 @@ type fakeSocket struct {
 	watched chan watch
 	closed  context.CancelFunc
 	done    <-chan struct{}
+	full    int // how often the queue is full still
 }
 
 func newFakeSocket() *fakeSocket {
@@ -48,7 +50,14 @@ func (f *fakeSocket) receive() (packet, error) {
 func (f *fakeSocket) answer(h *handler, p packet) response {
 	return response{message: h.ethernet(p.data, p.sum)}
 }
-func (f *fakeSocket) send(r response) error { f.out <- slices.Clone(r.message); return nil }
+func (f *fakeSocket) send(r response) error {
+	if f.full > 0 {
+		f.full--
+		return unix.ENOBUFS
+	}
+	f.out <- slices.Clone(r.message)
+	return nil
+}
 func (f *fakeSocket) program(_ Offer, _ identity.MAC, w watch) ([]bpf.RawInstruction, error) {
 	f.watched <- w
 	return nil, nil
@@ -188,7 +197,7 @@ func TestPanicCostsOneFrame(t *testing.T) {
 		b.handler.now = time.Now
 		conn.in <- discoverFrame()
 		<-conn.out
-		b.wantKinds(t, KindDiscover, KindOffer)
+		b.wantKinds(t, KindFirstFrame, KindDiscover, KindOffer)
 		if n := b.Stats().Panics; n != 1 {
 			t.Errorf("%d panics", n)
 		}
@@ -239,11 +248,42 @@ func TestGuestWithAStaticAddressIsNoticedOnce(t *testing.T) {
 		conn.in <- frame
 		conn.in <- frame
 		b.wantKinds(t, KindFirstFrame, KindAddressSeen)
+		time.Sleep(narrowDelay)
 		if w := <-conn.watched; w.address {
 			t.Error("the address is still watched for")
 		}
 		if !b.Lease().InUse() {
 			t.Error("the address is not in use")
+		}
+		b.end(t)
+	})
+}
+
+// TestFilterIsNotMadeForEveryMessage has a guest that takes its lease again and again: to compile a filter costs more than
+// to answer.
+func TestFilterIsNotMadeForEveryMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Lease{})
+		conn := newFakeSocket()
+		b.sockets <- conn
+		<-b.Ready()
+		<-conn.watched
+		for range 100 {
+			conn.in <- discoverFrame()
+			<-conn.out
+			conn.in <- fromGuest(ask(dhcpv4.MessageTypeRequest, withAddr(codeRequested, "10.244.1.5")), "0.0.0.0", everybody)
+			<-conn.out
+		}
+		if n := len(conn.watched); n != 0 {
+			t.Errorf("%d filters were attached", n)
+		}
+		time.Sleep(narrowDelay)
+		if w := <-conn.watched; w.address {
+			t.Error("the address is still watched for")
+		}
+		conn.in <- fromGuest(ask(dhcpv4.MessageTypeRelease, withCiaddr("10.244.1.5")), "10.244.1.5", "10.244.1.1")
+		if w := <-conn.watched; !w.address {
+			t.Error("the address is not watched for once it was given up")
 		}
 		b.end(t)
 	})
@@ -260,7 +300,7 @@ func TestEventsOfAFloodAreThinnedOut(t *testing.T) {
 			conn.in <- discoverFrame()
 			<-conn.out
 		}
-		if got := len(b.kinds()); got > limiterBurst {
+		if got := len(b.kinds()); got > eventBurst {
 			t.Errorf("%d events", got)
 		}
 		time.Sleep(time.Second)
@@ -297,6 +337,75 @@ func TestWarningsSayWhatIsTheMatterNow(t *testing.T) {
 		want("a DHCP client with the MAC 02:00:00:00:00:13 asks behind the tap; the pod's is 0a:58:0a:f4:01:05")
 		b.end(t)
 	})
+}
+
+func TestExpiredLeaseOfAnEarlierProcessIsNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, tt := range []struct {
+			expires time.Time
+			want    string
+		}{
+			{time.Time{}, LeaseBound},
+			{time.Now().Add(time.Second), LeaseBound},
+			{time.Now(), LeaseNone},
+		} {
+			lease := Lease{State: LeaseBound, Address: addr("10.244.1.5"), Seen: time.Now().Add(-time.Hour), Expires: tt.expires}
+			h := newHandler(mustOffer(t, bridgePod(), Options{}), guestMAC, serverMAC, lease, time.Now)
+			if h.lease.State != tt.want || h.watch().address != (tt.want == LeaseNone) {
+				t.Errorf("expires %v: lease %+v, watch %+v", tt.expires, h.lease, h.watch())
+			}
+		}
+	})
+}
+
+func TestFullQueueIsTriedAgainForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Lease{})
+		conn := newFakeSocket()
+		b.sockets <- conn
+		<-b.Ready()
+		b.kinds()
+		conn.full = sendTries - 1
+		conn.in <- discoverFrame()
+		<-conn.out
+		b.wantKinds(t, KindFirstFrame, KindDiscover, KindOffer)
+		conn.full = sendTries
+		conn.in <- discoverFrame()
+		synctest.Wait()
+		time.Sleep(sendBackoff << sendTries)
+		b.wantKinds(t, KindDiscover, KindOffer, KindSendFailed)
+		if n := b.Stats().SendErrors; n != 1 {
+			t.Errorf("%d errors", n)
+		}
+		b.end(t)
+	})
+}
+
+func TestOneTypeOfMessageLeavesRoomForOthers(t *testing.T) {
+	now := testTime
+	h := newHandler(mustOffer(t, bridgePod(), Options{}), guestMAC, serverMAC, Lease{}, func() time.Time { return now })
+	answers := func(request []byte, frames int) (n int) {
+		for range frames {
+			if h.ethernet(request, checksumFinished) != nil {
+				n++
+			}
+		}
+		return n
+	}
+	if got := answers(discoverFrame(), 3*messageBurst); got != messageBurst {
+		t.Errorf("%d of a flood were answered", got)
+	}
+	if got := h.stats.Dropped[string(dropTooMany)]; got != 2*messageBurst {
+		t.Errorf("%d were counted", got)
+	}
+	inform := fromGuest(ask(dhcpv4.MessageTypeInform, withCiaddr("10.244.1.5")), "10.244.1.5", everybody)
+	if answers(inform, 1) != 1 {
+		t.Error("another type of message is not answered")
+	}
+	now = now.Add(time.Second)
+	if got := answers(discoverFrame(), 2*messageBurst); got != messageBurst {
+		t.Errorf("%d are answered a second later", got)
+	}
 }
 
 func TestReloadOffersSomethingElse(t *testing.T) {

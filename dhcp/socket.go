@@ -3,6 +3,7 @@ package dhcp
 import (
 	"errors"
 	"net/netip"
+	"syscall"
 
 	"golang.org/x/net/bpf"
 
@@ -39,3 +40,16 @@ const bufferSize = 2048
 
 // errLinkDown is returned by receive when the link went down. The socket stays usable and goes on when the link is up.
 var errLinkDown = errors.New("link is down")
+
+// controlSocket runs a call on the descriptor of a socket and returns the call's error.
+func controlSocket(conn syscall.Conn, call func(fd int) error) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var callErr error
+	if err := raw.Control(func(fd uintptr) { callErr = call(int(fd)) }); err != nil {
+		return err
+	}
+	return callErr
+}

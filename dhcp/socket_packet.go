@@ -94,34 +94,7 @@ func (s *packetSocket) lookup() (int, error) {
 	return int(request.Uint32()), err
 }
 
-// state reports whether the link that the socket is bound to is still there, whatever its name is now, and whether it is up.
-func (s *packetSocket) state() (exists, up bool) {
-	request, err := unix.NewIfreq("")
-	if err != nil {
-		return false, false
-	}
-	request.SetUint32(uint32(s.index))
-	err = s.control(func(fd int) error {
-		if err := unix.IoctlIfreq(fd, unix.SIOCGIFNAME, request); err != nil {
-			return err
-		}
-		return unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, request)
-	})
-	return err == nil, err == nil && request.Uint16()&unix.IFF_UP != 0
-}
-
-// control runs a call on the descriptor and returns the call's error.
-func (s *packetSocket) control(call func(fd int) error) error {
-	raw, err := s.conn.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var callErr error
-	if err := raw.Control(func(fd uintptr) { callErr = call(int(fd)) }); err != nil {
-		return err
-	}
-	return callErr
-}
+func (s *packetSocket) control(call func(fd int) error) error { return controlSocket(s.conn, call) }
 
 func networkOrder(v uint16) uint16 {
 	var b [2]byte
@@ -156,7 +129,7 @@ func (s *packetSocket) read(frame, aux []byte, until time.Time) (n, auxLen, flag
 		n, auxLen, flags, from, err = s.conn.Recvmsg(context.Background(), frame, aux, 0)
 		exists, up := true, true
 		if err != nil {
-			exists, up = s.state()
+			exists, up = linkState(s.index, s.control)
 		}
 		switch {
 		case !exists:

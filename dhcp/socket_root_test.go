@@ -47,19 +47,25 @@ func (w *wire) plug(t *testing.T) {
 		guestMAC, os.Getpid(), w.inside.file.Fd()))
 	w.pod.ip(t, "link set tap0 up")
 	w.inside.ip(t, "link set eth0 up")
-	err := w.inside.do(func() error {
+	w.raw = w.listen(t)
+}
+
+// listen opens a packet socket on the guest's card.
+func (g *guest) listen(t *testing.T) (raw *mdpacket.Conn) {
+	t.Helper()
+	err := g.inside.do(func() error {
 		link, err := net.InterfaceByName("eth0")
 		if err != nil {
 			return err
 		}
-		w.raw, err = mdpacket.Listen(link, mdpacket.Raw, unix.ETH_P_ALL, nil)
+		raw, err = mdpacket.Listen(link, mdpacket.Raw, unix.ETH_P_ALL, nil)
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw := w.raw
 	t.Cleanup(func() { raw.Close() })
+	return raw
 }
 
 // tagged is a frame with an 802.1Q tag.
@@ -69,7 +75,13 @@ func tagged(frame []byte, tag uint16) []byte {
 
 func (w *wire) send(t *testing.T, frame []byte) {
 	t.Helper()
-	if _, err := w.raw.WriteTo(frame, &mdpacket.Addr{HardwareAddr: broadcastMAC.HardwareAddr()}); err != nil {
+	transmit(t, w.raw, frame)
+}
+
+// transmit sends a frame to everybody.
+func transmit(t *testing.T, raw *mdpacket.Conn, frame []byte) {
+	t.Helper()
+	if _, err := raw.WriteTo(frame, &mdpacket.Addr{HardwareAddr: broadcastMAC.HardwareAddr()}); err != nil {
 		t.Fatal(err)
 	}
 }

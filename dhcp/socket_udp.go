@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/net/bpf"
@@ -25,11 +27,21 @@ type udpSocket struct {
 	source []byte     // control message that sets the source address of what is sent
 	server netip.Addr
 	buffer [bufferSize]byte
+
+	index    int
+	bell     bell
+	watching sync.WaitGroup
+	gone     atomic.Bool // the bridge was deleted
 }
 
 // listenUDP opens a UDP socket in the namespace of the calling thread, filter attached.
 func listenUDP(link string, o Offer, client identity.MAC, w watch) (socket, error) {
 	program, err := datagramFilter(client, w)
+	if err != nil {
+		return nil, err
+	}
+	// Before the link is looked up, so that its end is not missed.
+	links, err := listenLinks()
 	if err != nil {
 		return nil, err
 	}
@@ -46,19 +58,49 @@ func listenUDP(link string, o Offer, client identity.MAC, w watch) (socket, erro
 		return errors.Join(controlErr, err)
 	}}
 	conn, err := config.ListenPacket(context.Background(), "udp4", fmt.Sprintf(":%d", serverPort))
-	if errors.Is(err, unix.EACCES) {
-		return nil, fmt.Errorf("open UDP socket on %s: %w (net.ipv4.ip_unprivileged_port_start must be at most %d)", link, err, serverPort)
-	}
 	if err != nil {
+		links.close()
+		if errors.Is(err, unix.EACCES) {
+			return nil, fmt.Errorf("open UDP socket on %s: %w (net.ipv4.ip_unprivileged_port_start must be at most %d)", link, err, serverPort)
+		}
 		return nil, fmt.Errorf("open UDP socket on %s: %w", link, err)
 	}
-	return &udpSocket{
+	s := &udpSocket{
 		conn:   conn.(*net.UDPConn),
 		link:   link,
 		client: o.Address.Addr(),
 		server: o.ServerIdentifier,
 		source: unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: o.ServerIdentifier.As4()}),
-	}, nil
+		bell:   links,
+	}
+	// The index that the socket is bound to: another link may have the name by now.
+	err = s.control(func(fd int) error {
+		s.index, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX)
+		return err
+	})
+	if err != nil {
+		s.conn.Close()
+		links.close()
+		return nil, fmt.Errorf("look up %s: %w", link, err)
+	}
+	s.watching.Go(s.watch)
+	return s, nil
+}
+
+func (s *udpSocket) control(call func(fd int) error) error { return controlSocket(s.conn, call) }
+
+// watch closes the socket when its link is gone.
+func (s *udpSocket) watch() {
+	for {
+		if exists, _ := linkState(s.index, s.control); !exists {
+			s.gone.Store(true)
+			s.conn.Close()
+			return
+		}
+		if s.bell.wait() != nil {
+			return
+		}
+	}
 }
 
 func attachFilter(fd int, program []bpf.RawInstruction) error {
@@ -74,6 +116,8 @@ func attachFilter(fd int, program []bpf.RawInstruction) error {
 func (s *udpSocket) receive() (packet, error) {
 	n, _, flags, source, err := s.conn.ReadMsgUDPAddrPort(s.buffer[:], nil)
 	switch {
+	case err != nil && s.gone.Load():
+		return packet{}, fmt.Errorf("receive on %s: the link is gone", s.link)
 	case errors.Is(err, unix.ENETDOWN):
 		return packet{}, errLinkDown
 	case err != nil:
@@ -105,13 +149,7 @@ func (s *udpSocket) program(_ Offer, client identity.MAC, w watch) ([]bpf.RawIns
 }
 
 func (s *udpSocket) attach(program []bpf.RawInstruction) error {
-	raw, err := s.conn.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var attachErr error
-	err = raw.Control(func(fd uintptr) { attachErr = attachFilter(int(fd), program) })
-	if err := errors.Join(err, attachErr); err != nil {
+	if err := s.control(func(fd int) error { return attachFilter(fd, program) }); err != nil {
 		return fmt.Errorf("attach filter to UDP socket on %s: %w", s.link, err)
 	}
 	return nil
@@ -155,12 +193,12 @@ func (s *udpSocket) noARP() bool {
 	if err != nil {
 		return false
 	}
-	raw, err := s.conn.SyscallConn()
-	if err != nil {
-		return false
-	}
-	controlErr := raw.Control(func(fd uintptr) { err = unix.IoctlIfreq(int(fd), unix.SIOCGIFFLAGS, request) })
-	return controlErr == nil && err == nil && request.Uint16()&unix.IFF_NOARP != 0
+	err = s.control(func(fd int) error { return unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, request) })
+	return err == nil && request.Uint16()&unix.IFF_NOARP != 0
 }
 
-func (s *udpSocket) close() { s.conn.Close() }
+func (s *udpSocket) close() {
+	s.conn.Close()
+	s.bell.close()
+	s.watching.Wait()
+}

@@ -42,3 +42,29 @@ func TestUDPSocketSaysWhatItsBridgeLacks(t *testing.T) {
 		})
 	}
 }
+
+// TestUDPServerOutlivesItsBridge takes the bridge down and up, and then away.
+func TestUDPServerOutlivesItsBridge(t *testing.T) {
+	t.Parallel()
+	g := newGuest(t, isolatedPod(), Options{UDP: true})
+	raw := g.listen(t)
+	number := byte(0)
+	answered := func() {
+		t.Helper()
+		number++
+		transmit(t, raw, discoverNumber(number))
+		for e := g.wait(t, KindOffer, ""); e.Transaction != uint32(number); e = g.wait(t, KindOffer, "") {
+		}
+	}
+	answered()
+	g.pod.ip(t, "link set eth0-br down", "link set eth0-br up")
+	answered()
+	g.pod.ip(t, "link delete eth0-br")
+	if e := g.wait(t, KindSocketLost, ""); e.Detail != "receive on eth0-br: the link is gone" {
+		t.Errorf("lost: %s", e.Detail)
+	}
+	g.pod.ip(t, "link add eth0-br type bridge", "address add "+ServerLinkLocal+"/32 dev eth0-br", "link set eth0-br up",
+		"link set tap0 master eth0-br")
+	g.wait(t, KindSocketOpen, "")
+	answered()
+}

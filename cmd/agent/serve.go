@@ -26,6 +26,8 @@ type Service struct {
 	// Metrics is where numbers for Prometheus are served, Version the podnic that they speak of.
 	Metrics metrics.Address
 	Version string
+	// Again reads the configuration anew; nil means that there is nothing to read.
+	Again func() (Service, error)
 }
 
 // identity adds to what the pod's interface says what only a process in the pod can know.
@@ -149,6 +151,7 @@ func newServing(req network.Request, service Service, wiring *network.State, cla
 		if err := s.newServer(*offer, state.Lease); err != nil {
 			return nil, err
 		}
+		state.Lease = s.server.Lease()
 	}
 	s.keeper = newKeeper(req.StateDir, *state, func(err error) { log.Warn("status is out of date", zap.Error(err)) })
 	s.keeper.change(func(*State) {})
@@ -164,7 +167,7 @@ func newServing(req network.Request, service Service, wiring *network.State, cla
 func (s *serving) resolveGateway() (warnings []string) {
 	id, _ := network.Identify(s.wiring.Original)
 	known := slices.ContainsFunc(id.Neighbours, func(n identity.Neighbour) bool { return n.Address == id.Gateway })
-	if s.service.Options.SubnetMask != dhcp.MaskPod || id.Address == id.PodAddress || !id.Gateway.IsValid() || known {
+	if !s.service.Options.GatewayMAC.IsZero() || s.service.Options.SubnetMask != dhcp.MaskPod || id.Address == id.PodAddress || !id.Gateway.IsValid() || known {
 		return nil
 	}
 	mac, err := network.Resolve(s.claim.ns, s.wiring.Names.NIC, id.MAC, id.Address.Addr(), id.Gateway)
@@ -212,6 +215,7 @@ func (s *serving) run(ctx context.Context, reload <-chan os.Signal) error {
 		go func() { ended <- s.server.Run(ctx) }()
 	}
 	ready := s.ready()
+	var settled <-chan time.Time
 	for {
 		select {
 		case <-ready:
@@ -225,6 +229,10 @@ func (s *serving) run(ctx context.Context, reload <-chan os.Signal) error {
 			if s.starter != nil {
 				go s.detach(cancel)
 			}
+			settled = time.After(settleTime)
+		case <-settled:
+			settled = nil
+			giveBack()
 		case <-reload:
 			s.reload()
 		case err := <-ended:
@@ -264,9 +272,12 @@ func (s stringer) String() string {
 	return s.server.String()
 }
 
+// reload reads configuration, resolver and hostname again. What cannot be used changes nothing.
 func (s *serving) reload() {
-	offer, warnings, err := s.service.offer(s.wiring.Original, s.wiring.Options.Socket)
+	before := s.service
+	offer, warnings, err := s.again()
 	if err != nil {
+		s.service = before
 		s.log.Error("the configuration read again cannot be used, so the old one stays", zap.Error(err))
 		return
 	}
@@ -281,6 +292,20 @@ func (s *serving) reload() {
 		s.server.Reload(*offer)
 	}
 	s.log.Info("configuration read again")
+}
+
+func (s *serving) again() (offer *dhcp.Offer, warnings []string, err error) {
+	if again := s.service.Again; again != nil {
+		next, err := again()
+		if err != nil {
+			return nil, nil, err
+		}
+		next.Again, next.Options.GatewayMAC = again, s.service.Options.GatewayMAC
+		s.service = next
+	}
+	unresolved := s.resolveGateway()
+	offer, warnings, err = s.service.offer(s.wiring.Original, s.wiring.Options.Socket)
+	return offer, append(warnings, unresolved...), err
 }
 
 // told is what the server warns of now.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -12,8 +13,32 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
+// configureAgain takes back what configure set and sets it anew, since the file may say something else now.
+func (a *app) configureAgain(cmd *cobra.Command) error {
+	var err error
+	for _, f := range a.configured {
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			err = errors.Join(err, list.Replace(nil))
+		} else {
+			err = errors.Join(err, f.Value.Set(f.DefValue))
+		}
+		f.Changed = false
+	}
+	a.configured = nil
+	return errors.Join(err, a.configure(cmd))
+}
+
 // configure sets the flags that the command line did not, from the environment and then from the configuration file.
 func (a *app) configure(cmd *cobra.Command) error {
+	given := make(map[string]bool)
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { given[f.Name] = f.Changed })
+	defer func() {
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if f.Changed && !given[f.Name] {
+				a.configured = append(a.configured, f)
+			}
+		})
+	}()
 	set := func(f *pflag.Flag, text, from string) error {
 		if f.Changed {
 			return nil

@@ -2,13 +2,17 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/podnic/podnic/cmd/agent"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // TestCommandLineComesBeforeEnvironmentBeforeFile sets one flag in each way.
@@ -43,6 +47,91 @@ func TestCommandLineComesBeforeEnvironmentBeforeFile(t *testing.T) {
 	}
 	if got := strings.Join(flags.search, " "); got != "a.example b.example" {
 		t.Errorf("search is %q", got)
+	}
+
+	// Again, with a file that says something else, and nothing of some of it.
+	for range 2 {
+		if err := os.WriteFile(file, []byte("tap: again-from-file\nmtu: 1400\nsearch: [c.example]\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.configureAgain(probe); err != nil {
+			t.Fatal(err)
+		}
+		c := a.common
+		if c.tap != "from-line" || c.queues != 3 || c.lockTimeout != 10*time.Second || c.allowHost || c.tapOwner != -1 || c.tapGroup != 42 {
+			t.Errorf("%+v", c)
+		}
+		if got := strings.Join(flags.search, " "); got != "c.example" || flags.mtu != 1400 {
+			t.Errorf("search is %q, mtu %d", got, flags.mtu)
+		}
+	}
+	if err := os.WriteFile(file, []byte("mtu: many\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.configureAgain(probe); err == nil {
+		t.Error("no error")
+	}
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.configureAgain(probe); err != nil || flags.mtu != 0 || len(flags.search) != 0 {
+		t.Errorf("%v, mtu %d, search %q", err, flags.mtu, flags.search)
+	}
+}
+
+// TestFileSaysWhatFlagsSay sets everything that the guest can be told, once by flags and once in the file.
+func TestFileSaysWhatFlagsSay(t *testing.T) {
+	settings := map[string][]string{
+		"lease-time": {"1h"}, "dns": {"10.96.0.10", "10.96.0.11"}, "search": {"a.example", "b.example"}, "domain-name": {"c.example"},
+		"ntp": {"10.96.0.12"}, "hostname": {"vm-1"}, "mtu": {"1400"}, "subnet-mask": {"pod"}, "tftp-server": {"10.96.0.69"},
+		"boot-file": {"pxe.0"}, "option": {"224=string:hello", "225=ip:10.96.0.13"}, "resolv-conf": {"/etc/resolv.conf.pod"},
+		"metrics-listen": {"unix:/run/podnic/metrics.sock"},
+	}
+	service := func(args ...string) agent.Service {
+		t.Helper()
+		a := &app{started: time.Now(), out: &bytes.Buffer{}, err: &bytes.Buffer{}}
+		root := a.root()
+		var flags serviceFlags
+		probe := &cobra.Command{Use: "probe", RunE: func(*cobra.Command, []string) error { return nil }}
+		flags.add(probe.Flags())
+		probe.Flags().VisitAll(func(f *pflag.Flag) {
+			if settings[f.Name] == nil {
+				t.Errorf("--%s is not in this test", f.Name)
+			}
+		})
+		root.AddCommand(probe)
+		root.SetArgs(append([]string{"probe"}, args...))
+		if err := root.Execute(); err != nil {
+			t.Fatal(err)
+		}
+		s, err := flags.service(&a.common)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	var args []string
+	var text strings.Builder
+	for name, values := range settings {
+		for _, value := range values {
+			args = append(args, "--"+name, value)
+		}
+		if len(values) == 1 {
+			fmt.Fprintf(&text, "%s: %s\n", name, values[0])
+		} else {
+			fmt.Fprintf(&text, "%s: ['%s']\n", name, strings.Join(values, "', '"))
+		}
+	}
+	file := filepath.Join(t.TempDir(), "podnic.yaml")
+	if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	byFlags, byFile := service(args...), service("--config", file)
+	if !reflect.DeepEqual(byFlags, byFile) {
+		t.Errorf("by flags %+v, by file %+v", byFlags, byFile)
+	}
+	if reflect.DeepEqual(byFlags, service()) || len(byFlags.Options.Extra) != 2 {
+		t.Errorf("the flags say nothing: %+v", byFlags)
 	}
 }
 

@@ -167,6 +167,18 @@ func (f *serviceFlags) service(common *commonFlags) (agent.Service, error) {
 	return s, nil
 }
 
+// reloadable is the service that the flags describe, and how to read those of the configuration file again.
+func (a *app) reloadable(cmd *cobra.Command, f *serviceFlags) (agent.Service, error) {
+	service, err := f.service(&a.common)
+	service.Again = func() (agent.Service, error) {
+		if err := a.configureAgain(cmd); err != nil {
+			return agent.Service{}, err
+		}
+		return f.service(&a.common)
+	}
+	return service, err
+}
+
 func addressFlags(name string, texts []string) ([]netip.Addr, error) {
 	var list []netip.Addr
 	for _, text := range texts {

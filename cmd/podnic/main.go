@@ -4,6 +4,7 @@ package main
 
 import (
 	"os"
+	"slices"
 	"time"
 
 	"github.com/podnic/podnic/cmd/cni"
@@ -16,6 +17,9 @@ func main() {
 	}
 	if args, ok := hookArgs(os.Args); ok {
 		os.Exit(callHook(args, started, os.Stdin, os.Stdout, os.Stderr))
+	}
+	if slices.Contains(os.Args[1:], "serve") {
+		onOneProcessor()
 	}
 	os.Exit(execute(os.Args[1:], started, os.Stdout, os.Stderr))
 }

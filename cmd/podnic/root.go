@@ -10,6 +10,7 @@ import (
 
 	"github.com/podnic/podnic/network"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"go.uber.org/zap"
 )
 
@@ -20,6 +21,8 @@ type app struct {
 	out     io.Writer
 	err     io.Writer
 	log     *zap.Logger
+	// configured are the flags that environment and file have set.
+	configured []*pflag.Flag
 }
 
 // execute runs one command line and returns the exit status.

@@ -30,8 +30,8 @@ is changed. A guest of this name that an earlier run started here and that runs
 still is taken over.
 
 On SIGTERM or SIGINT the guest is asked to shut down, and destroyed when it has
-not done so after --grace; a second signal does not wait. SIGHUP reads resolver
-and hostname anew.
+not done so after --grace; a second signal does not wait. SIGHUP reads resolver,
+hostname and the configuration file anew.
 
 It needs CAP_NET_ADMIN, CAP_NET_RAW, /dev/net/tun, a libvirt daemon in the same
 network namespace, and the program podnic-libvirt beside this one.`,
@@ -50,7 +50,7 @@ network namespace, and the program podnic-libvirt beside this one.`,
 		if *file == "" {
 			return usageError{errors.New("--domain is missing: name the file with the domain's XML, or - for standard input")}
 		}
-		service, err := flags.service(&a.common)
+		service, err := a.reloadable(cmd, &flags)
 		if err != nil {
 			return err
 		}

@@ -17,7 +17,8 @@ func (a *app) serveCommand() *cobra.Command {
 		Use:   "serve",
 		Short: "Serve DHCP to the guest of an interface that is wired",
 		Long: `Answer the guest's DHCP requests with the pod's address, routes, MTU, resolver
-and hostname, until SIGTERM or SIGINT. SIGHUP reads resolver and hostname anew.
+and hostname, until SIGTERM or SIGINT. SIGHUP reads them and the
+configuration file anew.
 Who the guest is comes from the record, or, where there is none that this
 process may read, from what the namespace itself carries.
 
@@ -34,7 +35,7 @@ capability with --socket udp.`,
 		if err != nil {
 			return usageError{err}
 		}
-		service, err := flags.service(&a.common)
+		service, err := a.reloadable(cmd, &flags)
 		if err != nil {
 			return err
 		}

@@ -2,7 +2,6 @@ package serve
 
 import (
 	"encoding/binary"
-	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -14,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/podnic/podnic/test/internal/wire"
 	"github.com/podnic/podnic/test/pod"
 	"github.com/podnic/podnic/test/shapes/tap"
 )
@@ -29,9 +29,6 @@ type cable struct {
 	mu       sync.Mutex
 	all      []string
 }
-
-// headerSize is that of the virtio header before each frame.
-const headerSize = 12
 
 // plug puts a guest on the tap: a namespace whose eth0 has the pod's MAC.
 func (s *site) plug() *cable {
@@ -73,16 +70,16 @@ func (s *site) open(in *pod.Namespace, name string) *os.File {
 }
 
 func (c *cable) carry(to, from *os.File, fromGuest bool) {
-	frame := make([]byte, headerSize+1<<16)
+	frame := make([]byte, tap.HeaderSize+1<<16)
 	for {
 		n, err := from.Read(frame)
 		if err != nil {
 			return
 		}
-		m, ok := parse(frame[headerSize:n])
+		m, ok := wire.Parse(frame[tap.HeaderSize:n])
 		if ok {
-			c.note(m.text(fromGuest))
-			if fromGuest && m.unicast && c.cut.Load() {
+			c.note(m.Text(fromGuest))
+			if fromGuest && m.Unicast && c.cut.Load() {
 				continue
 			}
 		}
@@ -120,96 +117,6 @@ func (c *cable) expect(wanted ...string) {
 			}
 		}
 	}
-}
-
-// message is what a test wants to know of a DHCP message.
-type message struct {
-	kind    byte
-	unicast bool // the frame is to one station
-	xid     uint32
-
-	has, gives, wants, server netip.Addr // ciaddr, yiaddr, options 50 and 54
-}
-
-// kinds are the message types (RFC 2132 §9.6).
-var kinds = [...]string{"BOOTP", "DISCOVER", "OFFER", "REQUEST", "DECLINE", "ACK", "NAK", "RELEASE", "INFORM"}
-
-// text is one line for a message: "guest REQUEST to all, wants 10.0.0.1".
-func (m message) text(fromGuest bool) string {
-	var b strings.Builder
-	if fromGuest {
-		fmt.Fprintf(&b, "guest %s to ", kinds[m.kind])
-		if m.unicast {
-			b.WriteString("one")
-		} else {
-			b.WriteString("all")
-		}
-	} else {
-		fmt.Fprintf(&b, "server %s", kinds[m.kind])
-	}
-	for _, part := range []struct {
-		word string
-		addr netip.Addr
-		skip bool
-	}{
-		{"has", m.has, !fromGuest},
-		{"gives", m.gives, false},
-		{"wants", m.wants, false},
-		{"by", m.server, false},
-	} {
-		if part.addr.IsValid() && !part.addr.IsUnspecified() && !part.skip {
-			fmt.Fprintf(&b, ", %s %s", part.word, part.addr)
-		}
-	}
-	return b.String()
-}
-
-// Where things are in a frame (IEEE 802.3, RFC 791, RFC 768, RFC 2131).
-const (
-	ethernetLen = 14
-	ipLen       = 20
-	udpLen      = 8
-	bootpLen    = 240
-)
-
-// parse reads a frame with DHCP, whoever sent it.
-func parse(f []byte) (m message, ok bool) {
-	if len(f) < ethernetLen+ipLen || binary.BigEndian.Uint16(f[12:]) != unix.ETH_P_IP ||
-		f[ethernetLen+9] != unix.IPPROTO_UDP {
-		return m, false
-	}
-	udp := f[ethernetLen+int(f[ethernetLen]&15)*4:]
-	if len(udp) < udpLen+bootpLen {
-		return m, false
-	}
-	if port := binary.BigEndian.Uint16(udp[2:]); port != 67 && port != 68 {
-		return m, false
-	}
-	b := udp[udpLen:]
-	address := func(b []byte) netip.Addr { return netip.AddrFrom4([4]byte(b)) }
-	m.unicast = f[0]&1 == 0
-	m.xid = binary.BigEndian.Uint32(b[4:])
-	m.has, m.gives = address(b[12:]), address(b[16:])
-	for o := b[bootpLen:]; len(o) > 1 && o[0] != 255; {
-		if o[0] == 0 {
-			o = o[1:]
-			continue
-		}
-		if len(o) < 2+int(o[1]) {
-			break
-		}
-		data := o[2 : 2+o[1]]
-		switch {
-		case o[0] == 50 && len(data) == 4:
-			m.wants = address(data)
-		case o[0] == 53 && len(data) == 1 && int(data[0]) < len(kinds):
-			m.kind = data[0]
-		case o[0] == 54 && len(data) == 4:
-			m.server = address(data)
-		}
-		o = o[2+len(data):]
-	}
-	return m, true
 }
 
 // sniffer keeps account of what comes in at a link.
@@ -277,15 +184,15 @@ func (s *sniffer) note(f []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sources[net.HardwareAddr(f[6:12]).String()]++
-	if _, ok := parse(f); ok {
+	if _, ok := wire.Parse(f); ok {
 		s.dhcp++
 	}
 	server := netip.MustParseAddr(serverLinkLocal)
 	switch kind := binary.BigEndian.Uint16(f[12:]); {
 	case kind == markType:
 		s.marked = true
-	case kind == unix.ETH_P_ARP && len(f) >= ethernetLen+28:
-		if netip.AddrFrom4([4]byte(f[ethernetLen+14:])) == server || netip.AddrFrom4([4]byte(f[ethernetLen+24:])) == server {
+	case kind == unix.ETH_P_ARP && len(f) >= wire.EthernetLen+28:
+		if netip.AddrFrom4([4]byte(f[wire.EthernetLen+14:])) == server || netip.AddrFrom4([4]byte(f[wire.EthernetLen+24:])) == server {
 			s.server++
 		}
 	}

@@ -13,10 +13,12 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/podnic/podnic/test/internal/wire"
 )
 
-// leaseTime is as short as all clients allow: dhcpcd takes a shorter one for a mistake.
-const leaseTime = 20 * time.Second
+// leaseTime is short, so that a test sees all of a lease. dhcpcd takes one below 20 s for a mistake.
+const leaseTime = 30 * time.Second
 
 // stale is the address that a guest remembers from another network.
 const stale = "10.9.9.9"
@@ -197,7 +199,7 @@ request subnet-mask, broadcast-address, time-offset, routers, domain-name, domai
 func rememberAsDhcpcd(dir string) error {
 	const conf = "option domain_name_servers,domain_name,domain_search,host_name,classless_static_routes,interface_mtu\n" +
 		"require dhcp_server_identifier\n"
-	ack := make([]byte, bootpLen)
+	ack := make([]byte, wire.BootpLen)
 	ack[0], ack[1], ack[2] = 2, 1, 6
 	copy(ack[16:], netip.MustParseAddr(stale).AsSlice())
 	binary.BigEndian.PutUint32(ack[236:], 0x63825363)

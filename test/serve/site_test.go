@@ -154,6 +154,14 @@ func newSite(t *testing.T, mode string, shape shape) *site {
 	return s
 }
 
+// seen is the state directory as the server sees it (testdata/ordinary).
+func (s *site) seen() string {
+	if s.mode == "udp" {
+		return "/mnt/state"
+	}
+	return s.state
+}
+
 // in runs a shell script in a namespace, whose links it sees in /sys.
 func (s *site) in(n *pod.Namespace, script string) string {
 	s.t.Helper()
@@ -187,9 +195,9 @@ type report struct {
 	Phase      string
 	Interfaces []struct {
 		Lease struct {
-			State        string
-			Address      netip.Addr
-			Since, Until time.Time
+			State          string
+			Address        netip.Addr
+			Since, Expires time.Time
 		}
 		Warnings []string
 	}
@@ -211,17 +219,24 @@ func (s *site) ready() report {
 	return s.status("--wait", "ready", "--timeout", patience.String())
 }
 
-// warned waits until the status has a warning with a text. Only the program knows when it next writes its state.
+// warned waits until the status has a warning with a text.
 func (s *site) warned(text string) {
 	s.t.Helper()
-	var warnings []string
+	s.until(fmt.Sprintf("a warning says %q", text), func(r report) bool {
+		return strings.Contains(strings.Join(r.Interfaces[0].Warnings, "\n"), text)
+	})
+}
+
+// until waits until the status is as it should be. Only the program knows when it next writes its state.
+func (s *site) until(what string, as func(report) bool) {
+	s.t.Helper()
+	var r report
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		warnings = s.status().Interfaces[0].Warnings
-		if strings.Contains(strings.Join(warnings, "\n"), text) {
+		if r = s.status(); as(r) {
 			return
 		}
 	}
-	s.t.Errorf("no warning says %q: %q", text, warnings)
+	s.t.Errorf("it does not come to that %s: the status is %+v", what, r)
 }
 
 // serve starts the server and waits until it hears the guest.

@@ -17,6 +17,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/podnic/podnic/test/internal/wire"
 )
 
 // trace starts podnic trace and waits until it listens.
@@ -162,7 +164,7 @@ func TestTraceTellsWhyNobodyAnswers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	frame := request(mac, 0xc0ffee01, discover...)
+	frame := wire.Request(mac, 0xc0ffee01, wire.Discover...)
 	cable.mark(frame)
 	trace.says(`"message":"no OFFER to DISCOVER","transaction":"c0ffee01","why":"nobody serves eth0`)
 	cable.mark(slices.Insert(slices.Clone(frame), 12, 0x81, 0, 0x60, 5))

@@ -22,6 +22,13 @@ record or check; its state and podnic's are on tmpfs, and what fsync on a disk a
 		},
 	},
 	{
+		title: "DHCP",
+		says: `One client, the guest, on the wiring of each mode. dnsmasq has that of the UDP mode, since it needs a bridge with an
+address; it neither pings an address nor writes a file of leases. A message is one of the guest, of which an exchange
+has two. From exec until ready is until the server said that it can be asked. The GiB goes half out and half in.`,
+		rows: dhcpRows(),
+	},
+	{
 		title: "A guest",
 		says: `From exec until a real guest (Debian's cloud kernel and busybox) has its lease. The script wires by ip(8) as KubeVirt's first
 bridge binding did, starts dnsmasq, and starts the guest by virsh; it puts nothing on record and takes nothing back.`,
@@ -71,6 +78,33 @@ func podsRows() (rows []row) {
 				what: pods + ", memory in all", of: figure{"Pods/" + n + "/podnic", "all-B"},
 				peer: figure{"Pods/" + n + "/dnsmasq", "all-B"}, words: "dnsmasq",
 			})
+	}
+	return rows
+}
+
+func dhcpRows() (rows []row) {
+	for _, r := range []struct {
+		what, benchmark, unit string
+		ratio, limit          float64
+	}{
+		{"DISCOVER to ACK, p50", "Exchange", "p50-ns/op", 1, 0},
+		{"DISCOVER to ACK, p99", "Exchange", "p99-ns/op", 1, 0},
+		{"processor time for a message", "Exchange", "cpu-ns/op", 0, 40e3},
+		{"from exec until ready, p50", "Ready", "p50-ns/op", 0, 10e6},
+		{"from exec until ready, p99", "Ready", "p99-ns/op", 0, 10e6},
+		{"resident, idle", "Idle", "rss-B", 0, 8 << 20},
+		{"anonymous, idle", "Idle", "anon-B", 0, 2 << 20},
+		{"resident after 100,000 exchanges", "Memory", "rss-B", 0, 10 << 20},
+		{"wake-ups a second, guest silent", "Idle", "wakeups/s", 0, 0},
+		{"wake-ups while a GiB passes", "Idle", "switches/GiB", 0, 0},
+	} {
+		for _, server := range []struct{ name, words string }{{"podnic", ""}, {"podnic-udp", ", UDP mode"}} {
+			figureOf := func(name string) figure { return figure{"DHCP" + r.benchmark + "/" + name, r.unit} }
+			rows = append(rows, row{
+				what: r.what + server.words, of: figureOf(server.name), peer: figureOf("dnsmasq"), words: "dnsmasq",
+				ratio: r.ratio, limit: r.limit,
+			})
+		}
 	}
 	return rows
 }

@@ -11,8 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// headerSize is that of struct virtio_net_hdr_mrg_rxbuf, which QEMU asks for (Documentation/networking/tuntap.rst).
-const headerSize = 12
+// HeaderSize is that of struct virtio_net_hdr_mrg_rxbuf in bytes, which QEMU asks for (Documentation/networking/tuntap.rst)
+// and which stands before each frame.
+const HeaderSize = 12
 
 // Open opens a tap of the calling thread's network namespace, and makes it if there is none. As for an emulator, each
 // frame has a virtio header, and checksums and segmentation are left to whoever receives it.
@@ -38,7 +39,7 @@ func set(fd int, name string) error {
 	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err != nil {
 		return os.NewSyscallError("TUNSETIFF", err)
 	}
-	if err := unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, headerSize); err != nil {
+	if err := unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, HeaderSize); err != nil {
 		return os.NewSyscallError("TUNSETVNETHDRSZ", err)
 	}
 	const offload = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6
@@ -54,7 +55,7 @@ func Pump(a, b *os.File) {
 }
 
 func carry(to io.Writer, from io.Reader) {
-	frame := make([]byte, headerSize+1<<16)
+	frame := make([]byte, HeaderSize+1<<16)
 	for {
 		n, err := from.Read(frame)
 		if err != nil {

@@ -1,0 +1,56 @@
+package dhcp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	mdsocket "github.com/mdlayher/socket"
+	"golang.org/x/sys/unix"
+)
+
+// bell rings whenever a link of the namespace was changed, and at no other time. A UDP socket is never told that the link
+// that it is bound to was deleted. What the kernel says of the change is not read: whoever hears the bell looks for itself.
+type bell struct{ conn *mdsocket.Conn }
+
+// listenLinks hangs up a bell in the namespace of the calling thread. It needs no capability (rtnetlink(7), RTMGRP_LINK).
+func listenLinks() (bell, error) {
+	conn, err := mdsocket.Socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE, "dhcp", nil)
+	if err != nil {
+		return bell{}, fmt.Errorf("open netlink socket: %w", err)
+	}
+	if err := conn.Bind(&unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: unix.RTMGRP_LINK}); err != nil {
+		conn.Close()
+		return bell{}, fmt.Errorf("listen to changes of links: %w", err)
+	}
+	return bell{conn}, nil
+}
+
+// wait returns when the bell rings; an error means that it was taken down.
+func (b bell) wait() error {
+	var message [1]byte
+	_, _, _, _, err := b.conn.Recvmsg(context.Background(), message[:], nil, 0)
+	if errors.Is(err, unix.ENOBUFS) { // it rang more often than was listened to
+		return nil
+	}
+	return err
+}
+
+func (b bell) close() { b.conn.Close() }
+
+// linkState reports whether the link with an index exists in the namespace of a socket, whatever its name is now, and
+// whether it is up. control runs a call on the socket's descriptor and returns the call's error.
+func linkState(index int, control func(call func(fd int) error) error) (exists, up bool) {
+	request, err := unix.NewIfreq("")
+	if err != nil {
+		return false, false
+	}
+	request.SetUint32(uint32(index))
+	err = control(func(fd int) error {
+		if err := unix.IoctlIfreq(fd, unix.SIOCGIFNAME, request); err != nil {
+			return err
+		}
+		return unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, request)
+	})
+	return err == nil, err == nil && request.Uint16()&unix.IFF_UP != 0
+}
