@@ -145,15 +145,20 @@ func (n *Namespace) Lock(ctx context.Context, wait time.Duration) (unlock func()
 
 // initial reports whether this is the machine's own namespace. Process ids prove nothing (in a container, PID 1 is the
 // container's), but net.core.dev_weight is a sysctl of the initial namespace only (net/core/sysctl_net_core.c).
-func (n *Namespace) initial() (bool, error) {
-	var found bool
-	err := n.Do(func() error {
-		// The directory is looked up in the reading thread's namespace, so it must be read here and not before.
-		if _, err := os.Stat("/proc/sys/net/core/somaxconn"); err != nil {
+func (n *Namespace) initial() (found bool, err error) {
+	err = n.Do(func() error {
+		// The directory is looked up in the calling thread's namespace, so it must be opened here and not before; and only
+		// once, since every namespace of the machine has one of this name in a list that the kernel walks (proc_sys_compare).
+		dir, err := unix.Open("/proc/sys/net/core", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			defer unix.Close(dir)
+			err = unix.Faccessat(dir, "somaxconn", unix.F_OK, 0)
+		}
+		if err != nil {
 			return Refuse("cannot tell whether %s is the machine's own, since /proc/sys/net cannot be read (%v): mount a full /proc, or say --allow-host-namespace if you are certain", n, err)
 		}
-		_, err := os.Stat("/proc/sys/net/core/dev_weight")
-		if errors.Is(err, os.ErrNotExist) {
+		err = unix.Faccessat(dir, "dev_weight", unix.F_OK, 0)
+		if errors.Is(err, unix.ENOENT) {
 			return nil
 		}
 		found = err == nil

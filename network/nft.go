@@ -64,10 +64,10 @@ func (n *nft) now() uint32 {
 		return 0
 	}
 	attrs, err := attributes(b[nl.SizeofNfgenmsg:])
-	if err != nil || len(attrs[unix.NFTA_GEN_ID]) != 4 {
+	if err != nil || len(attrs.get(unix.NFTA_GEN_ID)) != 4 {
 		return 0
 	}
-	return binary.BigEndian.Uint32(attrs[unix.NFTA_GEN_ID])
+	return binary.BigEndian.Uint32(attrs.get(unix.NFTA_GEN_ID))
 }
 
 // closeAfter closes the connection after an error, which may leave answers on it that nobody has read.

@@ -28,9 +28,7 @@ func execute(args []string, started time.Time, out, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(out)
 	root.SetErr(stderr)
-	err := root.Execute()
-	_ = a.log.Sync()
-	return a.exit(err)
+	return a.exit(root.Execute())
 }
 
 func (a *app) root() *cobra.Command {
