@@ -157,7 +157,7 @@ func decodeAddress(m []byte, roles map[int]Role, now Instant) (a Address, keep b
 		return a, false, err
 	}
 	flags := uint32(header.Flags)
-	if v, ok := attrs[unix.IFA_FLAGS]; ok {
+	if v, ok := attrs.find(unix.IFA_FLAGS); ok {
 		flags = u32(v)
 	}
 	// The same bit means "secondary" in IPv4, which follows from the order, and "temporary" in IPv6: made by the kernel
@@ -165,8 +165,8 @@ func decodeAddress(m []byte, roles map[int]Role, now Instant) (a Address, keep b
 	if header.Family == unix.AF_INET6 && flags&unix.IFA_F_TEMPORARY != 0 {
 		return a, false, nil
 	}
-	address, _ := netip.AddrFromSlice(attrs[unix.IFA_ADDRESS])
-	local, ok := netip.AddrFromSlice(attrs[unix.IFA_LOCAL])
+	address, _ := netip.AddrFromSlice(attrs.get(unix.IFA_ADDRESS))
+	local, ok := netip.AddrFromSlice(attrs.get(unix.IFA_LOCAL))
 	if !ok {
 		local = address // IPv6 without a peer has IFA_ADDRESS alone
 	}
@@ -176,17 +176,17 @@ func decodeAddress(m []byte, roles map[int]Role, now Instant) (a Address, keep b
 	a = Address{
 		Link:     role,
 		Local:    netip.PrefixFrom(local, int(header.Prefixlen)),
-		Label:    text(attrs[unix.IFA_LABEL]),
+		Label:    text(attrs.get(unix.IFA_LABEL)),
 		Scope:    header.Scope,
 		Flags:    flags & keptFlags,
-		Protocol: u8(attrs[ifaProto]),
-		Metric:   u32(attrs[unix.IFA_RT_PRIORITY]),
+		Protocol: u8(attrs.get(ifaProto)),
+		Metric:   u32(attrs.get(unix.IFA_RT_PRIORITY)),
 	}
 	if address.IsValid() && address != local {
 		a.Peer = address
 	}
-	a.Broadcast, _ = netip.AddrFromSlice(attrs[unix.IFA_BROADCAST])
-	if c := attrs[unix.IFA_CACHEINFO]; len(c) >= 8 && flags&unix.IFA_F_PERMANENT == 0 {
+	a.Broadcast, _ = netip.AddrFromSlice(attrs.get(unix.IFA_BROADCAST))
+	if c := attrs.get(unix.IFA_CACHEINFO); len(c) >= 8 && flags&unix.IFA_F_PERMANENT == 0 {
 		a.PreferredUntil, a.ValidUntil = untilInstant(u32(c), now), untilInstant(u32(c[4:]), now)
 	} else if len(c) >= 8 && u32(c) != infiniteLifetime {
 		a.PreferredUntil = untilInstant(u32(c), now) // permanent, but deprecated

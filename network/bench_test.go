@@ -220,18 +220,18 @@ link set eth0-nic up`), "\n")
 // nftText is the filter for nft(8), less the rules for nested VLAN tags.
 const nftText = `table bridge podnic-eth0 {
 	chain forward {
-		type filter hook forward priority 0
+		type filter hook forward priority -200
 		iifname { "tap0", "eth0-nic" } meta protocol ip meta l4proto udp th dport 67-68 counter drop
 		iifname "tap0" arp operation request arp daddr ip 169.254.75.10 counter drop
 		iifname "tap0" arp operation request arp daddr ip { 10.244.1.5, 10.244.1.1 } counter accept
 		iifname "tap0" arp operation request arp daddr ip 10.244.1.0/24 counter drop
 	}
 	chain input {
-		type filter hook input priority 0
+		type filter hook input priority -200
 		iifname { "tap0", "eth0-nic" } counter drop
 	}
 	chain output {
-		type filter hook output priority 0
+		type filter hook output priority -200
 		oifname { "tap0", "eth0-nic" } counter drop
 	}
 }

@@ -130,11 +130,11 @@ func (r *rtnl) defaultInterface(all []Link) (string, error) {
 			if err != nil {
 				return "", fmt.Errorf("list routes: %w", err)
 			}
-			index := int(u32(attrs[unix.RTA_OIF]))
-			if hops := attrs[unix.RTA_MULTIPATH]; index == 0 && len(hops) >= unix.SizeofRtNexthop {
+			index := int(u32(attrs.get(unix.RTA_OIF)))
+			if hops := attrs.get(unix.RTA_MULTIPATH); index == 0 && len(hops) >= unix.SizeofRtNexthop {
 				index = int(int32(u32(hops[4:])))
 			}
-			if p := u32(attrs[unix.RTA_PRIORITY]); index != 0 && (best == 0 || p < metric) {
+			if p := u32(attrs.get(unix.RTA_PRIORITY)); index != 0 && (best == 0 || p < metric) {
 				best, metric = index, p
 			}
 		}

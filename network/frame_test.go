@@ -49,9 +49,13 @@ func ipv4(protocol int, src, dst netip.Addr, srcPort, dstPort int) []byte {
 		sum := checksum(slices.Concat(src.AsSlice(), dst.AsSlice(), []byte{0, unix.IPPROTO_TCP}, word(len(transport)), transport))
 		binary.BigEndian.PutUint16(transport[16:], sum)
 	}
-	header := slices.Concat([]byte{0x45, 0}, word(20+len(transport)), word(1), word(0), []byte{64, byte(protocol)}, word(0), src.AsSlice(), dst.AsSlice())
+	return ipv4Packet(protocol, src, dst, transport)
+}
+
+func ipv4Packet(protocol int, src, dst netip.Addr, payload []byte) []byte {
+	header := slices.Concat([]byte{0x45, 0}, word(20+len(payload)), word(1), word(0), []byte{64, byte(protocol)}, word(0), src.AsSlice(), dst.AsSlice())
 	binary.BigEndian.PutUint16(header[10:], checksum(header))
-	return append(header, transport...)
+	return append(header, payload...)
 }
 
 func ipv6UDP(dstPort int) []byte {

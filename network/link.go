@@ -119,44 +119,44 @@ func decodeLink(m []byte) (Link, error) {
 		return Link{}, err
 	}
 	l := Link{
-		Name:        text(attrs[unix.IFLA_IFNAME]),
+		Name:        text(attrs.get(unix.IFLA_IFNAME)),
 		Index:       int(header.Index),
-		MTU:         int(u32(attrs[unix.IFLA_MTU])),
+		MTU:         int(u32(attrs.get(unix.IFLA_MTU))),
 		Up:          header.Flags&unix.IFF_UP != 0,
 		LowerUp:     header.Flags&unix.IFF_LOWER_UP != 0,
 		NoARP:       header.Flags&unix.IFF_NOARP != 0,
 		Promisc:     header.Flags&unix.IFF_PROMISC != 0,
 		AllMulti:    header.Flags&unix.IFF_ALLMULTI != 0,
-		Group:       u32(attrs[unix.IFLA_GROUP]),
-		Alias:       text(attrs[unix.IFLA_IFALIAS]),
-		TxQLen:      int(u32(attrs[unix.IFLA_TXQLEN])),
-		MasterIndex: int(u32(attrs[unix.IFLA_MASTER])),
-		ParentIndex: int(u32(attrs[unix.IFLA_LINK])),
+		Group:       u32(attrs.get(unix.IFLA_GROUP)),
+		Alias:       text(attrs.get(unix.IFLA_IFALIAS)),
+		TxQLen:      int(u32(attrs.get(unix.IFLA_TXQLEN))),
+		MasterIndex: int(u32(attrs.get(unix.IFLA_MASTER))),
+		ParentIndex: int(u32(attrs.get(unix.IFLA_LINK))),
 		Type:        header.Type,
 	}
-	_, l.HasPeer = attrs[unix.IFLA_LINK_NETNSID]
-	if hw := attrs[unix.IFLA_ADDRESS]; len(hw) == len(identity.MAC{}) {
+	_, l.HasPeer = attrs.find(unix.IFLA_LINK_NETNSID)
+	if hw := attrs.get(unix.IFLA_ADDRESS); len(hw) == len(identity.MAC{}) {
 		l.MAC = identity.MAC(net.HardwareAddr(hw))
 	}
-	if stats := attrs[unix.IFLA_STATS64]; len(stats) >= 16 { // struct rtnl_link_stats64: rx_packets, tx_packets, …
+	if stats := attrs.get(unix.IFLA_STATS64); len(stats) >= 16 { // struct rtnl_link_stats64: rx_packets, tx_packets, …
 		l.RxFrames, l.TxFrames = nl.NativeEndian().Uint64(stats), nl.NativeEndian().Uint64(stats[8:])
 	}
-	if list, ok := attrs[unix.IFLA_PROP_LIST]; ok {
-		props, err := nl.ParseRouteAttr(list)
+	if list, ok := attrs.find(unix.IFLA_PROP_LIST); ok {
+		props, err := attributes(list)
 		if err != nil {
 			return Link{}, fmt.Errorf("alternative names of %s: %w", l.Name, err)
 		}
-		for _, p := range props {
-			if p.Attr.Type&nl.NLA_TYPE_MASK == unix.IFLA_ALT_IFNAME {
-				l.AltNames = append(l.AltNames, text(p.Value))
+		for kind, name := range props.all {
+			if kind == unix.IFLA_ALT_IFNAME {
+				l.AltNames = append(l.AltNames, text(name))
 			}
 		}
 		slices.Sort(l.AltNames)
 	}
-	if err := decodeAddrGenMode(attrs[unix.IFLA_AF_SPEC], &l); err != nil {
+	if err := decodeAddrGenMode(attrs.get(unix.IFLA_AF_SPEC), &l); err != nil {
 		return Link{}, err
 	}
-	if info, ok := attrs[unix.IFLA_LINKINFO]; ok {
+	if info, ok := attrs.find(unix.IFLA_LINKINFO); ok {
 		if err := decodeLinkInfo(info, &l); err != nil {
 			return Link{}, fmt.Errorf("details of %s: %w", l.Name, err)
 		}
@@ -169,7 +169,7 @@ func decodeAddrGenMode(b []byte, l *Link) error {
 	if err != nil {
 		return err
 	}
-	inet6, ok := families[unix.AF_INET6]
+	inet6, ok := families.find(unix.AF_INET6)
 	if !ok {
 		return nil
 	}
@@ -177,7 +177,7 @@ func decodeAddrGenMode(b []byte, l *Link) error {
 	if err != nil {
 		return err
 	}
-	if mode := u8(settings[unix.IFLA_INET6_ADDR_GEN_MODE]); int(mode) < len(addrGenModes) {
+	if mode := u8(settings.get(unix.IFLA_INET6_ADDR_GEN_MODE)); int(mode) < len(addrGenModes) {
 		l.AddrGenMode = addrGenModes[mode]
 	}
 	return nil
@@ -188,38 +188,38 @@ func decodeLinkInfo(b []byte, l *Link) error {
 	if err != nil {
 		return err
 	}
-	l.Kind = text(info[unix.IFLA_INFO_KIND])
-	data, err := attributes(info[unix.IFLA_INFO_DATA])
+	l.Kind = text(info.get(unix.IFLA_INFO_KIND))
+	data, err := attributes(info.get(unix.IFLA_INFO_DATA))
 	if err != nil {
 		return err
 	}
 	switch l.Kind {
 	case kindBridge:
 		l.BridgeOptions = &BridgeOptions{
-			STP:               u32(data[unix.IFLA_BR_STP_STATE]) != 0,
-			MulticastSnooping: u8(data[unix.IFLA_BR_MCAST_SNOOPING]) != 0,
+			STP:               u32(data.get(unix.IFLA_BR_STP_STATE)) != 0,
+			MulticastSnooping: u8(data.get(unix.IFLA_BR_MCAST_SNOOPING)) != 0,
 		}
 	case kindTun:
 		l.TapOptions = &TapOptions{
-			VNetHdr:    u8(data[unix.IFLA_TUN_VNET_HDR]) != 0,
-			MultiQueue: u8(data[unix.IFLA_TUN_MULTI_QUEUE]) != 0,
-			Persistent: u8(data[unix.IFLA_TUN_PERSIST]) != 0,
+			VNetHdr:    u8(data.get(unix.IFLA_TUN_VNET_HDR)) != 0,
+			MultiQueue: u8(data.get(unix.IFLA_TUN_MULTI_QUEUE)) != 0,
+			Persistent: u8(data.get(unix.IFLA_TUN_PERSIST)) != 0,
 		}
-		if v, ok := data[unix.IFLA_TUN_OWNER]; ok {
+		if v, ok := data.find(unix.IFLA_TUN_OWNER); ok {
 			owner := u32(v)
 			l.TapOptions.Owner = &owner
 		}
-		if v, ok := data[unix.IFLA_TUN_GROUP]; ok {
+		if v, ok := data.find(unix.IFLA_TUN_GROUP); ok {
 			group := u32(v)
 			l.TapOptions.Group = &group
 		}
 	}
-	if text(info[unix.IFLA_INFO_SLAVE_KIND]) == kindBridge {
-		port, err := attributes(info[unix.IFLA_INFO_SLAVE_DATA])
+	if text(info.get(unix.IFLA_INFO_SLAVE_KIND)) == kindBridge {
+		port, err := attributes(info.get(unix.IFLA_INFO_SLAVE_DATA))
 		if err != nil {
 			return err
 		}
-		l.Learning = u8(port[unix.IFLA_BRPORT_LEARNING]) != 0
+		l.Learning = u8(port.get(unix.IFLA_BRPORT_LEARNING)) != 0
 	}
 	return nil
 }

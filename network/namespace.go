@@ -4,71 +4,71 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 
-	"github.com/containernetworking/plugins/pkg/ns"
 	"golang.org/x/sys/unix"
 )
 
 // Namespace is an open network namespace, the caller's own or another's.
 type Namespace struct {
-	path  string
-	file  *os.File // the nsfs inode; it keeps the namespace alive and is what Lock locks
-	other ns.NetNS // nil for the caller's own: entering a namespace takes CAP_SYS_ADMIN, staying takes nothing
+	path string
+	file *os.File // the nsfs inode; it keeps the namespace alive and is what Lock locks
+	// home is the namespace that the process is in; nil where it is this one: entering a namespace takes CAP_SYS_ADMIN,
+	// staying takes nothing.
+	home *os.File
 }
+
+// ownNamespace is that of the thread that opens it.
+const ownNamespace = "/proc/thread-self/ns/net"
 
 // OpenNamespace opens the namespace that path names, such as /run/netns/pod or /proc/42/ns/net. An empty path is the
 // caller's own namespace.
 func OpenNamespace(path string) (*Namespace, error) {
-	if path == "" {
-		const own = "/proc/thread-self/ns/net"
-		f, err := os.Open(own)
-		if err != nil {
-			return nil, fmt.Errorf("open the network namespace: %w", err)
-		}
-		return &Namespace{path: own, file: f}, nil
-	}
-	other, err := ns.GetNS(path)
+	own, err := os.Open(ownNamespace)
 	if err != nil {
-		var missing ns.NSPathNotExistErr
-		var not ns.NSPathNotNSErr
-		switch {
-		case errors.As(err, &missing):
-			return nil, Refuse("%w at %s: name one that exists with --netns", errNoNamespace, path)
-		case errors.As(err, &not):
-			return nil, Refuse("%s is %w: --netns wants a path such as /run/netns/NAME or /proc/PID/ns/net", path, errNotNamespace)
-		}
-		return nil, fmt.Errorf("open the network namespace %s: %w", path, err)
+		return nil, fmt.Errorf("open the network namespace: %w", err)
+	}
+	if path == "" {
+		return &Namespace{path: ownNamespace, file: own}, nil
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		other.Close()
-		return nil, fmt.Errorf("open the network namespace %s: %w", path, err)
-	}
-	n := &Namespace{path: path, file: f, other: other}
-	if err := n.Do(func() error { return nil }); err != nil {
-		n.Close()
-		if errors.Is(err, unix.EPERM) || strings.Contains(err.Error(), unix.EPERM.Error()) {
-			return nil, Refuse("entering %s takes CAP_SYS_ADMIN, which this process lacks: run podnic inside the namespace, without --netns", path)
+		own.Close()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, Refuse("%w at %s: name one that exists with --netns", errNoNamespace, path)
 		}
-		return nil, fmt.Errorf("enter the network namespace %s: %w", path, err)
+		return nil, fmt.Errorf("open the network namespace: %w", err)
+	}
+	n := &Namespace{path: path, file: f, home: own}
+	err = n.Do(func() error { return nil })
+	switch {
+	case errors.Is(err, unix.EINVAL):
+		err = Refuse("%s is %w: --netns wants a path such as /run/netns/NAME or /proc/PID/ns/net", path, errNotNamespace)
+	case errors.Is(err, unix.EPERM):
+		err = Refuse("entering %s takes CAP_SYS_ADMIN, which this process lacks: run podnic inside the namespace, without --netns", path)
+	}
+	if err != nil {
+		n.Close()
+		return nil, err
 	}
 	return n, nil
 }
 
 // Close lets go of the namespace and of a lock on it.
 func (n *Namespace) Close() error {
-	if n.other != nil {
-		return errors.Join(n.other.Close(), n.file.Close())
+	if n.home != nil {
+		return errors.Join(n.home.Close(), n.file.Close())
 	}
 	return n.file.Close()
 }
 
 // String is how messages name the namespace.
 func (n *Namespace) String() string {
-	if n.other == nil {
+	if n.home == nil {
 		return "this network namespace"
 	}
 	return "network namespace " + n.path
@@ -76,10 +76,24 @@ func (n *Namespace) String() string {
 
 // Do runs f on a thread that is in the namespace. Goroutines that f starts are not.
 func (n *Namespace) Do(f func() error) error {
-	if n.other == nil {
+	if n.home == nil {
 		return f()
 	}
-	return n.other.Do(func(ns.NetNS) error { return f() })
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET)
+		if err != nil {
+			err = fmt.Errorf("enter %s: %w", n, err)
+		} else {
+			err = f()
+		}
+		if unix.Setns(int(n.home.Fd()), unix.CLONE_NEWNET) == nil {
+			runtime.UnlockOSThread() // else the thread, which is nowhere anybody expects it, ends with the goroutine
+		}
+		done <- err
+	}()
+	return <-done
 }
 
 // NamespaceID tells this namespace from every other, also from one that takes its place under the same name: inode numbers
@@ -145,15 +159,20 @@ func (n *Namespace) Lock(ctx context.Context, wait time.Duration) (unlock func()
 
 // initial reports whether this is the machine's own namespace. Process ids prove nothing (in a container, PID 1 is the
 // container's), but net.core.dev_weight is a sysctl of the initial namespace only (net/core/sysctl_net_core.c).
-func (n *Namespace) initial() (bool, error) {
-	var found bool
-	err := n.Do(func() error {
-		// The directory is looked up in the reading thread's namespace, so it must be read here and not before.
-		if _, err := os.Stat("/proc/sys/net/core/somaxconn"); err != nil {
+func (n *Namespace) initial() (found bool, err error) {
+	err = n.Do(func() error {
+		// The directory is looked up in the calling thread's namespace, so it must be opened here and not before; and only
+		// once, since every namespace of the machine has one of this name in a list that the kernel walks (proc_sys_compare).
+		dir, err := unix.Open("/proc/sys/net/core", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			defer unix.Close(dir)
+			err = unix.Faccessat(dir, "somaxconn", unix.F_OK, 0)
+		}
+		if err != nil {
 			return Refuse("cannot tell whether %s is the machine's own, since /proc/sys/net cannot be read (%v): mount a full /proc, or say --allow-host-namespace if you are certain", n, err)
 		}
-		_, err := os.Stat("/proc/sys/net/core/dev_weight")
-		if errors.Is(err, os.ErrNotExist) {
+		err = unix.Faccessat(dir, "dev_weight", unix.F_OK, 0)
+		if errors.Is(err, unix.ENOENT) {
 			return nil
 		}
 		found = err == nil

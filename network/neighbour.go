@@ -96,12 +96,12 @@ func decodeNeighbour(m []byte, roles map[int]Role) (n Neighbour, keep bool, err 
 		Proxy:    flags&unix.NTF_PROXY != 0,
 		Router:   flags&unix.NTF_ROUTER != 0,
 		NoARP:    state&unix.NUD_NOARP != 0,
-		Protocol: u8(attrs[ndaProtocol]),
+		Protocol: u8(attrs.get(ndaProtocol)),
 	}
-	if n.Address, ok = netip.AddrFromSlice(attrs[unix.NDA_DST]); !ok {
+	if n.Address, ok = netip.AddrFromSlice(attrs.get(unix.NDA_DST)); !ok {
 		return n, false, nil
 	}
-	if hw := attrs[unix.NDA_LLADDR]; len(hw) == len(identity.MAC{}) {
+	if hw := attrs.get(unix.NDA_LLADDR); len(hw) == len(identity.MAC{}) {
 		n.MAC = identity.MAC(net.HardwareAddr(hw))
 	}
 	if n.NoARP {

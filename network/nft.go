@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -18,9 +19,12 @@ var errNoFilter = errors.New("the kernel has no nftables for bridges (CONFIG_NF_
 // kernel needs to free what was removed by it (nft_rcv_nl_event waits for a grace period), so it is kept until the work
 // on the namespace is done. Not for use by several goroutines.
 type nft struct {
-	ns   *Namespace
-	conn *nftables.Conn
-	raw  *rtnl // for what the library has no request for
+	ns     *Namespace
+	socket *rtnl
+	// library reads rules, which is seldom needed: opening it costs as much as all that a first prepare asks of nftables.
+	library *nftables.Conn
+	// before is that of rtnl.
+	before func()
 
 	// known is the filter that our own transaction put in place, as of that generation of the ruleset: to read it back rule
 	// by rule takes as long as to read all the rest.
@@ -28,46 +32,58 @@ type nft struct {
 	generation uint32
 }
 
-func (n *nft) open() (*nftables.Conn, error) {
-	if n.conn != nil {
-		return n.conn, nil
+func (n *nft) open() error {
+	if n.socket != nil {
+		return nil
 	}
 	err := n.ns.Do(func() (err error) {
-		if n.raw, err = newNetlink(unix.NETLINK_NETFILTER); err != nil {
-			return err
-		}
-		if n.conn, err = nftables.New(nftables.AsLasting()); err != nil {
-			n.raw.close()
-		}
+		n.socket, err = newNetlink(unix.NETLINK_NETFILTER)
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open nftables in %s: %w", n.ns, filterError(err))
+		return fmt.Errorf("open nftables in %s: %w", n.ns, filterError(err))
 	}
-	return n.conn, nil
+	n.socket.before = n.before
+	return nil
+}
+
+func (n *nft) openLibrary() error {
+	if n.library != nil {
+		return nil
+	}
+	err := n.ns.Do(func() (err error) {
+		n.library, err = nftables.New(nftables.AsLasting())
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("open nftables in %s: %w", n.ns, err)
+	}
+	return nil
 }
 
 func (n *nft) close() {
-	if n.conn != nil {
-		n.conn.CloseLasting() //nolint:errcheck // every request has been answered
-		n.raw.close()
-		n.conn, n.raw, n.known = nil, nil, nil
+	if n.library != nil {
+		n.library.CloseLasting() //nolint:errcheck // every request has been answered
 	}
+	if n.socket != nil {
+		n.socket.close()
+	}
+	n.library, n.socket, n.known = nil, nil, nil
 }
 
 // now is the number of the ruleset's generation, which every transaction of whomever raises by one; 0 where the kernel
 // does not say.
 func (n *nft) now() uint32 {
 	const subsystem = unix.NFNL_SUBSYS_NFTABLES << 8
-	b, err := n.raw.get(subsystem|unix.NFT_MSG_GETGEN, subsystem|unix.NFT_MSG_NEWGEN, &nl.Nfgenmsg{NfgenFamily: unix.AF_UNSPEC})
+	b, err := n.socket.get(subsystem|unix.NFT_MSG_GETGEN, subsystem|unix.NFT_MSG_NEWGEN, &nl.Nfgenmsg{NfgenFamily: unix.AF_UNSPEC})
 	if err != nil || len(b) < nl.SizeofNfgenmsg {
 		return 0
 	}
 	attrs, err := attributes(b[nl.SizeofNfgenmsg:])
-	if err != nil || len(attrs[unix.NFTA_GEN_ID]) != 4 {
+	if err != nil || len(attrs.get(unix.NFTA_GEN_ID)) != 4 {
 		return 0
 	}
-	return binary.BigEndian.Uint32(attrs[unix.NFTA_GEN_ID])
+	return binary.BigEndian.Uint32(attrs.get(unix.NFTA_GEN_ID))
 }
 
 // closeAfter closes the connection after an error, which may leave answers on it that nobody has read.
@@ -89,24 +105,37 @@ func filterError(err error) error {
 
 // read reads our table; nil when there is none.
 func (n *nft) read(table string) (_ *Filter, err error) {
-	conn, err := n.open()
-	if err != nil {
+	if err := n.open(); err != nil {
 		return nil, err
 	}
 	defer n.closeAfter(&err)
 	if n.known != nil && n.known.Table == table && n.generation == n.now() {
 		return n.known, nil
 	}
-	tables, err := conn.ListTablesOfFamily(nftables.TableFamilyBridge)
-	if err != nil {
-		return nil, fmt.Errorf("list nftables' tables: %w", filterError(err))
+	there, err := n.has(table)
+	if !there || err != nil {
+		return nil, err
 	}
-	for _, t := range tables {
-		if t.Name == table {
-			return readRules(conn, t)
-		}
+	if err := n.openLibrary(); err != nil {
+		return nil, err
 	}
-	return nil, nil
+	return readRules(n.library, &nftables.Table{Family: nftables.TableFamilyBridge, Name: table})
+}
+
+// has reports whether there is a table of that name.
+func (n *nft) has(table string) (bool, error) {
+	const subsystem = unix.NFNL_SUBSYS_NFTABLES << 8
+	_, err := n.socket.get(subsystem|unix.NFT_MSG_GETTABLE, subsystem|unix.NFT_MSG_NEWTABLE,
+		&nl.Nfgenmsg{NfgenFamily: unix.NFPROTO_BRIDGE}, nl.NewRtAttr(unix.NFTA_TABLE_NAME, nl.ZeroTerminated(table)))
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return false, nil
+	case errors.Is(err, unix.EINVAL): // nobody takes the request (nfnetlink_rcv_msg)
+		return false, fmt.Errorf("%w: %w", errNoFilter, err)
+	case err != nil:
+		return false, fmt.Errorf("look for nftables' table %s: %w", table, filterError(err))
+	}
+	return true, nil
 }
 
 func readRules(conn *nftables.Conn, t *nftables.Table) (*Filter, error) {
@@ -153,32 +182,17 @@ var filterHooks = map[string]*nftables.ChainHook{
 // put puts the table in place in one transaction, so that at no moment is there none. A table that is there is replaced
 // on request only: the kernel frees what it removes after a grace period, which takes longer than all the rest.
 func (n *nft) put(f *Filter, replace bool) (err error) {
-	conn, err := n.open()
-	if err != nil {
+	if err := n.open(); err != nil {
 		return err
 	}
 	defer n.closeAfter(&err)
 	n.known = nil
 	before := n.now()
-	t := &nftables.Table{Family: nftables.TableFamilyBridge, Name: f.Table}
-	if replace {
-		conn.AddTable(t) // so that there is one to delete
-		conn.DelTable(t)
+	t, err := f.transaction(replace)
+	if err != nil {
+		return err
 	}
-	conn.AddTable(t)
-	chains := make(map[string]*nftables.Chain)
-	for _, name := range filterChains {
-		chains[name] = conn.AddChain(&nftables.Chain{
-			Name: name, Table: t, Type: nftables.ChainTypeFilter, Hooknum: filterHooks[name], Priority: filterPriority,
-		})
-	}
-	for _, r := range f.rules {
-		conn.AddRule(&nftables.Rule{
-			Table: t, Chain: chains[r.chain], Exprs: r.exprs,
-			UserData: userdata.AppendString(nil, userdata.TypeComment, r.comment),
-		})
-	}
-	if err := conn.Flush(); err != nil {
+	if err := t.commit(n.socket); err != nil {
 		return filterError(err)
 	}
 	if now := n.now(); now == before+1 && before != 0 { // ours, and nobody else's
@@ -187,12 +201,49 @@ func (n *nft) put(f *Filter, replace bool) (err error) {
 	return nil
 }
 
+// transaction makes the table, its chains and its rules.
+func (f *Filter) transaction(replace bool) (*transaction, error) {
+	var t transaction
+	table := nl.NewRtAttr(unix.NFTA_TABLE_NAME, nl.ZeroTerminated(f.Table))
+	t.add(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, table) // also to have one to delete
+	if replace {
+		t.add(unix.NFT_MSG_DELTABLE, 0, table)
+		t.add(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, table)
+	}
+	for _, name := range filterChains {
+		hook := nl.NewRtAttr(unix.NFTA_CHAIN_HOOK|unix.NLA_F_NESTED, nil)
+		hook.AddRtAttr(unix.NFTA_HOOK_HOOKNUM, nl.BEUint32Attr(uint32(*filterHooks[name])))
+		hook.AddRtAttr(unix.NFTA_HOOK_PRIORITY, nl.BEUint32Attr(uint32(*filterPriority)))
+		t.add(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE,
+			nl.NewRtAttr(unix.NFTA_CHAIN_TABLE, nl.ZeroTerminated(f.Table)),
+			nl.NewRtAttr(unix.NFTA_CHAIN_NAME, nl.ZeroTerminated(name)),
+			nl.NewRtAttr(unix.NFTA_CHAIN_TYPE, nl.ZeroTerminated(string(nftables.ChainTypeFilter))),
+			hook)
+	}
+	for _, r := range f.rules {
+		expressions := nl.NewRtAttr(unix.NFTA_RULE_EXPRESSIONS|unix.NLA_F_NESTED, nil)
+		for _, e := range r.exprs {
+			data, err := expr.Marshal(unix.NFPROTO_BRIDGE, e)
+			if err != nil {
+				return nil, fmt.Errorf("encode the rule %q: %w", r.comment, err)
+			}
+			expressions.AddRtAttr(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, data)
+		}
+		t.add(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND,
+			nl.NewRtAttr(unix.NFTA_RULE_TABLE, nl.ZeroTerminated(f.Table)),
+			nl.NewRtAttr(unix.NFTA_RULE_CHAIN, nl.ZeroTerminated(r.chain)),
+			expressions,
+			nl.NewRtAttr(unix.NFTA_RULE_USERDATA, userdata.AppendString(nil, userdata.TypeComment, r.comment)))
+	}
+	return &t, nil
+}
+
 func (n *nft) remove(table string) (err error) {
-	conn, err := n.open()
-	if err != nil {
+	if err := n.open(); err != nil {
 		return err
 	}
 	defer n.closeAfter(&err)
-	conn.DelTable(&nftables.Table{Family: nftables.TableFamilyBridge, Name: table})
-	return gone(filterError(conn.Flush()))
+	var t transaction
+	t.add(unix.NFT_MSG_DELTABLE, 0, nl.NewRtAttr(unix.NFTA_TABLE_NAME, nl.ZeroTerminated(table)))
+	return gone(t.commit(n.socket))
 }

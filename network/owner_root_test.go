@@ -3,7 +3,9 @@ package network
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -176,6 +178,15 @@ func TestRecordOfAPastNetworkIsReplaced(t *testing.T) {
 	p.ip("addr flush dev eth0")
 	p.ip("addr add 10.244.1.99/24 dev eth0")
 	before := p.text()
+	if r := p.restore(); len(r.Steps) > 0 {
+		t.Errorf("restore changes what is not wired: %v", r.Steps)
+	}
+	if _, err := os.Stat(p.recordPath()); !os.IsNotExist(err) {
+		t.Errorf("restore leaves the record of a past network: %v", err)
+	}
+	if err := os.WriteFile(p.recordPath(), old, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if id, _ := Identify(p.prepare().Record.Original); id.Address.String() != "10.244.1.99/24" {
 		t.Errorf("the guest would get %s", id.Address)
 	}
@@ -510,6 +521,18 @@ func TestRecordIsPrivate(t *testing.T) {
 			t.Errorf("%s has mode %v, want %v", path, got, mode)
 		}
 	}
+	// Replaced, and not written over: who has the old one open reads the old one.
+	old, err := os.Open(p.recordPath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close()
+	if err := SetDomain(p.dir, DomainRef{Name: "vm-0"}); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(old); err != nil || len(b) == 0 || strings.Contains(string(b), "vm-0") {
+		t.Errorf("the record is written in place: %v: %s", err, b)
+	}
 	files, err := filepath.Glob(filepath.Join(p.dir, ".*"))
 	if err != nil || len(files) > 0 {
 		t.Errorf("left beside the record: %v, %v", files, err)
@@ -595,5 +618,33 @@ func TestIndexOfTheLinkMayBeLarge(t *testing.T) {
 			p.restore()
 			p.same(before)
 		})
+	}
+}
+
+// TestFilterIsPutWholeOrNotAtAll has the kernel refuse the last rule of a filter.
+func TestFilterIsPutWholeOrNotAtAll(t *testing.T) {
+	p := newTestPod(t, shapes["bridge"]...)
+	ns, err := OpenNamespace(p.request().Namespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	n := &nft{ns: ns}
+	defer n.close()
+	_, wanted := p.goal()
+	broken := *wanted.Filter
+	broken.rules = append(slices.Clone(broken.rules), filterRule{chain: "nowhere"})
+	if err := n.put(&broken, false); !errors.Is(err, unix.ENOENT) {
+		t.Errorf("a rule in a chain that is not there: %v", err)
+	}
+	if f, err := n.read(broken.Table); f != nil || err != nil {
+		t.Errorf("left: %v, %v", f, err)
+	}
+	if err := n.put(wanted.Filter, false); err != nil {
+		t.Fatal(err)
+	}
+	n.close() // so that it is read, and not remembered
+	if f, err := n.read(broken.Table); err != nil || !f.same(wanted.Filter) {
+		t.Errorf("read back: %v, %v", f, err)
 	}
 }

@@ -142,7 +142,7 @@ func (p *preparation) read() (err error) {
 		p.warnings = append(p.warnings, lostRecord(p.store.Path()))
 	}
 	p.fresh = true
-	p.record = &Record{Version: recordVersion, Namespace: p.id, Options: options, Original: original.Clone(), Prepared: time.Now()}
+	p.record = &Record{Version: recordVersion, Namespace: p.id, Options: options, Original: original.Clone(), Prepared: time.Now().UTC()}
 	return nil
 }
 

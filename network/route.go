@@ -167,31 +167,31 @@ func decodeRoute(m []byte, roles map[int]Role, now Instant) (r Route, keep bool,
 		zero = netip.IPv6Unspecified()
 	}
 	r = Route{
-		Destination: prefixOf(attrs[unix.RTA_DST], header.Dst_len, zero),
+		Destination: prefixOf(attrs.get(unix.RTA_DST), header.Dst_len, zero),
 		Table:       uint32(header.Table),
 		Type:        header.Type,
 		Protocol:    header.Protocol,
 		Scope:       header.Scope,
 		TOS:         header.Tos,
-		Priority:    u32(attrs[unix.RTA_PRIORITY]),
-		Preference:  u8(attrs[unix.RTA_PREF]),
+		Priority:    u32(attrs.get(unix.RTA_PRIORITY)),
+		Preference:  u8(attrs.get(unix.RTA_PREF)),
 	}
-	if t, ok := attrs[unix.RTA_TABLE]; ok {
+	if t, ok := attrs.find(unix.RTA_TABLE); ok {
 		r.Table = u32(t)
 	}
 	if r.Table == unix.RT_TABLE_LOCAL && r.Protocol == unix.RTPROT_KERNEL {
 		return r, false, nil
 	}
 	if header.Src_len > 0 {
-		r.Source = prefixOf(attrs[unix.RTA_SRC], header.Src_len, zero)
+		r.Source = prefixOf(attrs.get(unix.RTA_SRC), header.Src_len, zero)
 	}
-	r.PrefSrc, _ = netip.AddrFromSlice(attrs[unix.RTA_PREFSRC])
-	if hops, ok := attrs[unix.RTA_MULTIPATH]; ok {
+	r.PrefSrc, _ = netip.AddrFromSlice(attrs.get(unix.RTA_PREFSRC))
+	if hops, ok := attrs.find(unix.RTA_MULTIPATH); ok {
 		if r.Hops, err = decodeHops(hops, roles); err != nil {
 			return r, false, err
 		}
 	} else {
-		r.Hops = []Hop{decodeHop(int(u32(attrs[unix.RTA_OIF])), uint32(header.Flags), 0, attrs, roles)}
+		r.Hops = []Hop{decodeHop(int(u32(attrs.get(unix.RTA_OIF))), uint32(header.Flags), 0, attrs, roles)}
 	}
 	if !slices.ContainsFunc(r.Hops, func(h Hop) bool { return h.Link != "" }) {
 		return r, false, nil
@@ -199,13 +199,13 @@ func decodeRoute(m []byte, roles map[int]Role, now Instant) (r Route, keep bool,
 	if err := checkCarried(r, attrs); err != nil {
 		return r, false, err
 	}
-	if c := attrs[unix.RTA_CACHEINFO]; len(c) >= 12 {
+	if c := attrs.get(unix.RTA_CACHEINFO); len(c) >= 12 {
 		// struct rta_cacheinfo: rta_clntref, rta_lastuse, rta_expires in clock ticks of 1/100 s (USER_HZ).
 		if expires := int32(u32(c[8:])); expires > 0 {
 			r.Expires = now + Instant(expires/100)
 		}
 	}
-	if metrics, ok := attrs[unix.RTA_METRICS]; ok {
+	if metrics, ok := attrs.find(unix.RTA_METRICS); ok {
 		if err := decodeMetrics(metrics, &r); err != nil {
 			return r, false, err
 		}
@@ -217,14 +217,14 @@ func decodeRoute(m []byte, roles map[int]Role, now Instant) (r Route, keep bool,
 const rtaNexthopID = 30
 
 // checkCarried refuses what an added route could not say again.
-func checkCarried(r Route, attrs map[uint16][]byte) error {
-	if id := u32(attrs[rtaNexthopID]); id != 0 {
+func checkCarried(r Route, attrs attributeSet) error {
+	if id := u32(attrs.get(rtaNexthopID)); id != 0 {
 		return unsupportedError(fmt.Sprintf("the route %s uses nexthop object %d, which podnic cannot put back", r, id))
 	}
-	if kind := attrs[unix.RTA_ENCAP_TYPE]; len(kind) > 0 {
+	if kind := attrs.get(unix.RTA_ENCAP_TYPE); len(kind) > 0 {
 		return unsupportedError(fmt.Sprintf("the route %s has an encapsulation (type %d), which podnic cannot put back", r, nl.NativeEndian().Uint16(kind)))
 	}
-	for _, kind := range slices.Sorted(maps.Keys(attrs)) {
+	for kind := range attrs.all {
 		if !routeAttributes[kind] {
 			return unsupportedError(fmt.Sprintf("the route %s has an attribute (RTA %d) that podnic does not know and could not put back", r, kind))
 		}
@@ -232,16 +232,16 @@ func checkCarried(r Route, attrs map[uint16][]byte) error {
 	return nil
 }
 
-func decodeHop(index int, flags uint32, weight int, attrs map[uint16][]byte, roles map[int]Role) Hop {
-	h := Hop{OnLink: flags&unix.RTNH_F_ONLINK != 0, Weight: weight, Realm: u32(attrs[unix.RTA_FLOW])}
+func decodeHop(index int, flags uint32, weight int, attrs attributeSet, roles map[int]Role) Hop {
+	h := Hop{OnLink: flags&unix.RTNH_F_ONLINK != 0, Weight: weight, Realm: u32(attrs.get(unix.RTA_FLOW))}
 	if role, ok := roles[index]; ok {
 		h.Link = role
 	} else {
 		h.OtherIndex = index
 	}
-	if gw, ok := netip.AddrFromSlice(attrs[unix.RTA_GATEWAY]); ok {
+	if gw, ok := netip.AddrFromSlice(attrs.get(unix.RTA_GATEWAY)); ok {
 		h.Gateway = gw
-	} else if via := attrs[unix.RTA_VIA]; len(via) > 2 { // struct rtvia: family, address
+	} else if via := attrs.get(unix.RTA_VIA); len(via) > 2 { // struct rtvia: family, address
 		h.Gateway, _ = netip.AddrFromSlice(via[2:])
 	}
 	return h
@@ -259,7 +259,7 @@ func decodeHops(b []byte, roles map[int]Role) ([]Hop, error) {
 		if err != nil {
 			return nil, fmt.Errorf("list routes: %w", err)
 		}
-		if kind, ok := attrs[unix.RTA_ENCAP_TYPE]; ok {
+		if kind, ok := attrs.find(unix.RTA_ENCAP_TYPE); ok {
 			return nil, unsupportedError(fmt.Sprintf("a multipath route has an encapsulation (type %d), which podnic cannot put back", nl.NativeEndian().Uint16(kind)))
 		}
 		hops = append(hops, decodeHop(int(int32(u32(b[4:]))), uint32(b[2]), int(b[3])+1, attrs, roles))
@@ -275,7 +275,7 @@ func decodeMetrics(b []byte, r *Route) error {
 	if err != nil {
 		return fmt.Errorf("list routes: %w", err)
 	}
-	for kind, value := range metrics {
+	for kind, value := range metrics.all {
 		if kind == rtaxCCAlgo {
 			r.Congestion = text(value)
 			continue

@@ -177,38 +177,8 @@ func kernelError(m syscall.NetlinkMessage) error {
 	if m.Header.Flags&unix.NLM_F_CAPPED == 0 {
 		rest = m.Data[min(len(m.Data), 4+int(u32(m.Data[4:])+3)&^3):]
 	}
-	if attrs, e := attributes(rest); e == nil && len(attrs[nl.NLMSGERR_ATTR_MSG]) > 0 {
-		err = fmt.Errorf("%w: %s", err, text(attrs[nl.NLMSGERR_ATTR_MSG]))
+	if attrs, e := attributes(rest); e == nil && len(attrs.get(nl.NLMSGERR_ATTR_MSG)) > 0 {
+		err = fmt.Errorf("%w: %s", err, text(attrs.get(nl.NLMSGERR_ATTR_MSG)))
 	}
 	return err
 }
-
-// attributes decodes a message's rtnetlink attributes. The flags in the type's upper bits (NLA_F_NESTED,
-// NLA_F_NET_BYTEORDER) are cleared.
-func attributes(b []byte) (map[uint16][]byte, error) {
-	list, err := nl.ParseRouteAttr(b)
-	if err != nil {
-		return nil, fmt.Errorf("decode netlink attributes: %w", err)
-	}
-	m := make(map[uint16][]byte, len(list))
-	for _, a := range list {
-		m[a.Attr.Type&nl.NLA_TYPE_MASK] = a.Value
-	}
-	return m, nil
-}
-
-func u32(b []byte) uint32 {
-	if len(b) < 4 {
-		return 0
-	}
-	return nl.NativeEndian().Uint32(b)
-}
-
-func u8(b []byte) uint8 {
-	if len(b) < 1 {
-		return 0
-	}
-	return b[0]
-}
-
-func text(b []byte) string { return unix.ByteSliceToString(b) }

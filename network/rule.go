@@ -34,8 +34,8 @@ func (r *rtnl) rules() ([]Rule, error) {
 		if err != nil {
 			return nil, fmt.Errorf("list rules: %w", err)
 		}
-		rule := Rule{Family: families[m[0]], Priority: u32(attrs[unix.FRA_PRIORITY]), Table: uint32(m[4]), Raw: hex.EncodeToString(m)}
-		if t, ok := attrs[unix.FRA_TABLE]; ok {
+		rule := Rule{Family: families[m[0]], Priority: u32(attrs.get(unix.FRA_PRIORITY)), Table: uint32(m[4]), Raw: hex.EncodeToString(m)}
+		if t, ok := attrs.find(unix.FRA_TABLE); ok {
 			rule.Table = u32(t)
 		}
 		all = append(all, rule)

@@ -79,7 +79,7 @@ func (s *session) begin() (err error) {
 		return err
 	}
 	s.rtnl.before = s.beforeRequest
-	s.nft = &nft{ns: s.ns}
+	s.nft = &nft{ns: s.ns, before: s.beforeRequest}
 	s.close = func() { s.nft.close(); s.rtnl.close(); s.ns.Close() }
 	return nil
 }

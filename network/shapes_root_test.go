@@ -1,6 +1,10 @@
 package network
 
 import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -80,6 +84,14 @@ var shapes = map[string][]string{
 		"link set eth0 up", "node:link set host0 up",
 		"route add default via 10.244.1.1",
 	},
+	"a route of two links": {
+		"addr add 10.244.1.5/24 brd 10.244.1.255 dev eth0",
+		"link set eth0 up", "node:link set host0 up",
+		"link add net1 mtu 1200 type veth peer name net1p mtu 1200", // and so without IPv6
+		"addr add 10.245.0.5/24 dev net1", "link set net1 up", "link set net1p up",
+		"route add default via 10.244.1.1",
+		"route add 198.51.100.0/24 nexthop via 10.244.1.1 dev eth0 weight 2 nexthop via 10.245.0.1 dev net1",
+	},
 	"much of everything": {
 		"link set eth0 alias the-pods-own", "link property add dev eth0 altname pod-link altname another",
 		"link set eth0 group 42", "link set eth0 txqueuelen 77", "link set eth0 multicast on",
@@ -100,6 +112,7 @@ var shapes = map[string][]string{
 		"route add default via 10.244.1.1 table 100",
 		"route add 10.244.1.0/24 dev eth0 table 100",
 		"route add 10.9.0.0/16 tos 0x10 via 10.244.1.1",
+		"route add multicast 239.1.0.0/16 dev eth0",
 		"-6 route add 2001:db8:9::/48 via fe80::1 dev eth0 expires 3000",
 		"-6 route add 2001:db8:a::/48 via fe80::1 dev eth0 table 100 metric 5",
 		"rule add from 10.244.1.6 lookup 100 priority 1000",
@@ -126,6 +139,7 @@ func forEachShape(t *testing.T, test func(*testing.T, *testPod)) {
 func TestRestoreIsTheInverseOfPrepare(t *testing.T) {
 	forEachShape(t, func(t *testing.T, p *testPod) {
 		before := p.text()
+		held := p.wiredText() // says more than ip(8) does, such as who set an address
 		r := p.prepare()
 		for _, s := range r.Steps {
 			t.Log(s)
@@ -136,11 +150,159 @@ func TestRestoreIsTheInverseOfPrepare(t *testing.T) {
 		for _, s := range p.restore().Steps {
 			t.Log(s)
 		}
-		if diff := cmp.Diff(before, p.text()); diff != "" {
+		p.same(before)
+		if diff := cmp.Diff(held, p.wiredText()); diff != "" {
 			t.Error(diff)
 		}
 		if again := p.restore(); len(again.Steps) > 0 {
 			t.Errorf("a second restore found something to do: %v", again.Steps)
 		}
 	})
+}
+
+// TestKernelsSettingsDoNotMatter rewires where the kernel takes other things along than it does by default: IPv6 addresses
+// stay when a link is set down, and the second IPv4 address of a prefix outlives the first.
+func TestKernelsSettingsDoNotMatter(t *testing.T) {
+	for _, setting := range []string{"ipv6/conf/all/keep_addr_on_down", "ipv4/conf/all/promote_secondaries"} {
+		for _, shape := range []string{"dual stack", "much of everything"} {
+			t.Run(setting+", "+shape, func(t *testing.T) {
+				t.Parallel()
+				p := newTestPod(t)
+				if err := p.pod.Do(func(netns) error { return os.WriteFile("/proc/sys/net/"+setting, []byte("1"), 0) }); err != nil {
+					t.Fatal(err)
+				}
+				for _, c := range shapes[shape] {
+					p.ip(c)
+				}
+				before := p.text()
+				plan, err := Plan(context.Background(), p.request())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if r := p.prepare(); len(r.Steps) != len(plan) {
+					t.Errorf("%d steps were planned, and it took %d", len(plan), len(r.Steps))
+				}
+				if again := p.prepare(); len(again.Steps) > 0 {
+					t.Errorf("a second prepare found something to do: %v", again.Steps)
+				}
+				if out := p.ip("addr show dev eth0-nic"); strings.Contains(out, "inet") {
+					t.Errorf("the pod's link has kept addresses: %s", out)
+				}
+				p.restore()
+				p.same(before)
+			})
+		}
+	}
+}
+
+// TestRouteToThePodItselfComesBack adds one by hand. It outlives the link's going down, and so is no shape that the model
+// is held against: what the plan does not know, a second look mends.
+func TestRouteToThePodItselfComesBack(t *testing.T) {
+	p := newTestPod(t, append(shapes["ptp"], "route add local 10.77.0.0/16 dev eth0 table 100")...)
+	before := p.text()
+	p.prepare()
+	if again := p.prepare(); len(again.Steps) > 0 {
+		t.Errorf("a second prepare found something to do: %v", again.Steps)
+	}
+	p.restore()
+	p.same(before)
+}
+
+// TestIPv6RouteOfTwoLinksComesBack compares this route alone: with a second IPv6 link, those that the kernel has of each
+// link (fe80::/64, ff00::/8) are in another order after one of them was down.
+func TestIPv6RouteOfTwoLinksComesBack(t *testing.T) {
+	p := newTestPod(t, append(shapes["dual stack"],
+		"link add net1 type veth peer name net1p", "link set net1 up", "link set net1p up",
+		"-6 route add 2001:db8:5::/48 nexthop via fe80::1 dev eth0 weight 2 nexthop via fe80::2 dev net1")...)
+	p.settle()
+	route := func() string { return volatile.ReplaceAllString(p.ip("-6 route show 2001:db8:5::/48"), "") }
+	before := route()
+	p.prepare()
+	if !strings.Contains(route(), "fe80::2 dev net1") {
+		t.Errorf("while wired, somebody's hop is gone: %s", route())
+	}
+	p.restore()
+	p.settle()
+	if diff := cmp.Diff(before, route()); diff != "" || !strings.Contains(before, "fe80::1 dev eth0") {
+		t.Error(diff)
+	}
+}
+
+// TestAddressesAreUsableAtOnce looks right after restore: an IPv6 address that had passed duplicate address detection does
+// not go through it again, in which it could not be used for a second.
+func TestAddressesAreUsableAtOnce(t *testing.T) {
+	p := newTestPod(t, shapes["dual stack"]...)
+	p.settle()
+	p.prepare()
+	p.restore()
+	if out := p.ip("-6 addr show dev eth0"); strings.Contains(out, "tentative") || !strings.Contains(out, "fd00:10:244:2::7") {
+		t.Errorf("right after restore: %s", out)
+	}
+}
+
+// TestLongNamesAreShortened takes an interface with the longest name that there can be.
+func TestLongNamesAreShortened(t *testing.T) {
+	p := newTestPod(t, "link set eth0 name a-long-name-123")
+	for _, c := range shapes["bridge"] {
+		p.ip(strings.ReplaceAll(c, "eth0", "a-long-name-123"))
+	}
+	before := p.ip("-4 -o addr")
+	names := p.prepare().Names
+	for _, name := range []string{names.NIC, names.Bridge} {
+		if len(name) > maxName || name == names.Interface || !strings.Contains(p.ip("-o link"), name) {
+			t.Errorf("a link is called %q", name)
+		}
+	}
+	p.restore()
+	if diff := cmp.Diff(before, p.ip("-4 -o addr")); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestPlanIsInWords is what a dry run prints.
+func TestPlanIsInWords(t *testing.T) {
+	p := newTestPod(t, shapes["bridge"]...)
+	p.settle()
+	before := p.text()
+	steps, err := Plan(context.Background(), p.request())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, s := range steps {
+		fmt.Fprintln(&b, s)
+	}
+	const want = `add link           eth0-br         type bridge address a2:0d:31:40:f8:13 mtu 1500 arp off group 0x70000002
+set addrgenmode    eth0-br         none
+add link           tap0            type tap address 66:72:51:3f:ae:ef mtu 1500 group 0x70000002
+set addrgenmode    tap0            none
+add link           eth0-id         type bridge address 0a:58:0a:f4:01:05 mtu 1500 group 0x70000002
+set link           eth0-br         up
+add address        eth0-id         fe80::858:aff:fef4:105/64
+add route          eth0-br         10.244.1.0/24 src 10.244.1.5 table 1886257406
+add route          eth0-br         fe80::/64 metric 256 table 1886257406
+add route          eth0-br         default via 10.244.1.1 table 1886257406
+set filter         podnic-eth0     15 rules
+set link           eth0            down
+rename             eth0            to eth0-nic
+rename             eth0-id         to eth0
+set address        eth0-nic        b2:ce:31:45:48:a1
+set addrgenmode    eth0-nic        none
+set master         eth0-nic        eth0-br
+set port learning  eth0-nic        off
+set master         tap0            eth0-br
+set port learning  tap0            off
+add address        eth0            10.244.1.5/24
+delete address     eth0-nic        fe80::858:aff:fef4:105/64
+delete address     eth0-nic        10.244.1.5/24
+set link           tap0            up
+set link           eth0-nic        up
+`
+	if diff := cmp.Diff(want, b.String()); diff != "" {
+		t.Error(diff)
+	}
+	p.same(before)
+	if _, err := os.Stat(p.recordPath()); !os.IsNotExist(err) {
+		t.Errorf("a dry run has left a record: %v", err)
+	}
 }

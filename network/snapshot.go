@@ -155,8 +155,8 @@ func (r *rtnl) nexthopObjects(link int) ([]uint32, error) {
 		if err != nil {
 			return nil, fmt.Errorf("list nexthop objects: %w", err)
 		}
-		if int(u32(attrs[unix.NHA_OIF])) == link {
-			ids = append(ids, u32(attrs[unix.NHA_ID]))
+		if int(u32(attrs.get(unix.NHA_OIF))) == link {
+			ids = append(ids, u32(attrs.get(unix.NHA_ID)))
 		}
 	}
 	return ids, nil

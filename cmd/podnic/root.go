@@ -38,9 +38,7 @@ func executeFrom(in io.Reader, args []string, started time.Time, out, stderr io.
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(stderr)
-	err := root.Execute()
-	_ = a.log.Sync()
-	return a.exit(err)
+	return a.exit(root.Execute())
 }
 
 func (a *app) root() *cobra.Command {
