@@ -1,10 +1,16 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/draw"
+	"github.com/podnic/podnic/network"
 	"github.com/spf13/cobra"
 )
 
@@ -13,8 +19,14 @@ func (a *app) statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Show the wiring, the lease and how far things are",
 		Long: `Show what is really there: the wiring as the kernel has it, what the guest is
-told, its lease, and when each part came to be. It changes nothing and needs no
-capability; what the server knows, it tells whoever may read --state-dir.
+told, its lease, and when each part came to be and how long it took. What is not
+as it should be is marked, and named at the end with what to do about it. It
+changes nothing and needs no capability; what the server knows, it tells whoever
+may read --state-dir.
+
+With --watch it draws again whenever something changes, until it is interrupted.
+With -o dot it writes a graph for Graphviz: podnic status -o dot | dot -Tsvg.
+Colours are for terminals alone, and not where NO_COLOR is set.
 
 With --wait it exits 0 as soon as the phase is reached, and 4 when --timeout ran
 out before; without --timeout it looks once. So it serves as an exec probe:
@@ -23,8 +35,9 @@ podnic status --wait ready.`,
 	}
 	wait := cmd.Flags().String("wait", "", "wait for a `phase`: wired or ready")
 	timeout := cmd.Flags().Duration("timeout", 0, "how long to wait; 0 looks once")
+	watch := cmd.Flags().Bool("watch", false, "draw again whenever something changes")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		asJSON, err := a.common.json()
+		show, err := a.shower()
 		if err != nil {
 			return err
 		}
@@ -35,22 +48,52 @@ podnic status --wait ready.`,
 		if err := checkPhase(*wait); err != nil {
 			return err
 		}
-		service := a.common.looker()
-		view, reached, err := agent.Await(req, service, *wait, *timeout)
+		if *watch {
+			if *wait != "" {
+				return usageError{errors.New("--watch and --wait do not go together: --watch has no end to wait for")}
+			}
+			return a.watch(req, show)
+		}
+		view, reached, err := agent.Await(req, a.common.looker(), *wait, *timeout)
 		if err != nil {
 			return err
 		}
-		if asJSON {
-			err = printJSON(a.out, view.Report)
-		} else {
-			err = agent.Draw(a.out, view)
-		}
+		err = show(view)
 		if err == nil && !reached {
 			return statusError{exitTimeout, fmt.Errorf("not %s after %v: the phase is %s", *wait, timeout.Round(time.Millisecond), view.Report.Phase)}
 		}
 		return err
 	}
 	return cmd
+}
+
+// shower prints a look in the format that was asked for.
+func (a *app) shower() (func(agent.View) error, error) {
+	switch a.common.output {
+	case "dot":
+		return func(v agent.View) error { return draw.Dot(a.out, v) }, nil
+	case "json":
+		return func(v agent.View) error { return printJSON(a.out, v.Report) }, nil
+	}
+	_, err := a.common.json("dot")
+	return func(v agent.View) error { return draw.Text(a.out, v, colorful(a.out)) }, err
+}
+
+// watch shows looks until it is interrupted: as drawings in one place on a terminal, else one after the other.
+func (a *app) watch(req network.Request, show func(agent.View) error) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	screen := &draw.Screen{Terminal: isTerminal(a.out), Color: colorful(a.out), Rows: func() int { return rows(a.out) }}
+	return agent.Watch(ctx, req, a.common.looker(), func(v agent.View, failed error) error {
+		switch {
+		case a.common.output == "text":
+			return screen.Show(a.out, v, failed)
+		case failed != nil:
+			fmt.Fprintf(a.err, "podnic: %v\n", failed)
+			return nil
+		}
+		return show(v)
+	})
 }
 
 func checkPhase(wait string) error {
