@@ -21,15 +21,23 @@ func (a *app) versionCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			v := version
-			if info, ok := debug.ReadBuildInfo(); ok && v == "unknown" && info.Main.Version != "" {
-				v = info.Main.Version
-			}
 			if asJSON {
-				return printJSON(a.out, map[string]string{"version": v, "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH})
+				return printJSON(a.out, map[string]string{"version": versionNumber(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH})
 			}
-			_, err = fmt.Fprintf(a.out, "podnic %s (%s, %s/%s)\n", v, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err = fmt.Fprintln(a.out, versionText())
 			return err
 		},
 	}
+}
+
+func versionNumber() string {
+	if info, ok := debug.ReadBuildInfo(); ok && version == "unknown" && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return version
+}
+
+// versionText is what `podnic version` prints.
+func versionText() string {
+	return fmt.Sprintf("podnic %s (%s, %s/%s)", versionNumber(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

@@ -106,14 +106,19 @@ func (s *site) must(args ...string) string {
 func (s *site) serve() {
 	s.t.Helper()
 	s.must("prepare")
+	s.startServer()
+	s.plug()
+	s.in(s.guest, "busybox udhcpc -f -q -n -t 40 -T 1 -i eth0 -s /bin/true 2>/dev/null")
+	s.must("status", "--wait", "ready", "--timeout", patience)
+}
+
+func (s *site) startServer() {
+	s.t.Helper()
 	s.server = s.pod.Command(context.Background(), s.podnic, "serve", "--state-dir", s.state)
 	if err := s.server.Start(); err != nil {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(s.killServer)
-	s.plug()
-	s.in(s.guest, "busybox udhcpc -f -q -n -t 40 -T 1 -i eth0 -s /bin/true 2>/dev/null")
-	s.must("status", "--wait", "ready", "--timeout", patience)
 }
 
 func (s *site) killServer() {
