@@ -75,7 +75,8 @@ func (g *graph) link(role network.Role) {
 			if role == network.Placeholder {
 				text[0] += " (placeholder)"
 			}
-			text = append(text, strings.Split(describeLink(l), "  mtu ")[0], fmt.Sprintf("mtu %d  in %s  out %s", l.MTU, count(l.Received), count(l.Sent)))
+			state, rest, _ := strings.Cut(describeLink(l), "  mtu ")
+			text = append(text, state, "mtu "+rest)
 			for _, a := range l.Addresses[:min(len(l.Addresses), most)] {
 				text = append(text, a.String())
 			}

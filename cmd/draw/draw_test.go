@@ -112,7 +112,7 @@ func TestDrawing(t *testing.T) {
              hostname vm-0
              lease bound since 03:04:14 UTC
 
-  eth0       00:00:00:00:00:00  down  mtu 1500  in 0  out 0
+  eth0       00:00:00:00:00:00  down  mtu 1500
              10.244.1.2/24
              the placeholder: keeps the pod's name, MAC, MTU and addresses
 

@@ -159,7 +159,11 @@ func describeLink(l agent.LinkReport) string {
 	case !l.Carrier && l.Role != network.Tap:
 		state = "up, no carrier"
 	}
-	text := fmt.Sprintf("%s  %-4s  mtu %-4d  in %s  out %s", l.MAC, state, l.MTU, count(l.Received), count(l.Sent))
+	text := fmt.Sprintf("%s  %-4s  mtu %-4d", l.MAC, state, l.MTU)
+	if l.Role == network.Placeholder {
+		return text // it is down, and nothing passes it
+	}
+	text += fmt.Sprintf("  in %s  out %s", count(l.Received), count(l.Sent))
 	if l.Dropped > 0 {
 		text += "  lost " + count(l.Dropped)
 	}

@@ -41,6 +41,9 @@ func unpack(t *testing.T, archive io.Reader) map[string]string {
 	}
 }
 
+// podChecks are the checks that say the same on every machine.
+const podChecks = "pod,wiring,resolver,mtu,libvirt-network,ports"
+
 // planted is a secret that must not be in a bundle, in any form.
 const planted = "Tr0ub4dor-and-3"
 
@@ -74,6 +77,8 @@ func TestBundleHoldsWhatAReportNeedsAndNothingSecret(t *testing.T) {
 		_ = run.Wait() // the guest was not asked to shut down, and that is its status
 	})
 	s.must("status", "--wait", "ready", "--timeout", patience)
+	documented(t, "status.md", "status", s.must("status"))
+	documented(t, "doctor.md", "doctor --only "+podChecks, s.must("doctor", "--only", podChecks))
 	log := "{\"msg\":\"the daemon said: password=" + planted + "\"}\nthe end\n"
 	if err := os.WriteFile(filepath.Join(s.state, "hook.log"), []byte(log), 0o600); err != nil {
 		t.Fatal(err)

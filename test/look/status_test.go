@@ -26,7 +26,7 @@ var volatile = []struct {
 	{regexp.MustCompile(`in \S+  out \S+(  lost \S+)?`), "in N  out N"},
 	{regexp.MustCompile(`\d\d:\d\d:\d\d UTC`), "00:00:00 UTC"},
 	{regexp.MustCompile(`(?m)^(  \S.{14}) .{10}( .{10})?(  longest: .*)?$`), "$1"},
-	{regexp.MustCompile(`  From the server's start to the lease .*\n(  .*\n)?`), "  From the server's start to the lease …\n"},
+	{regexp.MustCompile(`(  From the \w+'s start to the lease) .*\n(  .*\n)*`), "$1 …\n"},
 }
 
 // settled is a drawing without what is volatile. Only the rows of the timeline lose their numbers.
