@@ -177,8 +177,15 @@ func (o outcome) but(format string, args ...any) outcome {
 // refusal takes an error of package network apart, whose refusals say first what is wrong and then, after the last colon,
 // what to do.
 func refusal(status Status, err error) outcome {
-	text := err.Error()
-	if i := strings.LastIndex(text, ": "); i > 0 && network.IsRefusal(err) {
+	if !network.IsRefusal(err) {
+		return outcome{status, err.Error(), ""}
+	}
+	return sentence(status, err.Error())
+}
+
+// sentence takes one apart whose last clause is the remedy.
+func sentence(status Status, text string) outcome {
+	if i := strings.LastIndex(text, ": "); i > 0 {
 		return outcome{status, text[:i], text[i+2:]}
 	}
 	return outcome{status, text, ""}

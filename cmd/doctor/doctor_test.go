@@ -149,3 +149,19 @@ func TestScrub(t *testing.T) {
 		}
 	}
 }
+
+// TestEveryCheckIsDocumented: each is a row of the document's table.
+func TestEveryCheckIsDocumented(t *testing.T) {
+	b, err := os.ReadFile("../../docs/doctor.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range Names() {
+		if !strings.Contains(string(b), "\n| `"+name+"` | ") {
+			t.Errorf("docs/doctor.md has no row for %s", name)
+		}
+	}
+	if n := strings.Count(string(b), "\n| `"); n != len(checks) {
+		t.Errorf("docs/doctor.md has %d rows, and there are %d checks", n, len(checks))
+	}
+}

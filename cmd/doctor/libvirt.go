@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"context"
-	"strings"
 
 	"github.com/podnic/podnic/domain"
 	"github.com/podnic/podnic/network/identity"
@@ -34,12 +33,7 @@ func (l *libvirt) close() {
 func (v *visit) reachLibvirt() outcome {
 	connection, err := v.connect()
 	if err != nil {
-		// Its last words are the remedy.
-		reason := err.Error()
-		if i := strings.LastIndex(reason, ": "); i > 0 {
-			return fail("%s", reason[:i]).but("%s", reason[i+2:])
-		}
-		return fail("%s", reason)
+		return sentence(Fail, err.Error()) // its last words are the remedy
 	}
 	version, err := connection.Version()
 	if err != nil {

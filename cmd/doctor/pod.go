@@ -48,10 +48,13 @@ func (v *visit) left() []string {
 // wiring lists what is not as it should be.
 func (v *visit) wiring() outcome {
 	r := v.pod()
-	if !v.seen.Wired {
+	switch {
+	case len(r.Differences) > 0:
+	case len(v.seen.Warnings) > 0: // of the record, say
+		return sentence(Warn, v.seen.Warnings[0])
+	case !v.seen.Wired:
 		return ok("nothing is wired")
-	}
-	if len(r.Differences) == 0 {
+	default:
 		return ok("%s is wired as it should be (%s)", r.Name, v.report.Phase)
 	}
 	var what []string

@@ -11,17 +11,20 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// doctorFlags are those of doctor and of its bundle.
+// doctorFlags are those of doctor. Its bundle has them too, but for the choice of checks.
 type doctorFlags struct {
 	socket, uri    string
 	connectTimeout time.Duration
 	only, ignore   []string
 }
 
-func (f *doctorFlags) add(set *pflag.FlagSet) {
+func (f *doctorFlags) addPlaces(set *pflag.FlagSet) {
 	set.StringVar(&f.socket, "socket", "", "the server's socket that is wanted: packet or udp (default: what the pod is wired for, or packet)")
 	set.StringVar(&f.uri, "connect", "", "libvirt's `URI` (default: libvirt's own default, such as qemu:///system for root)")
 	set.DurationVar(&f.connectTimeout, "connect-timeout", 2*time.Second, "how long to wait for libvirt")
+}
+
+func (f *doctorFlags) addChecks(set *pflag.FlagSet) {
 	set.StringSliceVar(&f.only, "only", nil, "these `checks` alone")
 	set.StringSliceVar(&f.ignore, "ignore", nil, "`checks` whose failure is a warning")
 }
@@ -59,7 +62,8 @@ Exit status: 0; 1 when something will not work.
 The checks: ` + wrapped(doctor.Names()) + `.`,
 		Args: noArgs,
 	}
-	flags.add(cmd.PersistentFlags())
+	flags.addPlaces(cmd.Flags())
+	flags.addChecks(cmd.Flags())
 	cmd.RunE = func(*cobra.Command, []string) error {
 		asJSON, err := a.common.json()
 		if err != nil {
@@ -83,7 +87,7 @@ The checks: ` + wrapped(doctor.Names()) + `.`,
 		}
 		return err
 	}
-	cmd.AddCommand(a.bundleCommand(&flags), a.probeKVMCommand())
+	cmd.AddCommand(a.bundleCommand(), a.probeKVMCommand())
 	return cmd
 }
 
@@ -128,8 +132,9 @@ func (a *app) probeKVMCommand() *cobra.Command {
 	}
 }
 
-func (a *app) bundleCommand(flags *doctorFlags) *cobra.Command {
-	return &cobra.Command{
+func (a *app) bundleCommand() *cobra.Command {
+	var flags doctorFlags
+	cmd := &cobra.Command{
 		Use:   "bundle FILE",
 		Short: "Write all that a bug report needs into one archive",
 		Long: `Write status, doctor's findings, the record and the state, all links, addresses,
@@ -151,4 +156,6 @@ says what is in it. A file that is there is not overwritten.`,
 			return doctor.Bundle(args[0], a.out, options, versionText())
 		},
 	}
+	flags.addPlaces(cmd.Flags())
+	return cmd
 }

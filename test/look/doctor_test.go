@@ -104,6 +104,9 @@ func TestDoctorOfAnOriginalPod(t *testing.T) {
 	s.after("mkdir -p \"$1\"; mount -t tmpfs -o ro tmpfs \"$1\"", "state-dir", "fail", "read-only")
 	s.after("mount -t tmpfs tmpfs \"$1\"", "state-dir", "ok", "can be written")
 
+	s.after("mkdir -p \"$1\"; mount -t tmpfs tmpfs \"$1\"; echo '{' >\"$1/record.json\"", "wiring", "warn", "record.json is damaged")
+	s.finds("wiring", "ok", "nothing is wired")
+
 	s.finds("pod", "ok", "eth0 has 10.244.1.5/24: the guest gets 10.244.1.5/24 by way of 10.244.1.1, MTU 1500")
 	in("ip link add tap0 type bridge")
 	s.finds("pod", "fail", "choose another name with --tap")
