@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/podnic/podnic/network"
+	"golang.org/x/sys/unix"
 )
 
 // in writes a file below a root of the test's own.
@@ -68,6 +69,9 @@ func TestKVM(t *testing.T) {
 	v.kvm().expect(t, Fail, "killed")
 	v.ProbeKVM = []string{"sh", "-c", "echo works"}
 	v.kvm().expect(t, OK, "runs a guest")
+	unopened(&os.PathError{Op: "open", Path: "/dev/kvm", Err: unix.EPERM}).expect(t, Fail, "device cgroup")
+	unopened(&os.PathError{Op: "open", Path: "/dev/kvm", Err: unix.EACCES}).expect(t, Unknown, "emulator's user")
+	unopened(&os.PathError{Op: "open", Path: "/dev/kvm", Err: unix.ENODEV}).expect(t, Fail, "no such device")
 	if err := ProbeKVM(filepath.Join(v.Root, "/dev/kvm")); err == nil || !strings.Contains(err.Error(), "KVM_GET_API_VERSION") {
 		t.Errorf("a file is a KVM: %v", err)
 	}

@@ -69,22 +69,21 @@ func (g *graph) wiring() {
 }
 
 func (g *graph) link(role network.Role) {
-	for _, l := range g.r.Links {
-		if l.Role == role {
-			text := []string{l.Name}
-			if role == network.Placeholder {
-				text[0] += " (placeholder)"
-			}
-			state, rest, _ := strings.Cut(describeLink(l), "  mtu ")
-			text = append(text, state, "mtu "+rest)
-			for _, a := range l.Addresses[:min(len(l.Addresses), most)] {
-				text = append(text, a.String())
-			}
-			g.node(string(role), role, text...)
-			return
-		}
+	l := g.find(role)
+	if l == nil {
+		g.node(string(role), role, g.view.Seen.Names.Of(role))
+		return
 	}
-	g.node(string(role), role, g.view.Seen.Names.Of(role))
+	text := []string{l.Name}
+	if role == network.Placeholder {
+		text[0] += " (placeholder)"
+	}
+	state, rest, _ := strings.Cut(describeLink(*l), "  mtu ")
+	text = append(text, state, "mtu "+rest)
+	for _, a := range l.Addresses[:min(len(l.Addresses), most)] {
+		text = append(text, a.String())
+	}
+	g.node(string(role), role, text...)
 }
 
 // node draws a place with its differences.

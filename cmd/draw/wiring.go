@@ -137,16 +137,24 @@ func (d *drawing) marks(at []agent.Difference, said string) {
 	}
 }
 
-// link draws one link: name, MAC, state, MTU, frames, addresses.
-func (d *drawing) link(role network.Role) {
-	name := d.view.Seen.Names.Of(role)
-	for _, l := range d.r.Links {
-		if l.Role == role {
-			d.place(role, l.Name, describeLink(l))
-			d.list("", len(l.Addresses), func(i int) string { return l.Addresses[i].String() })
-			return
+// find finds a link by its role; nil when it is missing.
+func (d *drawing) find(role network.Role) *agent.LinkReport {
+	for i := range d.r.Links {
+		if d.r.Links[i].Role == role {
+			return &d.r.Links[i]
 		}
 	}
+	return nil
+}
+
+// link draws one link: name, MAC, state, MTU, frames, addresses.
+func (d *drawing) link(role network.Role) {
+	if l := d.find(role); l != nil {
+		d.place(role, l.Name, describeLink(*l))
+		d.list("", len(l.Addresses), func(i int) string { return l.Addresses[i].String() })
+		return
+	}
+	name := d.view.Seen.Names.Of(role)
 	d.put(bad, fmt.Sprintf("%s%-*s is missing", mark, d.names, name))
 	d.marks(d.at(role), name+" is missing")
 }
@@ -235,9 +243,10 @@ func (d *drawing) server() {
 	for _, difference := range at {
 		d.wrap(bad, "      │      "+mark, difference.What)
 	}
+	tap := d.find(network.Tap)
 	switch {
-	case len(at) > 0:
-	case d.view.Seen.Attached:
+	case len(at) > 0 || tap == nil || !tap.Up: // whether somebody holds a tap shows only while it is up
+	case tap.Carrier:
 		d.wire("guest attached")
 	default:
 		d.wire("nobody holds the other end")
