@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/cmd/doctor"
+	"github.com/podnic/podnic/network"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -30,6 +31,11 @@ func (f *doctorFlags) addChecks(set *pflag.FlagSet) {
 }
 
 func (f *doctorFlags) options(a *app) (doctor.Options, error) {
+	switch f.socket {
+	case "", network.SocketPacket, network.SocketUDP:
+	default:
+		return doctor.Options{}, usageError{fmt.Errorf("--socket takes packet or udp, not %q", f.socket)}
+	}
 	req, err := a.common.request(f.socket)
 	if err != nil {
 		return doctor.Options{}, err
