@@ -34,7 +34,7 @@ func (v *visit) kvm() outcome {
 	said, ended := probe(append(v.ProbeKVM, device))
 	switch {
 	case !ended:
-		return fail("/dev/kvm opens, and a guest of three instructions hung in it for %v", kvmTime)
+		return fail("/dev/kvm opens, and a guest of eight instructions hung in it for %v", kvmTime)
 	case said != kvmWorks:
 		return fail("/dev/kvm opens, and does not run guests: %s", said)
 	}

@@ -101,7 +101,7 @@ func ProbeKVM(device string) error {
 		return m.err
 	}
 	if reason := *(*uint32)(unsafe.Pointer(&state[8])); reason != kvmExitHLT { // struct kvm_run
-		return fmt.Errorf("a guest of seven instructions ended with the exit reason %d", reason)
+		return fmt.Errorf("a guest of eight instructions ended with the exit reason %d", reason)
 	}
 	if took > kvmLimit {
 		return fmt.Errorf("a guest that writes 256 KiB takes %v of a processor, where a millisecond is usual, so guests will seem to hang", took.Round(time.Millisecond))

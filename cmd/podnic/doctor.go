@@ -123,8 +123,8 @@ func wrapped(names []string) string {
 func (a *app) probeKVMCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    probeKVM + " DEVICE",
-		Short:  "Run a guest of seven instructions (for doctor itself)",
-		Long:   "Run a guest of seven instructions, and say whether that works.",
+		Short:  "Run a guest of eight instructions (for doctor itself)",
+		Long:   "Run a guest of eight instructions, and say whether that works.",
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
