@@ -50,34 +50,43 @@ var settings = []string{
 }
 
 // Bundle writes all that a bug report needs into an archive; to stdout if the path is -. Nothing secret is in it. What
-// cannot be had is told in it.
-func Bundle(path string, stdout io.Writer, o Options, version string) error {
+// cannot be had is told in it. It returns how many files there are.
+func Bundle(path string, stdout io.Writer, o Options, version string) (files int, err error) {
 	v, err := begin(o)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer v.close()
-	w := stdout
-	if path != "-" {
-		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if errors.Is(err, fs.ErrExist) {
-			return network.Refuse("%s is there already: name another file", path)
-		}
-		if err != nil {
-			return network.Refuse("the bundle cannot be written (%w): name another file, or - for standard output", err)
-		}
-		defer f.Close()
-		w = f
-	}
 	b := &bundle{visit: v, at: time.Now()}
-	b.collect(version)
-	if err := b.write(w); err != nil {
-		if path != "-" {
+	if path == "-" {
+		b.collect(version)
+		err = b.write(stdout)
+	} else {
+		f, refused := create(path)
+		if refused != nil {
+			return 0, refused
+		}
+		b.collect(version)
+		if err = errors.Join(b.write(f), f.Close()); err != nil {
 			err = errors.Join(err, os.Remove(path)) // half an archive helps nobody
 		}
-		return fmt.Errorf("write the bundle: %w", err)
 	}
-	return nil
+	if err != nil {
+		return 0, fmt.Errorf("write the bundle: %w", err)
+	}
+	return len(b.files), nil
+}
+
+// create makes the file, before all that takes time.
+func create(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return nil, network.Refuse("%s is there already: name another file", path)
+	case err != nil:
+		return nil, network.Refuse("the bundle cannot be written (%w): name another file, or - for standard output", err)
+	}
+	return f, nil
 }
 
 type bundle struct {

@@ -159,7 +159,11 @@ says what is in it. A file that is there is not overwritten.`,
 			if err != nil {
 				return err
 			}
-			return doctor.Bundle(args[0], a.out, options, versionText())
+			files, err := doctor.Bundle(args[0], a.out, options, versionText())
+			if err == nil && args[0] != "-" {
+				fmt.Fprintf(a.out, "%s: %d files; read them before you pass them on\n", args[0], files)
+			}
+			return err
 		},
 	}
 	flags.addPlaces(cmd.Flags())
