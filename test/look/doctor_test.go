@@ -305,8 +305,9 @@ func TestDoctorOfAMachine(t *testing.T) {
 	podtest.NeedRoot(t)
 	s := &site{t: t, podnic: podtest.Program(t), state: filepath.Join(t.TempDir(), "state")}
 	found := s.doctor(exec.CommandContext(t.Context(), s.podnic, "doctor", "-o", "json", "--state-dir", s.state, "--only", "kernel,pod,wiring,link-kinds"))
+	_, err := os.Stat("/proc/sys/net/core/dev_weight") // which the machine's namespace alone has; the tests may run in a container
 	for check, want := range map[string]string{"kernel": "ok", "link-kinds": "ok", "pod": "unknown", "wiring": "unknown"} {
-		if found[check].Status != want {
+		if found[check].Status != want && (err == nil || want == "ok") {
 			t.Errorf("%+v", found[check])
 		}
 	}
