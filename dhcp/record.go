@@ -3,6 +3,7 @@ package dhcp
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/podnic/podnic/network/identity"
@@ -70,8 +71,13 @@ func (h *handler) foreign(m *message) {
 }
 
 func (h *handler) foreignText(mac identity.MAC) string {
-	return fmt.Sprintf("a DHCP client with the MAC %s asks behind the tap; the pod's is %s", mac, h.client)
+	return fmt.Sprintf("%s %s asks behind the tap; the pod's is %s", foreign, mac, h.client)
 }
+
+const foreign = "a DHCP client with the MAC"
+
+// IsForeign reports whether a warning is that a client with another MAC than the pod's asks.
+func IsForeign(warning string) bool { return strings.HasPrefix(warning, foreign) }
 
 // setLease moves the lease to a state. A renewal keeps Since and moves Expires. Leaving the bound state means that the
 // guest does not use the address now, whatever was seen before.

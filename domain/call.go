@@ -6,8 +6,17 @@ import (
 	"github.com/podnic/podnic/domain/internal/wire"
 )
 
-// call asks the helper and waits for its answer.
+// call makes a call that is answered with a domain or with nothing.
 func (p *process) call(r wire.Request) (*wire.Domain, error) {
+	response, err := p.exchange(r)
+	if err != nil {
+		return nil, err
+	}
+	return response.Domain, nil
+}
+
+// exchange asks the helper and waits for its answer.
+func (p *process) exchange(r wire.Request) (*wire.Response, error) {
 	answer := make(chan *wire.Response, 1)
 	p.mu.Lock()
 	p.last++
@@ -24,12 +33,12 @@ func (p *process) call(r wire.Request) (*wire.Domain, error) {
 	}
 	select {
 	case response := <-answer:
-		return response.Domain, callError(response.Error)
+		return response, callError(response.Error)
 	case <-p.ended:
 	}
 	select {
 	case response := <-answer: // its last words
-		return response.Domain, callError(response.Error)
+		return response, callError(response.Error)
 	default:
 		return nil, p.why()
 	}
@@ -104,4 +113,15 @@ func (p *process) shutdown(uuid string) error {
 func (p *process) destroy(uuid string) error {
 	_, err := p.call(wire.Request{Call: wire.Destroy, UUID: uuid})
 	return err
+}
+
+func (p *process) version() (*wire.Daemon, error) {
+	response, err := p.exchange(wire.Request{Call: wire.Version})
+	if err == nil && response.Daemon == nil {
+		err = fmt.Errorf("podnic-libvirt did not answer what it was asked to %s", wire.Version)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return response.Daemon, nil
 }

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/podnic/podnic/domain/internal/wire"
 	"go.uber.org/zap"
 )
 
@@ -139,6 +140,10 @@ func (s *daemonSession) shutdown(string) error {
 		s.onShutdown()
 	}
 	return nil
+}
+
+func (s *daemonSession) version() (*wire.Daemon, error) {
+	return &wire.Daemon{Driver: "QEMU", Libvirt: 9_000_000, Hypervisor: 7_002_022}, nil
 }
 
 func (s *daemonSession) destroy(string) error {

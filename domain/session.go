@@ -3,6 +3,8 @@ package domain
 import (
 	"context"
 	"errors"
+
+	"github.com/podnic/podnic/domain/internal/wire"
 )
 
 // session is one connection to a daemon, with exactly the operations that following a guest takes. The only one outside of
@@ -20,6 +22,8 @@ type session interface {
 	shutdown(uuid string) error
 	// destroy ends the guest at once.
 	destroy(uuid string) error
+	// version tells what is at the other end.
+	version() (*wire.Daemon, error)
 	// lost is closed when the connection has broken; why then says why.
 	lost() <-chan struct{}
 	why() error

@@ -21,6 +21,10 @@ type State struct {
 	Current  *Snapshot
 	// Missing are the changes that would mend the wiring. None if it is as it should be.
 	Missing []Step
+	// Deviations say what Missing would mend.
+	Deviations []Deviation
+	// FilterHidden says that this process may not see the filter: reading it takes CAP_NET_ADMIN.
+	FilterHidden bool
 	// Attached says that somebody, a guest, holds the tap's other end.
 	Attached bool
 	Warnings []string
@@ -69,13 +73,18 @@ func Inspect(req Request) (*State, error) {
 	}
 	wanted := s.wired(state.Original, state.Options)
 	if s.hiddenFilter {
-		state.Current.Filter = wanted.Filter
+		state.Current.Filter, state.FilterHidden = wanted.Filter, true
 	}
 	if s.noFilter && wantedFilter(state.Original, state.Options) != nil {
 		state.Warnings = append(state.Warnings, unfiltered)
 	}
-	state.Missing, err = difference(state.Current, wanted)
-	return state, err
+	now, err := bootTime()
+	if err != nil {
+		return nil, err
+	}
+	wanted = wanted.at(now)
+	state.Missing, state.Deviations = Diff(state.Current, wanted), Deviations(state.Current, wanted)
+	return state, nil
 }
 
 // optionsOf reads from the wiring what it was made with.

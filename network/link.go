@@ -66,6 +66,8 @@ type Link struct {
 	Type        uint16 `json:"-"` // ARPHRD_…
 	// Frames that the link has received and sent since it was made. On a tap, received means from the guest.
 	RxFrames, TxFrames uint64 `json:"-"`
+	// RxDropped and TxDropped are frames that were lost for want of room, or because nobody held the other end.
+	RxDropped, TxDropped uint64 `json:"-"`
 }
 
 // BridgeOptions are the settings of a bridge that the wiring depends on.
@@ -138,8 +140,10 @@ func decodeLink(m []byte) (Link, error) {
 	if hw := attrs.get(unix.IFLA_ADDRESS); len(hw) == len(identity.MAC{}) {
 		l.MAC = identity.MAC(net.HardwareAddr(hw))
 	}
-	if stats := attrs.get(unix.IFLA_STATS64); len(stats) >= 16 { // struct rtnl_link_stats64: rx_packets, tx_packets, …
+	// struct rtnl_link_stats64 (include/uapi/linux/if_link.h): packets, bytes, errors and dropped, each rx and tx.
+	if stats := attrs.get(unix.IFLA_STATS64); len(stats) >= 64 {
 		l.RxFrames, l.TxFrames = nl.NativeEndian().Uint64(stats), nl.NativeEndian().Uint64(stats[8:])
+		l.RxDropped, l.TxDropped = nl.NativeEndian().Uint64(stats[48:]), nl.NativeEndian().Uint64(stats[56:])
 	}
 	if list, ok := attrs.find(unix.IFLA_PROP_LIST); ok {
 		props, err := attributes(list)

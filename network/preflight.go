@@ -119,16 +119,25 @@ var (
 	capSysAdmin = capability{unix.CAP_SYS_ADMIN, "SYS_ADMIN"}
 )
 
-// checkCapabilities names the capability that is missing, where it is in time to say so.
-func checkCapabilities(needed ...capability) error {
+// hasCapability reports whether this process has one.
+func hasCapability(c capability) (bool, error) {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&header, &data[0]); err != nil {
-		return fmt.Errorf("read this process's capabilities: %w", err)
+		return false, fmt.Errorf("read this process's capabilities: %w", err)
 	}
+	return data[0].Effective&(1<<c.bit) != 0, nil
+}
+
+// checkCapabilities names the capability that is missing, where it is in time to say so.
+func checkCapabilities(needed ...capability) error {
 	var missing []string
 	for _, c := range needed {
-		if data[0].Effective&(1<<c.bit) == 0 {
+		has, err := hasCapability(c)
+		if err != nil {
+			return err
+		}
+		if !has {
 			missing = append(missing, c.name)
 		}
 	}

@@ -385,3 +385,6 @@ func (h Hop) encode(is4 bool) []*nl.RtAttr {
 	}
 	return data
 }
+
+// MTU is the route's own in bytes; 0 when it has none.
+func (r Route) MTU() int { return int(r.Metrics[rtaxMTU]) }

@@ -78,5 +78,9 @@ func checkTunDevice() error {
 	case err != nil:
 		return fmt.Errorf("open %s: %w", tunDevice, err)
 	}
-	return tun.Close()
+	defer tun.Close()
+	if _, err := unix.IoctlGetUint32(int(tun.Fd()), unix.TUNGETFEATURES); err != nil {
+		return Refuse("%s is not the device that taps are made with (%w): mount the machine's into the container (10:200)", tunDevice, err)
+	}
+	return nil
 }

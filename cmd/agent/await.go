@@ -18,17 +18,28 @@ const recheck = time.Second
 type View struct {
 	Report *Report
 	Seen   *network.State
+	// At is when.
+	At time.Time
+}
+
+// Look looks once.
+func Look(req network.Request, service Service) (View, error) {
+	report, seen, err := Status(req, service)
+	if err != nil {
+		return View{}, err
+	}
+	return View{report, seen, time.Now()}, nil
 }
 
 // Await looks at the namespace until the phase is reached or the timeout has passed; with no timeout, once. An empty
 // phase is reached at once.
 func Await(req network.Request, service Service, phase string, timeout time.Duration) (View, bool, error) {
 	look := func() (View, bool, error) {
-		report, seen, err := Status(req, service)
+		view, err := Look(req, service)
 		if err != nil {
 			return View{}, false, err
 		}
-		return View{report, seen}, reached(report.Phase, phase), nil
+		return view, reached(view.Report.Phase, phase), nil
 	}
 	view, ok, err := look()
 	if ok || err != nil || timeout <= 0 {

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 
@@ -45,7 +44,11 @@ type InterfaceReport struct {
 	Routes    []PodRoute     `json:"routes"`
 	Offer     *dhcp.Offer    `json:"offer,omitempty"`
 	Lease     dhcp.Lease     `json:"lease"`
-	Warnings  []string       `json:"warnings"`
+	// Links are what is there, from the pod network to the guest; the placeholder is last.
+	Links []LinkReport `json:"links"`
+	// Differences are what is not as it should be.
+	Differences []Difference `json:"differences,omitempty"`
+	Warnings    []string     `json:"warnings"`
 }
 
 // PodRoute is a route of the pod's main table.
@@ -106,14 +109,16 @@ func newReport(seen *network.State, state *State, alive bool, service Service) *
 		r.add(warnings...)
 	}
 	r.add(seen.Warnings...)
+	r.Links = linkReports(seen.Current)
 	if seen.Wired {
 		report.Phase = phaseOf(seen, state, alive)
-		for _, s := range seen.Missing {
-			r.add(fmt.Sprintf("the wiring is not as it should be: it takes %q; run `podnic prepare` to mend it", s.String()))
-		}
 		if state != nil && state.Failed != "" {
 			r.add(state.Failed)
 		}
+	}
+	r.Differences = differences(seen, report, r.Lease, alive)
+	for _, d := range r.Differences {
+		r.add(d.String())
 	}
 	report.Interfaces = []InterfaceReport{r}
 	return report

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
@@ -72,8 +73,8 @@ func TestUnwritableStateIsToldOnce(t *testing.T) {
 }
 
 func TestPhase(t *testing.T) {
-	four := network.Snapshot{Addresses: []network.Address{{Link: network.NIC, Local: mustPrefix("10.244.1.5/24")}}}
-	six := network.Snapshot{Addresses: []network.Address{{Link: network.NIC, Local: mustPrefix("fd00::5/64")}}}
+	four := network.Snapshot{Addresses: []network.Address{{Link: network.NIC, Local: netip.MustParsePrefix("10.244.1.5/24")}}}
+	six := network.Snapshot{Addresses: []network.Address{{Link: network.NIC, Local: netip.MustParsePrefix("fd00::5/64")}}}
 	tap := func(frames uint64) *network.Snapshot {
 		return &network.Snapshot{Links: []network.Link{{Role: network.Tap, RxFrames: frames}}}
 	}

@@ -37,7 +37,7 @@ func (f *commonFlags) add(set *pflag.FlagSet) {
 	set.IntVar(&f.queues, "queues", 0, "queues of the tap (default: as many as the domain asks for, or 1)")
 	set.DurationVar(&f.lockTimeout, "lock-timeout", 10*time.Second, "how long to wait for another podnic in the same namespace")
 	set.BoolVar(&f.allowHost, "allow-host-namespace", false, "also work in the machine's own namespace, or a node's, and take it off its network")
-	set.StringVarP(&f.output, "output", "o", "text", "`format` of the result: text or json")
+	set.StringVarP(&f.output, "output", "o", "text", "`format` of the result: text or json (status also dot)")
 	set.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	set.StringVar(&f.logFormat, "log-format", "", "console or json (default: console on a terminal, json otherwise)")
 	set.StringVar(&f.config, "config", "", "read flags from this YAML `file`, by their names")

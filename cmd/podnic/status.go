@@ -1,11 +1,16 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/draw"
+	"github.com/podnic/podnic/network"
 	"github.com/spf13/cobra"
 )
 
@@ -14,8 +19,14 @@ func (a *app) statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Show the wiring, the lease and how far things are",
 		Long: `Show what is really there: the wiring as the kernel has it, what the guest is
-told, its lease, and when each part came to be. It changes nothing and needs no
-capability; what the server knows, it tells whoever may read --state-dir.
+told, its lease, and when each part came to be and how long it took. What is not
+as it should be is marked, and named at the end with what to do about it. It
+changes nothing and needs no capability; what the server knows, it tells whoever
+may read --state-dir.
+
+With --watch it draws again whenever something changes, until it is interrupted.
+With -o dot it writes a graph for Graphviz: podnic status -o dot | dot -Tsvg.
+Colours are for terminals alone, and not where NO_COLOR is set.
 
 With --wait it exits 0 as soon as the phase is reached, and 4 when --timeout ran
 out before; without --timeout it looks once. So it serves as an exec probe:
@@ -25,8 +36,9 @@ podnic status --wait ready.`,
 	wait := cmd.Flags().String("wait", "", "wait for a `phase`: wired or ready")
 	timeout := cmd.Flags().Duration("timeout", 0, "how long to wait; 0 looks once")
 	showLog := cmd.Flags().Bool("log", false, "also show what libvirt called 'podnic hook' for, and what came of it")
+	watch := cmd.Flags().Bool("watch", false, "draw again whenever something changes")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		asJSON, err := a.common.json()
+		show, err := a.shower()
 		if err != nil {
 			return err
 		}
@@ -37,23 +49,27 @@ podnic status --wait ready.`,
 		if err := checkPhase(*wait); err != nil {
 			return err
 		}
+		if *watch {
+			if *wait != "" || *showLog {
+				return usageError{errors.New("--watch goes with neither --wait nor --log: it has no end")}
+			}
+			return a.watch(req, show)
+		}
 		var calls []agent.HookEntry
 		if *showLog {
 			if calls, err = agent.HookLog(req.StateDir); err != nil {
 				return err
 			}
 		}
-		service := a.common.looker()
-		view, reached, err := agent.Await(req, service, *wait, *timeout)
+		view, reached, err := agent.Await(req, a.common.looker(), *wait, *timeout)
 		if err != nil {
 			// Also where there is nothing to look at any more, the log says why.
 			return errors.Join(agent.DrawHookLog(a.err, calls), err)
 		}
-		if asJSON {
-			view.Report.Log = calls
-			err = printJSON(a.out, view.Report)
-		} else {
-			err = errors.Join(agent.Draw(a.out, view), agent.DrawHookLog(a.out, calls))
+		view.Report.Log = calls
+		err = show(view)
+		if a.common.output == "text" {
+			err = errors.Join(err, agent.DrawHookLog(a.out, calls))
 		}
 		if err == nil && !reached {
 			return statusError{exitTimeout, fmt.Errorf("not %s after %v: the phase is %s", *wait, timeout.Round(time.Millisecond), view.Report.Phase)}
@@ -61,6 +77,35 @@ podnic status --wait ready.`,
 		return err
 	}
 	return cmd
+}
+
+// shower prints a look in the format that was asked for.
+func (a *app) shower() (func(agent.View) error, error) {
+	switch a.common.output {
+	case "dot":
+		return func(v agent.View) error { return draw.Dot(a.out, v) }, nil
+	case "json":
+		return func(v agent.View) error { return printJSON(a.out, v.Report) }, nil
+	}
+	_, err := a.common.json("dot")
+	return func(v agent.View) error { return draw.Text(a.out, v, colorful(a.out)) }, err
+}
+
+// watch shows looks until it is interrupted: as drawings in one place on a terminal, else one after the other.
+func (a *app) watch(req network.Request, show func(agent.View) error) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	screen := &draw.Screen{Terminal: isTerminal(a.out), Color: colorful(a.out), Rows: func() int { return rows(a.out) }}
+	return agent.Watch(ctx, req, a.common.looker(), func(v agent.View, failed error) error {
+		switch {
+		case a.common.output == "text":
+			return screen.Show(a.out, v, failed)
+		case failed != nil:
+			fmt.Fprintf(a.err, "podnic: %v\n", failed)
+			return nil
+		}
+		return show(v)
+	})
 }
 
 func checkPhase(wait string) error {

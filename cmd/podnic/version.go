@@ -21,11 +21,10 @@ func (a *app) versionCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			v := buildVersion()
 			if asJSON {
-				return printJSON(a.out, map[string]string{"version": v, "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH})
+				return printJSON(a.out, map[string]string{"version": buildVersion(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH})
 			}
-			_, err = fmt.Fprintf(a.out, "podnic %s (%s, %s/%s)\n", v, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err = fmt.Fprintln(a.out, versionText())
 			return err
 		},
 	}
@@ -37,4 +36,9 @@ func buildVersion() string {
 		return info.Main.Version
 	}
 	return version
+}
+
+// versionText is what `podnic version` prints.
+func versionText() string {
+	return fmt.Sprintf("podnic %s (%s, %s/%s)", buildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

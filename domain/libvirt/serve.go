@@ -36,6 +36,7 @@ type connection interface {
 	look(uuid string) (*wire.Domain, error)
 	shutdown(uuid string) error
 	destroy(uuid string) error
+	version() (*wire.Daemon, error)
 	close()
 }
 
@@ -86,9 +87,8 @@ func (s *server) read(in *json.Decoder) error {
 			return fmt.Errorf("read podnic's request: %w", err)
 		}
 		s.calls.Go(func() {
-			d, err := s.call(r)
-			response := &wire.Response{ID: r.ID, Domain: d}
-			if err != nil {
+			response := &wire.Response{ID: r.ID}
+			if err := s.call(r, response); err != nil {
 				response.Error = wireError(err)
 			}
 			s.send(wire.Message{Response: response})
@@ -103,29 +103,33 @@ func (s *server) send(m wire.Message) {
 	_ = s.out.Encode(m)
 }
 
-func (s *server) call(r wire.Request) (*wire.Domain, error) {
+func (s *server) call(r wire.Request, response *wire.Response) (err error) {
 	if r.Call == wire.Connect {
-		return nil, s.connect(r.URI)
+		return s.connect(r.URI)
 	}
 	s.mu.Lock()
 	c := s.connection
 	s.mu.Unlock()
 	if c == nil {
-		return nil, fmt.Errorf("podnic-libvirt was asked to %s before it was connected", r.Call)
+		return fmt.Errorf("podnic-libvirt was asked to %s before it was connected", r.Call)
 	}
 	switch r.Call {
 	case wire.Start:
-		return c.start(string(r.XML))
+		response.Domain, err = c.start(string(r.XML))
 	case wire.Find:
-		return c.find(r.Name)
+		response.Domain, err = c.find(r.Name)
 	case wire.Look:
-		return c.look(r.UUID)
+		response.Domain, err = c.look(r.UUID)
 	case wire.Shutdown:
-		return nil, c.shutdown(r.UUID)
+		err = c.shutdown(r.UUID)
 	case wire.Destroy:
-		return nil, c.destroy(r.UUID)
+		err = c.destroy(r.UUID)
+	case wire.Version:
+		response.Daemon, err = c.version()
+	default:
+		err = fmt.Errorf("podnic-libvirt does not know the call %q", r.Call)
 	}
-	return nil, fmt.Errorf("podnic-libvirt does not know the call %q", r.Call)
+	return err
 }
 
 func (s *server) connect(uri string) error {

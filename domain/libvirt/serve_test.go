@@ -30,6 +30,7 @@ func (d *daemon) find(string) (*wire.Domain, error) { return nil, nil }
 func (d *daemon) look(string) (*wire.Domain, error) { return nil, errGone }
 func (d *daemon) shutdown(string) error             { return errors.New("it is deaf") }
 func (d *daemon) destroy(string) error              { return nil }
+func (d *daemon) version() (*wire.Daemon, error)    { return &wire.Daemon{Driver: "QEMU"}, nil }
 func (d *daemon) close()                            { d.closed = true }
 
 // conversation is that of a server in a goroutine of its own with a test, within a bubble of synctest.
@@ -59,7 +60,7 @@ func converse(t *testing.T) *conversation {
 		})
 		out.Close()
 	}()
-	c.expect(`{"protocol":"podnic-libvirt protocol 1"}`)
+	c.expect(`{"protocol":"podnic-libvirt protocol 2"}`)
 	return c
 }
 

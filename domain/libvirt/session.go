@@ -143,6 +143,20 @@ func (s *session) destroy(uuid string) error {
 	return s.with(uuid, func(d *libvirt.Domain) error { return cause(d.Destroy()) })
 }
 
+// version asks what is at the other end. A driver that has no hypervisor to speak of does not say its version.
+func (s *session) version() (*wire.Daemon, error) {
+	driver, err := s.connect.GetType()
+	if err != nil {
+		return nil, cause(err)
+	}
+	daemon := &wire.Daemon{Driver: driver}
+	if daemon.Libvirt, err = s.connect.GetLibVersion(); err != nil {
+		return nil, cause(err)
+	}
+	daemon.Hypervisor, _ = s.connect.GetVersion()
+	return daemon, nil
+}
+
 // with calls f with the domain, or returns errGone.
 func (s *session) with(uuid string, f func(*libvirt.Domain) error) error {
 	d, err := s.connect.LookupDomainByUUIDString(uuid)

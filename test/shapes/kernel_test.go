@@ -58,7 +58,7 @@ func TestOlderKernel(t *testing.T) {
 					"ping": "yes", "same": "yes", "back": "yes", "left": "",
 				}
 			}
-			want := []map[string]string{round("no", "prepare,status,serve"), round("yes", "")}
+			want := []map[string]string{round("no", "prepare,status,serve,doctor"), round("yes", "")}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("rounds (-want +got):\n%s", diff)
 			}

@@ -8,7 +8,7 @@ package wire
 
 // Protocol names what this package defines. Any change to it changes the number: both programs come from one build, and
 // nothing is gained by understanding another's.
-const Protocol = "podnic-libvirt protocol 1"
+const Protocol = "podnic-libvirt protocol 2"
 
 // Hello is the first line of the helper.
 type Hello struct {
@@ -23,6 +23,7 @@ const (
 	Look     = "look"     // UUID; answered with the domain's state, or KindGone
 	Shutdown = "shutdown" // UUID
 	Destroy  = "destroy"  // UUID
+	Version  = "version"  // answered with the daemon's versions
 )
 
 // Request asks the helper for one call.
@@ -47,7 +48,16 @@ type Message struct {
 type Response struct {
 	ID     uint64  `json:"id"`
 	Domain *Domain `json:"domain,omitempty"`
+	Daemon *Daemon `json:"daemon,omitempty"`
 	Error  *Error  `json:"error,omitempty"`
+}
+
+// Daemon says what is at the other end of a connection. The versions are libvirt's numbers: 1,000,000 × major + 1,000 ×
+// minor + release.
+type Daemon struct {
+	Driver     string `json:"driver"` // QEMU
+	Libvirt    uint32 `json:"libvirt"`
+	Hypervisor uint32 `json:"hypervisor,omitempty"` // 0 when it does not say
 }
 
 // Domain is what a call found out about a running domain.

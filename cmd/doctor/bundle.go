@@ -1,0 +1,249 @@
+package doctor
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/draw"
+	"github.com/podnic/podnic/network"
+)
+
+// readme stands first in a bundle.
+const readme = `What podnic and the machine say about a pod, for a bug report. Made by 'podnic doctor bundle'.
+
+version.txt      podnic, kernel, and when this was made
+doctor.txt       what podnic doctor found; doctor.json is the same
+status.txt       what podnic status drew; status.json is the same
+record.json      what the pod's interface held before, and the options of prepare
+state.json       what the serving process last said of itself
+network.json     all links, addresses, routes, rules, lasting neighbours and hooked nftables chains of the namespace
+settings.txt     the kernel's settings that matter here
+environment.txt  which PODNIC_ variables are set
+domain.xml       the running domain, if libvirt told
+logs/            the end of each *.log in the state directory
+unseen.txt       what could not be had, and why
+
+Left out: all values of the domain's XML but those that say how the guest is connected (so no passwords, no secrets, nothing
+that cloud-init was given), the values of PODNIC_ variables, the values of DHCP options that were given by hand, and in
+every file what stands behind a word such as password, secret or token.
+
+It does hold names, addresses and MACs of the pod and of its network. Read it before you pass it on.
+`
+
+// settings are paths below /proc/sys.
+var settings = []string{
+	"kernel/osrelease", "net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables", "net/bridge/bridge-nf-call-arptables",
+	"net/ipv4/ip_unprivileged_port_start", "net/ipv4/ip_forward", "net/ipv4/conf/all/accept_local", "net/ipv4/conf/all/arp_ignore",
+	"net/ipv4/conf/all/rp_filter", "net/ipv6/conf/all/disable_ipv6",
+}
+
+// Bundle writes all that a bug report needs into an archive; to stdout if the path is -. Nothing secret is in it. What
+// cannot be had is told in it. It returns how many files there are.
+func Bundle(path string, stdout io.Writer, o Options, version string) (files int, err error) {
+	v, err := begin(o)
+	if err != nil {
+		return 0, err
+	}
+	defer v.close()
+	b := &bundle{visit: v, at: time.Now()}
+	if path == "-" {
+		b.collect(version)
+		err = b.write(stdout)
+	} else {
+		f, refused := create(path)
+		if refused != nil {
+			return 0, refused
+		}
+		b.collect(version)
+		if err = errors.Join(b.write(f), f.Close()); err != nil {
+			err = errors.Join(err, os.Remove(path)) // half an archive helps nobody
+		}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("write the bundle: %w", err)
+	}
+	return len(b.files), nil
+}
+
+// create makes the file, before all that takes time.
+func create(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return nil, network.Refuse("%s is there already: name another file", path)
+	case err != nil:
+		return nil, network.Refuse("the bundle cannot be written (%w): name another file, or - for standard output", err)
+	}
+	return f, nil
+}
+
+type bundle struct {
+	*visit
+	at     time.Time
+	files  []file
+	missed []string
+}
+
+type file struct {
+	name string
+	text []byte
+}
+
+func (b *bundle) add(name string, text []byte) { b.files = append(b.files, file{name, text}) }
+
+func (b *bundle) miss(name string, err error) {
+	b.missed = append(b.missed, fmt.Sprintf("%s: %v", name, err))
+}
+
+func (b *bundle) addJSON(name string, value any) {
+	text, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		b.miss(name, err)
+		return
+	}
+	b.add(name, append(text, '\n'))
+}
+
+func (b *bundle) collect(version string) {
+	b.add("README.txt", []byte(readme))
+	b.add("version.txt", fmt.Appendf(nil, "%s\nLinux %s\n%s\n", version, release(), b.at.UTC().Format(time.RFC3339)))
+	b.findings()
+	b.status()
+	for _, name := range []string{"record.json", "state.json"} {
+		b.copy(name, filepath.Join(b.StateDir, name))
+	}
+	if survey, err := b.ns.Look(); err != nil {
+		b.miss("network.json", err)
+	} else {
+		b.addJSON("network.json", survey)
+	}
+	b.settings()
+	b.environment()
+	if document := b.document(); document != nil {
+		b.add("domain.xml", document.Redacted())
+	} else {
+		b.miss("domain.xml", errors.New("the record names no domain, or libvirt does not tell: see doctor.txt"))
+	}
+	logs, _ := filepath.Glob(filepath.Join(b.StateDir, "*.log")) // fails on a wrong pattern alone
+	for _, path := range logs {
+		b.copy("logs/"+filepath.Base(path), path)
+	}
+	if len(b.missed) > 0 {
+		b.add("unseen.txt", []byte(strings.Join(b.missed, "\n")+"\n"))
+	}
+}
+
+// findings are of all checks, whatever the command line leaves out.
+func (b *bundle) findings() {
+	b.Only = nil
+	report := b.examine()
+	var text bytes.Buffer
+	_ = report.Text(&text) // to memory
+	b.add("doctor.txt", text.Bytes())
+	b.addJSON("doctor.json", report)
+}
+
+func (b *bundle) status() {
+	if b.seen == nil {
+		err := b.unseen
+		if b.initial {
+			err = errors.New("this is the machine's own network namespace")
+		}
+		b.miss("status.txt", err)
+		return
+	}
+	view := agent.View{Report: b.report, Seen: b.seen, At: b.at}
+	var text bytes.Buffer
+	_ = draw.Text(&text, view, false) // to memory
+	b.add("status.txt", text.Bytes())
+	b.addJSON("status.json", b.report)
+}
+
+func (b *bundle) settings() {
+	var text strings.Builder
+	for _, path := range settings {
+		value, err := network.Sysctl(b.ns, path)
+		if err != nil {
+			value = fmt.Sprintf("(%v)", err)
+		}
+		fmt.Fprintf(&text, "%s = %s\n", strings.ReplaceAll(path, "/", "."), value)
+	}
+	b.add("settings.txt", []byte(text.String()))
+}
+
+// environment lists names alone: a value may be a secret of the site's.
+func (b *bundle) environment() {
+	var names []string
+	for _, variable := range os.Environ() {
+		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "PODNIC_") {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	b.add("environment.txt", []byte(strings.Join(append(names, ""), "\n")))
+}
+
+// most is how much of a file is taken: its end, which is the news.
+const most = 1 << 20
+
+func (b *bundle) copy(name, path string) {
+	text, err := tail(path)
+	if err != nil {
+		b.miss(name, err)
+		return
+	}
+	b.add(name, text)
+}
+
+func tail(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a file", path)
+	}
+	if over := info.Size() - most; over > 0 {
+		if _, err := f.Seek(over, io.SeekStart); err != nil {
+			return nil, err
+		}
+	}
+	return io.ReadAll(io.LimitReader(f, most))
+}
+
+// write makes the archive. Every file goes through the scrubber, whatever made it.
+func (b *bundle) write(w io.Writer) error {
+	compressed := gzip.NewWriter(w)
+	archive := tar.NewWriter(compressed)
+	for _, f := range b.files {
+		text := f.text
+		if f.name != "README.txt" {
+			text = scrub(text)
+		}
+		header := &tar.Header{Name: "podnic-bundle/" + f.name, Mode: 0o600, Size: int64(len(text)), ModTime: b.at}
+		if err := archive.WriteHeader(header); err != nil {
+			return err
+		}
+		if _, err := archive.Write(text); err != nil {
+			return err
+		}
+	}
+	return errors.Join(archive.Close(), compressed.Close())
+}

@@ -1,0 +1,387 @@
+package draw
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+
+	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/dhcp"
+	"github.com/podnic/podnic/network"
+)
+
+// mark stands before what is not as it should be.
+const mark = "✗ "
+
+// most is how many addresses, routes or name servers of one kind are drawn. JSON has all of them.
+const most = 8
+
+// Text draws the wiring, top to bottom as a packet to the guest passes it, in at most Width columns: what the kernel has,
+// with a mark at what differs from what should be, the lease, the timeline, and then the list of what is wrong.
+func Text(w io.Writer, v agent.View, color bool) error {
+	_, err := io.WriteString(w, strings.Join(lines(v, color), "\n")+"\n")
+	return err
+}
+
+func lines(v agent.View, color bool) []string {
+	d := &drawing{canvas: canvas{color: color}, view: v, r: v.Report.Interfaces[0]}
+	for _, l := range d.r.Links {
+		d.names = max(d.names, columns(l.Name))
+	}
+	d.names = max(d.names, 10)
+	heading := d.r.Name + ": " + describePhase(v.Report, d.r)
+	if n := len(d.r.Differences); n > 0 {
+		heading += fmt.Sprintf("  %s%d not as it should be", mark, n)
+	}
+	d.put(d.phaseStyle(), heading)
+	d.line("")
+	if v.Seen.Wired {
+		d.wired()
+	} else {
+		d.original()
+	}
+	d.timeline()
+	d.remarks()
+	return d.lines
+}
+
+type drawing struct {
+	canvas
+	view  agent.View
+	r     agent.InterfaceReport
+	names int // columns that the names of links take
+}
+
+// indent is where what belongs to a link begins.
+const indent = 13
+
+func (d *drawing) detail(format string, args ...any) {
+	d.wrap(plain, strings.Repeat(" ", indent), fmt.Sprintf(format, args...))
+}
+
+// wire is a part of the line between two links, with a remark beside it.
+func (d *drawing) wire(format string, args ...any) {
+	d.wrap(plain, fmt.Sprintf("%-*s", indent, "      │"), fmt.Sprintf(format, args...))
+}
+
+func (d *drawing) wired() {
+	d.place(agent.PlaceNetwork, "pod network", ifSet("gateway ", firstOf(d.r.Gateways)))
+	d.wire("")
+	d.link(network.NIC)
+	d.wire("")
+	d.link(network.Bridge)
+	d.filter()
+	d.wire("")
+	d.link(network.Tap)
+	d.server()
+	d.guest()
+	d.line("")
+	d.link(network.Placeholder)
+	if len(d.at(network.Placeholder)) == 0 {
+		d.detail("the placeholder: keeps the pod's name, MAC, MTU and addresses")
+	}
+	for _, l := range d.r.Links {
+		if strings.HasPrefix(string(l.Role), "stray") {
+			d.line("")
+			d.link(l.Role)
+		}
+	}
+}
+
+// original draws what the pod has while nothing is wired.
+func (d *drawing) original() {
+	d.line("  pod network")
+	d.wire("")
+	d.link(network.NIC)
+	d.list("route", len(d.r.Routes), func(i int) string {
+		route := d.r.Routes[i]
+		text := describeRoute(route.Destination, route.Gateway)
+		if route.Metric > 0 {
+			text += fmt.Sprintf(" metric %d", route.Metric)
+		}
+		return text
+	})
+	d.line("")
+	d.line("  a guest would get")
+	d.offer()
+}
+
+// at are the differences at a place.
+func (d *drawing) at(place network.Role) []agent.Difference {
+	var at []agent.Difference
+	for _, difference := range d.r.Differences {
+		if difference.Where == place {
+			at = append(at, difference)
+		}
+	}
+	return at
+}
+
+// place draws the heading of a place, with its differences below it.
+func (d *drawing) place(place network.Role, name, text string) {
+	begin, s := "  ", plain
+	at := d.at(place)
+	if len(at) > 0 {
+		begin, s = mark, bad
+	}
+	d.put(s, strings.TrimRight(fmt.Sprintf("%s%-*s %s", begin, d.names, name, text), " "))
+	d.marks(at, "")
+}
+
+func (d *drawing) marks(at []agent.Difference, said string) {
+	for _, difference := range at {
+		if difference.What != said {
+			d.wrap(bad, strings.Repeat(" ", indent)+mark, difference.What)
+		}
+	}
+}
+
+// find finds a link by its role; nil when it is missing.
+func (d *drawing) find(role network.Role) *agent.LinkReport {
+	for i := range d.r.Links {
+		if d.r.Links[i].Role == role {
+			return &d.r.Links[i]
+		}
+	}
+	return nil
+}
+
+// link draws one link: name, MAC, state, MTU, frames, addresses.
+func (d *drawing) link(role network.Role) {
+	if l := d.find(role); l != nil {
+		d.place(role, l.Name, describeLink(*l))
+		d.list("", len(l.Addresses), func(i int) string { return l.Addresses[i].String() })
+		return
+	}
+	name := d.view.Seen.Names.Of(role)
+	d.put(bad, fmt.Sprintf("%s%-*s is missing", mark, d.names, name))
+	d.marks(d.at(role), name+" is missing")
+}
+
+func describeLink(l agent.LinkReport) string {
+	state := "up"
+	switch {
+	case !l.Up:
+		state = "down"
+	case !l.Carrier && l.Role != network.Tap:
+		state = "up, no carrier"
+	}
+	text := fmt.Sprintf("%s  %-4s  mtu %-4d", l.MAC, state, l.MTU)
+	if l.Role == network.Placeholder {
+		return text // it is down, and nothing passes it
+	}
+	text += fmt.Sprintf("  in %s  out %s", count(l.Received), count(l.Sent))
+	if l.Dropped > 0 {
+		text += "  lost " + count(l.Dropped)
+	}
+	return text
+}
+
+// count writes a number in at most five columns.
+func count(n uint64) string {
+	if n < 10_000 {
+		return fmt.Sprint(n)
+	}
+	value, unit := float64(n), ""
+	for _, unit = range []string{"k", "M", "G", "T", "P", "E"} {
+		if value /= 1000; value < 999.5 {
+			break
+		}
+	}
+	if value < 99.95 {
+		return fmt.Sprintf("%.1f%s", value, unit)
+	}
+	return fmt.Sprintf("%.0f%s", value, unit)
+}
+
+// list draws a few of many.
+func (d *drawing) list(what string, n int, text func(int) string) {
+	if what != "" {
+		what += " "
+	}
+	for i := range min(n, most) {
+		d.detail("%s%s", what, text(i))
+	}
+	if n > most {
+		d.detail("%sand %d more, which -o json lists", what, n-most)
+	}
+}
+
+// filter says what keeps guest and pod network apart.
+func (d *drawing) filter() {
+	switch filter := d.view.Seen.Current.Filter; {
+	case len(d.at(network.FilterPlace)) > 0:
+		for _, difference := range d.at(network.FilterPlace) {
+			d.wrap(bad, "      │      "+mark, "filter "+difference.What)
+		}
+	case d.view.Seen.FilterHidden:
+		d.wire("filter: not looked at, since that takes CAP_NET_ADMIN")
+	case filter != nil:
+		d.wire("filter %s, %d rules", filter.Table, len(filter.Rules))
+	default:
+		d.wire("no filter")
+	}
+}
+
+// server says who answers the guest.
+func (d *drawing) server() {
+	at := d.at(agent.PlaceServer)
+	for _, difference := range at {
+		d.wrap(bad, "      │      "+mark, difference.What)
+	}
+	switch offer := d.r.Offer; {
+	case len(at) > 0:
+	case offer == nil:
+		d.wire("layer 2 only: no address, no DHCP")
+	case d.view.Report.Phase == agent.PhaseWired:
+		d.wire("no DHCP server yet")
+	default:
+		d.wire("DHCP server %s, %s socket", offer.ServerIdentifier, offer.Socket)
+	}
+	at = d.at(agent.PlaceGuest)
+	for _, difference := range at {
+		d.wrap(bad, "      │      "+mark, difference.What)
+	}
+	tap := d.find(network.Tap)
+	switch {
+	case len(at) > 0 || tap == nil || !tap.Up: // whether somebody holds a tap shows only while it is up
+	case tap.Carrier:
+		d.wire("guest attached")
+	default:
+		d.wire("nobody holds the other end")
+	}
+}
+
+func (d *drawing) guest() {
+	name := ""
+	if domain := d.view.Report.Domain; domain != nil {
+		name = fmt.Sprintf("%s (%s)", domain.Name, domain.State)
+	}
+	d.place("", "guest", name)
+	d.detail("%s  mtu %d", d.r.MAC, d.guestMTU())
+	if d.r.Offer == nil {
+		return
+	}
+	d.offer()
+	d.detail("lease %s", describeLease(d.r.Lease))
+}
+
+// guestMTU is what the guest is told, or, where it is told nothing, what the pod had.
+func (d *drawing) guestMTU() int {
+	if d.r.Offer != nil && d.r.Offer.MTU > 0 {
+		return d.r.Offer.MTU
+	}
+	return d.r.MTU
+}
+
+// offer draws what the guest is told.
+func (d *drawing) offer() {
+	offer := d.r.Offer
+	if offer == nil {
+		d.detail("layer 2 only: no address, no DHCP")
+		return
+	}
+	d.detail("%s%s", offer.Address, ifSet("  gateway ", offer.Gateway))
+	d.list("route", len(offer.Routes), func(i int) string {
+		return describeRoute(offer.Routes[i].Destination, offer.Routes[i].Gateway)
+	})
+	if len(offer.DNS) > 0 {
+		d.detail("dns %s", joined(offer.DNS))
+	}
+	if len(offer.Search) > 0 {
+		d.detail("search %s", strings.Join(offer.Search, " "))
+	}
+	if offer.Hostname != "" {
+		d.detail("hostname %s", offer.Hostname)
+	}
+}
+
+// remarks lists what is wrong, and then what else is to be said.
+func (d *drawing) remarks() {
+	said := make(map[string]bool)
+	if len(d.r.Differences) > 0 {
+		d.line("")
+		d.put(strong, "not as it should be:")
+	}
+	for _, difference := range d.r.Differences {
+		said[difference.String()] = true
+		d.wrap(bad, mark, difference.String())
+	}
+	for _, warning := range d.r.Warnings {
+		if !said[warning] {
+			d.wrap(plain, "warning: ", warning)
+		}
+	}
+}
+
+func (d *drawing) phaseStyle() style {
+	switch {
+	case len(d.r.Differences) > 0:
+		return bad
+	case d.view.Report.Phase == agent.PhaseReady:
+		return good
+	}
+	return strong
+}
+
+func describePhase(report *agent.Report, r agent.InterfaceReport) string {
+	switch report.Phase {
+	case agent.PhaseOriginal:
+		return "original, nothing is wired"
+	case agent.PhaseWired:
+		return "wired, and nobody serves it"
+	case agent.PhaseServing:
+		return "serving, the guest has no lease yet"
+	case agent.PhaseReady:
+		if r.Offer == nil {
+			return "ready, the guest has sent frames"
+		}
+		return "ready, the guest has " + r.Offer.Address.Addr().String()
+	}
+	return report.Phase
+}
+
+func describeLease(l dhcp.Lease) string {
+	text := l.State
+	if l.State == dhcp.LeaseNone && !l.Seen.IsZero() {
+		return "none, but the guest uses the address"
+	}
+	if !l.Since.IsZero() {
+		text += " since " + l.Since.Format("15:04:05 MST")
+	}
+	if !l.Expires.IsZero() {
+		text += ", until " + l.Expires.Format("15:04:05 MST")
+	}
+	return text
+}
+
+func describeRoute(destination netip.Prefix, gateway netip.Addr) string {
+	text := destination.String()
+	if destination.Bits() == 0 {
+		text = "default"
+	}
+	return text + ifSet(" via ", gateway)
+}
+
+func ifSet(before string, a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return before + a.String()
+}
+
+func firstOf(list []netip.Addr) netip.Addr {
+	if len(list) == 0 {
+		return netip.Addr{}
+	}
+	return list[0]
+}
+
+func joined(list []netip.Addr) string {
+	texts := make([]string, len(list))
+	for i, a := range list {
+		texts[i] = a.String()
+	}
+	return strings.Join(texts, " ")
+}

@@ -1,0 +1,241 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// What follows tells whether something would work without trying it: nothing of it changes the namespace.
+
+// ErrHidden says that this process may not see what it was asked for.
+var ErrHidden = errors.New("that takes CAP_NET_ADMIN, which this process lacks")
+
+// LackingCapabilities are those of the capabilities that wiring needs which this process does not have, as NET_ADMIN.
+func LackingCapabilities() ([]string, error) {
+	var lacking []string
+	for _, c := range []capability{capNetAdmin, capNetRaw} {
+		has, err := hasCapability(c)
+		if err != nil {
+			return nil, err
+		}
+		if !has {
+			lacking = append(lacking, c.name)
+		}
+	}
+	return lacking, nil
+}
+
+// CheckTun tells whether taps can be made.
+func CheckTun() error { return checkTunDevice() }
+
+// Initial reports whether this is the machine's own namespace.
+func (n *Namespace) Initial() (bool, error) { return n.initial() }
+
+// LinkKinds are the kinds of links that the wiring is made of, but for taps.
+var LinkKinds = []string{kindBridge, kindVeth}
+
+// CheckKind tells whether the kernel can make links of a kind. It asks for one with a multicast address, which the kind's
+// own check refuses with EADDRNOTAVAIL (br_validate, veth_validate), and which gets as far only where the kind is known:
+// else the answer is EOPNOTSUPP (rtnl_newlink). The kernel may load a module for that, as prepare would have it do.
+func CheckKind(ns *Namespace, kind string) error {
+	return inScratch(ns, func() error {
+		r, err := newNetlink(unix.NETLINK_ROUTE)
+		if err != nil {
+			return err
+		}
+		defer r.close()
+		info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+		info.AddRtAttr(unix.IFLA_INFO_KIND, []byte(kind))
+		err = r.do(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, nl.NewIfInfomsg(unix.AF_UNSPEC),
+			nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated("podnic-probe")),
+			nl.NewRtAttr(unix.IFLA_ADDRESS, []byte{1, 0, 0, 0, 0, 1}), info)
+		switch {
+		case errors.Is(err, unix.EADDRNOTAVAIL):
+			return nil
+		case errors.Is(err, unix.EPERM):
+			return ErrHidden
+		case errors.Is(err, unix.EOPNOTSUPP):
+			return Refuse("the kernel has no links of the kind %s: load the module %s on the node", kind, kind)
+		case err == nil:
+			return fmt.Errorf("the kernel made a %s with a multicast address", kind)
+		}
+		return fmt.Errorf("ask for a link of the kind %s: %w", kind, err)
+	})
+}
+
+// inScratch runs f in a namespace that nothing else is in and that goes with it, where that may be made (it takes
+// CAP_SYS_ADMIN), else in ns.
+func inScratch(ns *Namespace, f func() error) error {
+	type result struct {
+		made bool
+		err  error
+	}
+	done := make(chan result)
+	go func() {
+		runtime.LockOSThread() // the thread ends with the goroutine, and the namespace with the thread
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			done <- result{false, err}
+			return
+		}
+		done <- result{true, f()}
+	}()
+	if r := <-done; r.made {
+		return r.err
+	}
+	return ns.Do(f)
+}
+
+// CheckFilter tells whether the kernel has nftables for bridges, which only shows when a table is made. It makes one in a
+// transaction that cannot succeed, since it also deletes a chain that is not there: the kernel takes all of it back.
+func CheckFilter(ns *Namespace) error { return checkFamily(ns, nftables.TableFamilyBridge) }
+
+func checkFamily(ns *Namespace, family nftables.TableFamily) error {
+	return inScratch(ns, func() error {
+		conn, err := nftables.New(nftables.AsLasting())
+		if err != nil {
+			return filterError(err)
+		}
+		defer conn.CloseLasting() //nolint:errcheck // every request has been answered
+		table := conn.AddTable(&nftables.Table{Family: family, Name: "podnic-probe"})
+		conn.AddChain(&nftables.Chain{
+			Name: chainForward, Table: table, Type: nftables.ChainTypeFilter, Hooknum: filterHooks[chainForward], Priority: nftables.ChainPriorityFilter,
+		})
+		conn.DelChain(&nftables.Chain{Name: "missing", Table: table})
+		switch err := filterError(conn.Flush()); {
+		case errors.Is(err, errNoFilter):
+			return &RefusalError{Reason: errors.New(unfiltered)}
+		case errors.Is(err, unix.ENOENT):
+			return nil
+		case errors.Is(err, unix.EPERM):
+			return ErrHidden
+		case err == nil:
+			return errors.New("the kernel deleted a chain that is not there")
+		default:
+			return fmt.Errorf("ask for a table of the bridge family: %w", err)
+		}
+	})
+}
+
+// Shape refuses an interface that cannot be wired, as Prepare would, and needs no privilege. A wiring that is there passed.
+func Shape(req Request) error {
+	var err error
+	if req.Options, err = req.Options.normal(); err != nil {
+		return err
+	}
+	s, err := open(req)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if err := s.discover(req.Options); err != nil {
+		return err
+	}
+	if err := checkNames(s.found.all, s.found.nic.Index, s.found.names); err != nil {
+		return err
+	}
+	if len(s.found.marked) > 0 {
+		return nil
+	}
+	if err := checkKind(s.found.nic); err != nil {
+		return err
+	}
+	if err := checkFree(s.found.all, s.found.nic); err != nil {
+		return err
+	}
+	return s.rtnl.checkNexthops(s.found.nic)
+}
+
+// LinkNames lists the links of a namespace by name.
+func LinkNames(ns *Namespace) ([]string, error) {
+	r, err := newRTNL(ns)
+	if err != nil {
+		return nil, err
+	}
+	defer r.close()
+	links, err := r.links()
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(links))
+	for i, l := range links {
+		names[i] = l.Name
+	}
+	return names, nil
+}
+
+// PacketFilters lists what filters or rewrites the IP packets of a namespace: chains of nftables (iptables-nft's too) that
+// have rules or a policy other than accept, and tables of the older iptables. Where a bridge hands its frames to them
+// (net.bridge.bridge-nf-call-iptables), they meet the guest's traffic.
+func PacketFilters(ns *Namespace) ([]string, error) {
+	var found []string
+	err := ns.Do(func() error {
+		conn, err := nftables.New(nftables.AsLasting())
+		if err != nil {
+			return filterError(err)
+		}
+		defer conn.CloseLasting() //nolint:errcheck // every request has been answered
+		for _, family := range []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6, nftables.TableFamilyINet} {
+			chains, err := conn.ListChainsOfTableFamily(family)
+			if err != nil {
+				return filterError(err)
+			}
+			for _, chain := range chains {
+				if chain.Hooknum == nil {
+					continue
+				}
+				rules, err := conn.GetRules(chain.Table, chain)
+				if err != nil {
+					return err
+				}
+				if drops := chain.Policy != nil && *chain.Policy != nftables.ChainPolicyAccept; len(rules) > 0 || drops {
+					found = append(found, fmt.Sprintf("%s %s %s (rules: %d)", familyName(family), chain.Table.Name, chain.Name, len(rules)))
+				}
+			}
+		}
+		for _, name := range []string{"ip", "ip6"} {
+			// Of the reading thread's namespace.
+			b, err := os.ReadFile("/proc/thread-self/net/" + name + "_tables_names")
+			if err != nil {
+				continue // no such tables, or not for us to see: nftables needs the same privilege, and says so
+			}
+			for _, table := range strings.Fields(string(b)) {
+				found = append(found, fmt.Sprintf("%stables-legacy table %s", name, table))
+			}
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, unix.EPERM):
+		return nil, ErrHidden
+	case errors.Is(err, errNoFilter):
+		return found, nil
+	case err != nil:
+		return nil, fmt.Errorf("list packet filters in %s: %w", ns, err)
+	}
+	slices.Sort(found)
+	return found, nil
+}
+
+var familyNames = map[nftables.TableFamily]string{
+	nftables.TableFamilyIPv4: "ip", nftables.TableFamilyIPv6: "ip6", nftables.TableFamilyINet: "inet",
+	nftables.TableFamilyARP: "arp", nftables.TableFamilyBridge: "bridge", nftables.TableFamilyNetdev: "netdev",
+}
+
+// Sysctl reads a setting of a namespace by its path below /proc/sys. An error is os.ErrNotExist where the kernel has none.
+func Sysctl(ns *Namespace, path string) (value string, err error) {
+	err = ns.Do(func() error {
+		// The directory is looked up in the reading thread's namespace.
+		b, err := os.ReadFile("/proc/sys/" + path)
+		value = strings.TrimSpace(string(b))
+		return err
+	})
+	return value, err
+}

@@ -1,0 +1,75 @@
+package network
+
+import (
+	"slices"
+	"testing"
+)
+
+// TestProbesChangeNothing runs every probe of a pod. How they fare without privileges is tested with the program.
+func TestProbesChangeNothing(t *testing.T) {
+	p := newTestPod(t, "addr add 10.244.1.5/24 dev eth0", "link set eth0 up", "node:link set host0 up", "route add default via 10.244.1.1")
+	ns, err := OpenNamespace(p.request().Namespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	tables := func() string {
+		out, err := p.run(p.pod, "nft", "list", "ruleset")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	before, rules := p.text(), tables()
+	probes := map[string]func(*Namespace) error{"filter": CheckFilter}
+	for _, kind := range LinkKinds {
+		probes[kind] = func(n *Namespace) error { return CheckKind(n, kind) }
+	}
+	for name, probe := range probes {
+		if err := probe(ns); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := CheckKind(ns, "nonsense"); !IsRefusal(err) {
+		t.Errorf("a kind that there is not: %v", err)
+	}
+	if err := checkFamily(ns, 99); !IsRefusal(err) {
+		t.Errorf("a family that there is not: %v", err)
+	}
+	if err := Shape(p.request()); err != nil {
+		t.Error(err)
+	}
+	if list, err := PacketFilters(ns); err != nil || len(list) > 0 {
+		t.Errorf("packet filters: %v, %v", list, err)
+	}
+	if after := p.text(); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+	if after := tables(); after != rules {
+		t.Errorf("before:\n%s\nafter:\n%s", rules, after)
+	}
+}
+
+func TestPacketFiltersAreNamed(t *testing.T) {
+	p := newTestPod(t)
+	ns, err := OpenNamespace(p.request().Namespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	for _, command := range []string{
+		"add table ip nat", "add chain ip nat PREROUTING { type nat hook prerouting priority -100 ; }",
+		"add rule ip nat PREROUTING tcp dport 80 redirect to :15001",
+		"add table inet f", "add chain inet f input { type filter hook input priority 0 ; policy drop ; }",
+		"add chain inet f unhooked", "add chain inet f empty { type filter hook output priority 0 ; }",
+	} {
+		if _, err := p.run(p.pod, "nft", command); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := PacketFilters(ns)
+	want := []string{"inet f input (rules: 0)", "ip nat PREROUTING (rules: 1)"}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v", got, err)
+	}
+}

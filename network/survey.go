@@ -1,0 +1,117 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
+)
+
+// Survey is all that a namespace holds, somebody's things included, for a bug report. Links are named in the place of
+// roles.
+type Survey struct {
+	Links      []SurveyedLink `json:"links"`
+	Addresses  []Address      `json:"addresses"`
+	Routes     []Route        `json:"routes"`
+	Rules      []Rule         `json:"rules"`
+	Neighbours []Neighbour    `json:"neighbours"` // the lasting ones
+	// Chains are those of nftables that hang on a hook: family, table, name, hook's number and how many rules.
+	Chains []string `json:"chains"`
+	// Filter is the bridge table of each interface that podnic serves, rule by rule.
+	Filters []Filter `json:"filters"`
+	// Unseen says what could not be read, and why.
+	Unseen []string `json:"unseen,omitempty"`
+}
+
+// SurveyedLink is a link with what a snapshot leaves out.
+type SurveyedLink struct {
+	Link
+	Carrier  bool   `json:"carrier"`
+	Parent   int    `json:"parent,omitempty"`
+	Received uint64 `json:"received"`
+	Sent     uint64 `json:"sent"`
+	Lost     uint64 `json:"lost"`
+}
+
+// Look surveys a namespace. What cannot be read is told and left out.
+func (n *Namespace) Look() (*Survey, error) {
+	r, err := newRTNL(n)
+	if err != nil {
+		return nil, err
+	}
+	defer r.close()
+	links, err := r.links()
+	if err != nil {
+		return nil, err
+	}
+	s := &Survey{}
+	names := make(map[int]Role, len(links))
+	for _, l := range links {
+		names[l.Index] = Role(l.Name)
+	}
+	for _, l := range links {
+		l.Master = names[l.MasterIndex]
+		s.Links = append(s.Links, SurveyedLink{l, l.LowerUp, l.ParentIndex, l.RxFrames, l.TxFrames, l.RxDropped + l.TxDropped})
+	}
+	see := func(what string, err error) {
+		if err != nil {
+			s.Unseen = append(s.Unseen, fmt.Sprintf("%s: %v", what, err))
+		}
+	}
+	now, err := bootTime()
+	see("the time", err)
+	s.Addresses, err = r.addresses(names, now)
+	see("addresses", err)
+	s.Routes, err = r.routes(names, now)
+	see("routes", err)
+	s.Rules, err = r.rules()
+	see("rules", err)
+	s.Neighbours, err = r.neighbours(names)
+	see("neighbours", err)
+	see("nftables", s.nftables(n))
+	return s, nil
+}
+
+func (s *Survey) nftables(ns *Namespace) error {
+	n := &nft{ns: ns}
+	defer n.close()
+	if err := n.openLibrary(); err != nil {
+		return err
+	}
+	conn := n.library
+	chains, err := conn.ListChains()
+	if errors.Is(err, unix.EPERM) {
+		return ErrHidden
+	}
+	if err != nil {
+		return err
+	}
+	for _, c := range chains {
+		if c.Hooknum == nil {
+			continue
+		}
+		rules, err := conn.GetRules(c.Table, c)
+		if err != nil {
+			return err
+		}
+		s.Chains = append(s.Chains, fmt.Sprintf("%s %s %s hook %d: %d rules", familyName(c.Table.Family), c.Table.Name, c.Name, *c.Hooknum, len(rules)))
+		ours := c.Table.Family == nftables.TableFamilyBridge
+		if ours && !slices.ContainsFunc(s.Filters, func(f Filter) bool { return f.Table == c.Table.Name }) {
+			f, err := readRules(conn, c.Table)
+			if err != nil {
+				return err
+			}
+			s.Filters = append(s.Filters, *f)
+		}
+	}
+	return nil
+}
+
+func familyName(f nftables.TableFamily) string {
+	if name, known := familyNames[f]; known {
+		return name
+	}
+	return fmt.Sprint("family ", uint8(f))
+}
