@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/podnic/podnic/cmd/agent"
 	"github.com/podnic/podnic/network"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -65,7 +66,8 @@ after the grace period.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; '%s --help' lists the flags", err, cmd.CommandPath())}
 	})
-	root.AddCommand(a.runCommand(), a.prepareCommand(), a.serveCommand(), a.restoreCommand(), a.statusCommand(), a.versionCommand())
+	root.AddCommand(a.runCommand(), a.prepareCommand(), a.serveCommand(), a.restoreCommand(), a.statusCommand(), a.versionCommand(),
+		a.sidecarCommand())
 	return root
 }
 
@@ -74,7 +76,7 @@ func (a *app) setUp(cmd *cobra.Command) error {
 	if err := a.configure(cmd); err != nil {
 		return usageError{err}
 	}
-	log, err := a.common.logger(a.err)
+	log, err := agent.NewLogger(a.err, a.common.logLevel, a.common.logFormat)
 	if err != nil {
 		return usageError{err}
 	}
