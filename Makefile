@@ -15,14 +15,16 @@ CNI := $(addprefix $(PODNIC_CACHE)/cni/,$(notdir $(CNI_PLUGINS)))
 SHELL_SCRIPTS = $(shell grep -lE '^\#!/bin/(ba)?sh' -r scripts .ci test)
 ROOT := $(filter 0,$(shell id -u))
 
-.PHONY: help build check test bench soak fuzz demo cni setup clean
+.PHONY: help build check test bench soak fuzz demo cni generate setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## bin/podnic, which is static, and its helper bin/podnic-libvirt, which belongs beside it
+build: ## bin/podnic, which is static, and what belongs beside it: bin/podnic-libvirt, bin/podnic-sidecar
 	CGO_ENABLED=0 go build -ldflags '-s -w -X main.version=$(VERSION)' -o bin/podnic ./cmd/podnic
 	go build -ldflags '-s -w' -o bin/podnic-libvirt ./cmd/podnic-libvirt
+	CGO_ENABLED=0 GOFLAGS='-tags=grpcnotrace -trimpath' go build -ldflags '-s -w -X main.version=$(VERSION)' \
+		-o bin/podnic-sidecar ./cmd/podnic-sidecar
 
 check: ## the inner loop: formatting, vet, staticcheck, dependency rules, unit tests; needs no root
 	@scripts/setup check
@@ -58,6 +60,9 @@ fuzz: ## throw random input at the DHCP server, FUZZTIME (10m) a target; what is
 demo: setup cni build ## a pod's identity reaches a guest and comes back, as it happens; needs root
 	@go build -o $(PODNIC_CACHE)/demo ./test/demo
 	@exec $(PODNIC_CACHE)/demo -podnic bin/podnic
+
+generate: ## the Go code of KubeVirt's hook protocol, from domain/kubevirt/hooks/*/*.proto; the result is committed
+	scripts/generate
 
 setup: ## install what test and demo need (Debian, Ubuntu; root)
 	@$(if $(ROOT),scripts/setup,scripts/setup check)

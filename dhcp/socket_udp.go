@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,7 @@ type udpSocket struct {
 	client netip.Addr // the only address that a reply is sent to, except everybody's
 	source []byte     // control message that sets the source address of what is sent
 	server netip.Addr
+	finite bool // leases end
 	buffer [bufferSize]byte
 
 	index    int
@@ -70,6 +72,7 @@ func listenUDP(link string, o Offer, client identity.MAC, w watch) (socket, erro
 		link:   link,
 		client: o.Address.Addr(),
 		server: o.ServerIdentifier,
+		finite: o.LeaseSeconds != 0,
 		source: unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: o.ServerIdentifier.As4()}),
 		bell:   links,
 	}
@@ -158,33 +161,89 @@ func (s *udpSocket) attach(program []bpf.RawInstruction) error {
 // queueDrops is not known: the kernel counts what the filter stops among the drops of a UDP socket.
 func (s *udpSocket) queueDrops() uint64 { return 0 }
 
-// missing must be called in the namespace of the socket. A lease is had without any of these, a renewal by unicast is not.
+// missing must be called in the namespace of the socket. A lease is had without any of these, its renewal is not.
 func (s *udpSocket) missing() []string {
 	var missing []string
-	const acceptLocal = "/proc/sys/net/ipv4/conf/all/accept_local"
-	value, err := os.ReadFile(acceptLocal)
-	if err != nil {
-		missing = append(missing, fmt.Sprintf("net.ipv4.conf.all.accept_local cannot be read: %v", err))
-	} else if strings.TrimSpace(string(value)) != "1" {
-		missing = append(missing, "net.ipv4.conf.all.accept_local is not 1: renewals come from the pod's own address, and the kernel drops them")
+	lack := func(format string, args ...any) { missing = append(missing, fmt.Sprintf(format, args...)) }
+	if accept, err := readSetting("all", "accept_local"); err != nil {
+		lack("%v", err)
+	} else if accept != 1 {
+		lack("net.ipv4.conf.all.accept_local is not 1: renewals come from the pod's own address, and the kernel drops them")
 	}
-	link, err := net.InterfaceByName(s.link)
-	if err != nil {
-		return append(missing, fmt.Sprintf("%s cannot be read: %v", s.link, err))
-	}
-	addrs, err := link.Addrs()
-	if err != nil {
-		return append(missing, fmt.Sprintf("the addresses of %s cannot be read: %v", s.link, err))
+	at, err := s.holder()
+	switch {
+	case err != nil:
+		lack("the addresses of the namespace cannot be read: %v", err)
+	case at == "":
+		lack("no link has the address %s: nothing can be sent from it", s.server)
+	case at != s.link:
+		missing = append(missing, s.elsewhere(at)...)
 	}
 	if s.noARP() {
-		missing = append(missing, fmt.Sprintf("ARP is off on %s: no guest can be reached", s.link))
+		lack("ARP is off on %s: no guest can be reached", s.link)
 	}
-	for _, addr := range addrs {
-		if prefix, err := netip.ParsePrefix(addr.String()); err == nil && prefix.Addr() == s.server {
-			return missing
+	return missing
+}
+
+// elsewhere is what the socket cannot do where the server's address is on another link than its own, as it has to be on a
+// bridge that is not podnic's.
+func (s *udpSocket) elsewhere(at string) []string {
+	var missing []string
+	// Where the link has no address at all, any reverse path filter stops what does not come from everybody's address
+	// (__fib_validate_source in net/ipv4/fib_frontend.c).
+	if filter, err := effective("rp_filter", s.link); err != nil {
+		missing = append(missing, err.Error())
+	} else if filter != 0 {
+		missing = append(missing, fmt.Sprintf("net.ipv4.conf.%s.rp_filter is %d and the link has no address: the kernel drops what a guest sends that has a lease, "+
+			"also to rebind it; set net.ipv4.conf.default.rp_filter and all to 0 before the link is made", s.link, filter))
+	}
+	if ignore, err := effective("arp_ignore", s.link); err != nil {
+		missing = append(missing, err.Error())
+	} else if ignore != 0 && s.finite {
+		missing = append(missing, fmt.Sprintf("%s is an address of %s, and ARP for it is not answered on %s (net.ipv4.conf.all.arp_ignore): "+
+			"leases are given and rebound, but not renewed", s.server, at, s.link))
+	}
+	return missing
+}
+
+// holder is the link that has the server's address, the socket's own before others; empty when none has it.
+func (s *udpSocket) holder() (string, error) {
+	links, err := net.Interfaces()
+	if err != nil {
+		return "", err
+	}
+	at := ""
+	for _, link := range links {
+		addrs, err := link.Addrs()
+		if err != nil {
+			return "", err
+		}
+		for _, addr := range addrs {
+			prefix, err := netip.ParsePrefix(addr.String())
+			if err == nil && prefix.Addr() == s.server && (at == "" || link.Name == s.link) {
+				at = link.Name
+			}
 		}
 	}
-	return append(missing, fmt.Sprintf("%s does not have the address %s: nothing can be sent from it", s.link, s.server))
+	return at, nil
+}
+
+// effective is a setting for which the kernel takes the greater of the link's own and that of all links.
+func effective(name, link string) (int, error) {
+	all, err := readSetting("all", name)
+	if err != nil {
+		return 0, err
+	}
+	own, err := readSetting(link, name)
+	return max(all, own), err
+}
+
+func readSetting(link, name string) (int, error) {
+	b, err := os.ReadFile("/proc/sys/net/ipv4/conf/" + link + "/" + name)
+	if err != nil {
+		return 0, fmt.Errorf("net.ipv4.conf.%s.%s cannot be read: %w", link, name, err)
+	}
+	return strconv.Atoi(strings.TrimSpace(string(b)))
 }
 
 // noARP reports whether the link does without ARP: then the kernel drops what the socket sends, broadcasts included.

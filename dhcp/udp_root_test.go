@@ -1,8 +1,10 @@
 package dhcp
 
 import (
+	"maps"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/zap/zaptest"
 )
@@ -11,24 +13,37 @@ import (
 // podnic's.
 func TestUDPSocketSaysWhatItsBridgeLacks(t *testing.T) {
 	const address = "address add " + ServerLinkLocal + "/32 dev eth0-br"
+	const elsewhere = "address add " + ServerLinkLocal + "/32 dev lo"
+	const acceptLocal, arpIgnore = "net.ipv4.conf.all.accept_local", "net.ipv4.conf.all.arp_ignore"
 	for _, tt := range []struct {
-		name, acceptLocal string
-		bridge            []string
-		want              string
+		name     string
+		settings map[string]string // besides what is right
+		bridge   []string
+		lease    time.Duration
+		want     string
 	}{
-		{"nothing", "1", []string{address}, ""},
-		{"accept_local", "0", []string{address}, "net.ipv4.conf.all.accept_local is not 1"},
-		{"the address", "1", nil, "eth0-br does not have the address 169.254.75.10"},
-		{"ARP", "1", []string{address, "link set eth0-br arp off"}, "ARP is off on eth0-br"},
+		{"nothing", nil, []string{address}, 0, ""},
+		{"accept_local", map[string]string{acceptLocal: "0"}, []string{address}, 0, "net.ipv4.conf.all.accept_local is not 1"},
+		{"the address", nil, nil, 0, "no link has the address 169.254.75.10"},
+		{"ARP", nil, []string{address, "link set eth0-br arp off"}, 0, "ARP is off on eth0-br"},
+		{"address elsewhere", nil, []string{elsewhere}, time.Hour, ""},
+		{"address elsewhere and ARP for it", map[string]string{arpIgnore: "1"}, []string{elsewhere}, time.Hour, "169.254.75.10 is an address of lo"},
+		{"ARP that nobody needs", map[string]string{arpIgnore: "1"}, []string{elsewhere}, 0, ""},
+		{"reverse path filter", map[string]string{"net.ipv4.conf.eth0-br.rp_filter": "2"}, []string{elsewhere}, 0, "net.ipv4.conf.eth0-br.rp_filter is 2"},
+		{"reverse path filter where it does no harm", map[string]string{"net.ipv4.conf.eth0-br.rp_filter": "2"}, []string{address}, 0, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			needRoot(t)
 			pod := newNetns(t)
 			pod.ip(t, append([]string{"link add eth0-br type bridge", "link set eth0-br up"}, tt.bridge...)...)
-			pod.sysctl(t, "net.ipv4.conf.all.accept_local", tt.acceptLocal)
+			settings := map[string]string{acceptLocal: "1", "net.ipv4.conf.all.rp_filter": "0", "net.ipv4.conf.eth0-br.rp_filter": "0"}
+			maps.Copy(settings, tt.settings)
+			for name, value := range settings {
+				pod.sysctl(t, name, value)
+			}
 			server, err := NewServer(Config{
-				Offer: mustOffer(t, bridgePod(), Options{UDP: true}), Client: guestMAC, Link: "eth0-br", InNamespace: pod.do,
+				Offer: mustOffer(t, bridgePod(), Options{UDP: true, LeaseTime: tt.lease}), Client: guestMAC, Link: "eth0-br", InNamespace: pod.do,
 				Log: zaptest.NewLogger(t),
 			})
 			if err != nil {

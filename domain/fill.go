@@ -1,6 +1,7 @@
 package domain
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -18,16 +19,22 @@ type NIC struct {
 	MTU int
 	// Queues of the tap; 0 and 1 mean that it has one.
 	Queues int
+	// Alias is the <alias name=…> of the interface, where whoever wrote the document gave it one (libvirt takes such that
+	// begin with ua-). Then the interface is known by it, and one that has to be added is given it.
+	Alias string
+	// Model is that of an interface whose document names none; empty is virtio.
+	Model string
 }
 
 // Fill connects the domain to a tap and returns the new document. The interface that has the tap's name in <target dev=…>,
-// or else the only interface, gets the NIC's properties; a domain without interfaces gets one. What says how that
+// or else the only interface, gets the NIC's properties; a domain without interfaces gets one. With an alias it is the
+// interface of that alias, or else the one of the tap, and a domain that has neither gets one more. What says how that
 // interface was connected otherwise goes, everything else stays, byte by byte. Filling a filled document changes nothing.
 func (d *Document) Fill(nic NIC) ([]byte, error) {
 	if nic.Tap == "" || nic.MAC.IsZero() {
 		return nil, fmt.Errorf("domain %q: an interface needs a tap and a MAC address, have %q and %q", d.Name(), nic.Tap, nic.MAC)
 	}
-	target, err := d.choose(nic.Tap)
+	target, err := d.choose(nic.Tap, nic.Alias)
 	if err != nil {
 		return nil, err
 	}
@@ -45,11 +52,14 @@ func (d *Document) Fill(nic NIC) ([]byte, error) {
 	return append(slices.Clone(d.mark), s.bytes()...), nil
 }
 
-// addInterface adds an interface to a domain that has none.
+// addInterface adds an interface to a domain that does not have it.
 func (d *Document) addInterface(s *splice, nic NIC) {
 	added := markup{tag: "interface type='ethernet'"}
 	for _, p := range nic.properties() {
 		added.children = append(added.children, p.markup())
+	}
+	if nic.Alias != "" {
+		added.children = append(added.children, markup{tag: "alias name='" + escape(nic.Alias) + "'"})
 	}
 	if devices := d.top.child("devices"); devices != nil {
 		s.add(devices, []markup{added})
@@ -93,7 +103,7 @@ func (n NIC) properties() []property {
 		// Without managed='no' libvirt would make the tap, fail since it is there, and delete it.
 		{element: "target", attributes: attributes{{"dev", n.Tap}, {"managed", "no"}}},
 		// What libvirt takes when nothing is said depends on the machine type, and on PCs it is an rtl8139.
-		{element: "model", attributes: attributes{{"type", "virtio"}}, given: true},
+		{element: "model", attributes: attributes{{"type", cmp.Or(n.Model, "virtio")}}, given: true},
 	}
 	if n.Queues > 1 {
 		properties = append(properties, property{element: "driver", attributes: attributes{{"queues", strconv.Itoa(n.Queues)}}})

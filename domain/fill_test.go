@@ -227,7 +227,7 @@ func TestQueuesAreThoseOfTheInterfaceToFill(t *testing.T) {
 		"cannot be told": {`<interface/><interface/>`, 0, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := parsed(t, []byte(`<domain><name>vm</name><devices>`+test.devices+`</devices></domain>`)).Queues("tap0")
+			got, err := parsed(t, []byte(`<domain><name>vm</name><devices>`+test.devices+`</devices></domain>`)).Queues("tap0", "")
 			if got != test.want || (err != nil) != test.err {
 				t.Errorf("got %d, %v, want %d", got, err, test.want)
 			}

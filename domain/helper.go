@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"os/exec"
-	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
+	"github.com/podnic/podnic/domain/internal/beside"
 	"github.com/podnic/podnic/domain/internal/wire"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapio"
@@ -85,30 +83,11 @@ func (h helper) start(path string, deliver func(event)) (*process, error) {
 }
 
 // locateHelper looks for podnic-libvirt where it may be installed.
-func locateHelper() (string, error) {
-	executable, err := os.Executable() // on Linux, with symbolic links resolved
-	if err != nil {
-		return "", fmt.Errorf("find out where podnic is: %w", err)
-	}
-	return locateBeside(executable)
-}
+func locateHelper() (string, error) { return missing(beside.Locate(helperName)) }
 
-// locateBeside looks beside an executable, where programs keep helpers of theirs, and in the PATH.
-func locateBeside(executable string) (string, error) {
-	dir := filepath.Dir(executable)
-	paths := []string{
-		filepath.Join(dir, helperName),
-		filepath.Join(dir, "..", "libexec", "podnic", helperName),
+func missing(path string, err error) (string, error) {
+	if err != nil {
+		return "", fmt.Errorf("podnic's helper for libvirt is missing: %w", err)
 	}
-	for _, path := range paths {
-		// With a slash in it, LookPath looks nowhere else.
-		if found, err := exec.LookPath(path); err == nil {
-			return found, nil
-		}
-	}
-	if found, err := exec.LookPath(helperName); err == nil {
-		return found, nil
-	}
-	return "", fmt.Errorf("podnic's helper for libvirt is missing: there is no program %s, nor %s in the PATH",
-		strings.Join(paths, " or "), helperName)
+	return path, nil
 }

@@ -12,6 +12,8 @@ import (
 
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
+
+	"github.com/podnic/podnic/domain/internal/beside"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 )
@@ -103,7 +105,7 @@ func TestTheHelperIsLookedFor(t *testing.T) {
 	root := t.TempDir()
 	executable := filepath.Join(root, "bin", "podnic")
 	t.Setenv("PATH", filepath.Join(root, "path"))
-	_, err := locateBeside(executable)
+	_, err := missing(beside.LocateFrom(executable, helperName))
 	want := "podnic's helper for libvirt is missing: there is no program " + root + "/bin/podnic-libvirt or " +
 		root + "/libexec/podnic/podnic-libvirt, nor podnic-libvirt in the PATH"
 	if err == nil || err.Error() != want {
@@ -118,22 +120,22 @@ func TestTheHelperIsLookedFor(t *testing.T) {
 		if err := os.WriteFile(path, nil, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if found, _ := locateBeside(executable); found == path {
+		if found, _ := missing(beside.LocateFrom(executable, helperName)); found == path {
 			t.Errorf("found %s, which cannot be executed", found)
 		}
 		if err := os.Chmod(path, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if found, err := locateBeside(executable); found != path || err != nil {
+		if found, err := missing(beside.LocateFrom(executable, helperName)); found != path || err != nil {
 			t.Errorf("found %q, %v, want %s", found, err, path)
 		}
 	}
 }
 
 func TestAMissingHelperIsAnErrorAtOnce(t *testing.T) {
-	missing := func() (string, error) { return locateBeside("/nonexistent/bin/podnic") }
+	nowhere := func() (string, error) { return missing(beside.LocateFrom("/nonexistent/bin/podnic", helperName)) }
 	t.Setenv("PATH", "")
-	_, err := connect(t.Context(), helper{missing, zap.NewNop()}.dial, "", time.Hour, zap.NewNop())
+	_, err := connect(t.Context(), helper{nowhere, zap.NewNop()}.dial, "", time.Hour, zap.NewNop())
 	want := "connect to libvirt at libvirt's default URI: podnic's helper for libvirt is missing: " +
 		"there is no program /nonexistent/bin/podnic-libvirt or /nonexistent/libexec/podnic/podnic-libvirt, nor podnic-libvirt in the PATH: " +
 		"install podnic-libvirt beside podnic, or use the podnic-launcher image: podnic itself is built without libvirt"

@@ -42,9 +42,9 @@ func (i Interface) Unmanaged(tap string) bool {
 }
 
 // Queues is how many queues the interface that Fill would fill asks for, 0 when it says nothing: what the tap should be made
-// with. The error is Fill's, when it could not choose an interface.
-func (d *Document) Queues(tap string) (int, error) {
-	e, err := d.choose(tap)
+// with. The alias is that of the NIC, empty for none. The error is Fill's, when it could not choose an interface.
+func (d *Document) Queues(tap, alias string) (int, error) {
+	e, err := d.choose(tap, alias)
 	if e == nil || err != nil {
 		return 0, err
 	}
@@ -64,21 +64,30 @@ func (i Interface) multiqueue() bool {
 	return false
 }
 
-// choose finds the interface that the tap is for: the one that names it, else the only one. No interface and no error means
-// that there is none.
-func (d *Document) choose(tap string) (*element, error) {
-	var named []*element
+// choose finds the interface that the tap is for: the one that names it, else the only one. With an alias: the one of that
+// alias, else the one that names the tap. No interface and no error means that there is none.
+func (d *Document) choose(tap, alias string) (*element, error) {
+	var named, aliased []*element
 	interfaces := d.interfaces()
 	for _, e := range interfaces {
 		if e.child("target").value("dev") == tap {
 			named = append(named, e)
 		}
+		if alias != "" && e.child("alias").value("name") == alias {
+			aliased = append(aliased, e)
+		}
 	}
 	switch {
+	case len(aliased) == 1:
+		return aliased[0], nil
+	case len(aliased) > 1:
+		return nil, fmt.Errorf("domain %q: %d interfaces have <alias name='%s'/>", d.Name(), len(aliased), alias)
 	case len(named) == 1:
 		return named[0], nil
 	case len(named) > 1:
 		return nil, fmt.Errorf("domain %q: %d interfaces have <target dev='%s'/>: leave it on one", d.Name(), len(named), tap)
+	case alias != "":
+		return nil, nil
 	case len(interfaces) > 1:
 		return nil, fmt.Errorf("domain %q: %d interfaces, and none is marked as the pod's: "+
 			"put <target dev='%s' managed='no'/> into the one that is", d.Name(), len(interfaces), tap)

@@ -32,7 +32,7 @@ func holds(t interface {
 		t.Fatalf("the result does not parse: %v\n%s", err, filled)
 	}
 
-	e, err := after.choose(nic.Tap)
+	e, err := after.choose(nic.Tap, "")
 	if e == nil || err != nil {
 		t.Fatalf("the result has no interface to fill: %v\n%s", err, filled)
 	}
@@ -50,7 +50,7 @@ func holds(t interface {
 	}
 
 	// The one element that may change: the interface, or what it is added to.
-	changed, err := before.choose(nic.Tap)
+	changed, err := before.choose(nic.Tap, "")
 	if err != nil {
 		t.Fatalf("choose: %v", err)
 	}

@@ -34,6 +34,9 @@ func (r *rtnl) discover(o Options) (*discovery, error) {
 	if len(d.marked) > 0 {
 		return d, d.fromMarks(o)
 	}
+	if managed := discoverManaged(all, o.Interface); managed != nil {
+		return managed, nil
+	}
 	name := o.Interface
 	if name == "" {
 		if name, err = r.defaultInterface(all); err != nil {

@@ -28,6 +28,8 @@ type State struct {
 	// Attached says that somebody, a guest, holds the tap's other end.
 	Attached bool
 	Warnings []string
+
+	underWay bool // somebody else is wiring the interface, and has not finished
 }
 
 // Inspect looks at a namespace.
@@ -45,11 +47,12 @@ func Inspect(req Request) (*State, error) {
 	if err := s.discover(req.Options); err != nil {
 		return nil, err
 	}
-	state.Wired, state.Names = len(s.found.marked) > 0, s.found.names
-	if state.Wired {
+	managed := s.found.names.managed
+	state.Wired, state.Names = managed || len(s.found.marked) > 0, s.found.names
+	if state.Wired && record != nil && record.managed() == managed {
 		state.Record = record
 	}
-	if state.Record != nil {
+	if state.Record != nil && !managed {
 		state.Names = record.Options.Names()
 	}
 	if state.Current, err = s.read(s.found.all, s.found.nic.Index, state.Names); err != nil {
@@ -65,6 +68,10 @@ func Inspect(req Request) (*State, error) {
 	case !state.Wired:
 		state.Options, state.Original = req.Options, state.Current
 		state.Options.Interface = state.Names.Interface
+		state.underWay = managedUnderWay(s.found.all, state.Names.Interface)
+		return state, nil
+	case managed:
+		state.managed()
 		return state, nil
 	case state.Record != nil:
 		state.Options, state.Original = record.Options, record.Original

@@ -19,6 +19,8 @@ type Names struct {
 	Tap       string `json:"tap"`
 	// Aside is the placeholder's name for the moments in which the NIC still or again has the interface's.
 	Aside string `json:"-"`
+
+	managed bool // the wiring is KubeVirt's
 }
 
 func namesFor(iface, tap string) Names {

@@ -86,6 +86,9 @@ func plan(ctx context.Context, req Request) (_ *preparation, err error) {
 	if err := s.discover(req.Options); err != nil {
 		return nil, err
 	}
+	if err := s.refuseManaged(); err != nil {
+		return nil, err
+	}
 	p.known = time.Now()
 	if err := p.read(); err != nil {
 		return nil, asRefusal(err)
@@ -102,8 +105,8 @@ func plan(ctx context.Context, req Request) (_ *preparation, err error) {
 // its record, the one that it carries.
 func (p *preparation) read() (err error) {
 	wired := len(p.found.marked) > 0
-	if p.record != nil && !wired {
-		p.record = nil // nothing is wired: what the record remembers is past
+	if p.record != nil && (!wired || p.record.managed()) {
+		p.record = nil // nothing is wired that the record is of: what it remembers is past
 	}
 	if p.record != nil {
 		asked := p.Options

@@ -41,6 +41,11 @@ var sysctls = map[string]string{
 	// A guest that renews writes from the pod's address, which is local here: without this the kernel takes its packets
 	// for forged (fib_validate_source).
 	"net/ipv4/conf/all/accept_local": "1",
+	// The same packets come from where no route leads to the guest. What is accepted is the stricter of "all" and the
+	// bridge's own (IN_DEV_RPFILTER), and the bridge, which is yet to be made, takes its own from "default": many a system
+	// sets 1 or 2, and a bridge without an address passes neither (__fib_validate_source).
+	"net/ipv4/conf/all/rp_filter":     "0",
+	"net/ipv4/conf/default/rp_filter": "0",
 }
 
 // serverAddress is the address of a UDP server on a bridge that has none: on the loopback, where no other host sees it.

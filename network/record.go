@@ -78,9 +78,15 @@ func (r *Record) check() error {
 	case r.Namespace.Boot == "" || r.Namespace.Cookie == 0:
 		return errors.New("it does not say which namespace it is of")
 	}
+	if r.managed() {
+		return nil
+	}
 	_, err := r.Options.normal()
 	return err
 }
+
+// managed reports whether the record is of an interface that KubeVirt wires: it cannot be put back by podnic.
+func (r *Record) managed() bool { return r.Options.Binding == BindingManagedTap }
 
 // Save replaces the record atomically: whoever reads it finds the old one or the new one, also after a power cut.
 func (s Store) Save(r *Record) error { return s.save(recordFile, r) }

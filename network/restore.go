@@ -36,6 +36,9 @@ func Restore(ctx context.Context, req Request, force bool) (*Restoration, error)
 	if err != nil {
 		return nil, err
 	}
+	if record != nil && record.managed() {
+		return nil, Refuse("the record %s is of an interface that KubeVirt wires, and podnic has nothing to take back", s.store.Path())
+	}
 	if !anyMarked(links) {
 		return &Restoration{}, s.store.Remove()
 	}

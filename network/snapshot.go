@@ -112,6 +112,12 @@ func assignRoles(all []Link, nic int, names Names) []Link {
 		switch {
 		case l.Index == nic:
 			l.Role = NIC
+		case names.managed:
+			role, ok := managedRole(l, names)
+			if !ok {
+				continue
+			}
+			l.Role = role
 		case !markedFor(l.Group, nic):
 			continue
 		case l.Kind == kindTun && l.Name == names.Tap:

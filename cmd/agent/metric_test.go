@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -198,8 +199,8 @@ func TestMetricsAreNotServedAtAnAddressOfTheGuest(t *testing.T) {
 	seen := &network.State{
 		Names: network.Names{Interface: "eth0"},
 		Original: &network.Snapshot{Addresses: []network.Address{
-			{Link: network.NIC, Local: mustPrefix("10.244.1.5/24")}, {Link: network.NIC, Local: mustPrefix("10.244.1.6/32")},
-			{Link: network.NIC, Local: mustPrefix("fd00::5/64")}, {Link: network.NIC, Local: mustPrefix("fe80::5/64")},
+			{Link: network.NIC, Local: netip.MustParsePrefix("10.244.1.5/24")}, {Link: network.NIC, Local: netip.MustParsePrefix("10.244.1.6/32")},
+			{Link: network.NIC, Local: netip.MustParsePrefix("fd00::5/64")}, {Link: network.NIC, Local: netip.MustParsePrefix("fe80::5/64")},
 		}},
 	}
 	for text, refused := range map[string]bool{

@@ -41,7 +41,7 @@ func Run(r RunRequest, stop, reload <-chan os.Signal, log *zap.Logger) (domain.E
 	if r.Options.Tap == "" {
 		r.Options.Tap = network.DefaultTap
 	}
-	queues, err := document.Queues(r.Options.Tap)
+	queues, err := document.Queues(r.Options.Tap, "")
 	if err != nil {
 		return domain.Ending{}, &network.RefusalError{Reason: err}
 	}

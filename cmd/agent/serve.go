@@ -27,7 +27,7 @@ type Service struct {
 	Metrics metrics.Address
 	Version string
 	// Again reads the configuration anew; nil means that there is nothing to read.
-	Again func() (Service, error)
+	Again func() (Service, error) `json:"-"`
 }
 
 // identity adds to what the pod's interface says what only a process in the pod can know.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/podnic/podnic/cmd/agent"
 	"github.com/podnic/podnic/network"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -74,7 +75,7 @@ after the grace period.`,
 		return usageError{fmt.Errorf("%w; '%s --help' lists the flags", err, cmd.CommandPath())}
 	})
 	root.AddCommand(a.runCommand(), a.prepareCommand(), a.serveCommand(), a.restoreCommand(), a.statusCommand(), a.doctorCommand(),
-		a.traceCommand(), a.hookCommand(), a.cniCommand(), a.versionCommand())
+		a.traceCommand(), a.hookCommand(), a.sidecarCommand(), a.cniCommand(), a.versionCommand())
 	return root
 }
 
@@ -83,7 +84,7 @@ func (a *app) setUp(cmd *cobra.Command) error {
 	if err := a.configure(cmd); err != nil {
 		return usageError{err}
 	}
-	log, err := a.common.logger(a.err)
+	log, err := agent.NewLogger(a.err, a.common.logLevel, a.common.logFormat)
 	if err != nil {
 		return usageError{err}
 	}

@@ -95,7 +95,7 @@ func (a *app) shower() (func(agent.View) error, error) {
 func (a *app) watch(req network.Request, show func(agent.View) error) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	screen := &draw.Screen{Terminal: isTerminal(a.out), Color: colorful(a.out), Rows: func() int { return rows(a.out) }}
+	screen := &draw.Screen{Terminal: agent.IsTerminal(a.out), Color: colorful(a.out), Rows: func() int { return rows(a.out) }}
 	return agent.Watch(ctx, req, a.common.looker(), func(v agent.View, failed error) error {
 		switch {
 		case a.common.output == "text":

@@ -4,21 +4,13 @@ import (
 	"io"
 	"os"
 
+	"github.com/podnic/podnic/cmd/agent"
 	"golang.org/x/sys/unix"
 )
 
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
-}
-
 // colorful reports whether colours are understood and wanted (https://no-color.org).
 func colorful(w io.Writer) bool {
-	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && isTerminal(w)
+	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && agent.IsTerminal(w)
 }
 
 // rows is how many lines a terminal has; 0 where it does not say.

@@ -49,6 +49,16 @@ on tmpfs, as /run is.`,
 		},
 	},
 	{
+		title: "KubeVirt's sidecar",
+		says:  `Memory of podnic-sidecar, idle after its start and the launcher's first call, and while it serves.`,
+		rows: []row{
+			{what: "resident, idle", of: figure{"Sidecar", "idle-resident-B"}, limit: 14 << 20},
+			{what: "anonymous, idle", of: figure{"Sidecar", "idle-anonymous-B"}, limit: 2.5 * (1 << 20)},
+			{what: "resident, serving", of: figure{"Sidecar", "serving-resident-B"}},
+			{what: "anonymous, serving", of: figure{"Sidecar", "serving-anonymous-B"}},
+		},
+	},
+	{
 		title: "Throughput",
 		says:  `Frames of UDP that fill the MTU, written to the tap in the guest's place, as fast as the wiring takes them.`,
 		rows: []row{

@@ -1,26 +1,27 @@
-package main
+package agent
 
 import (
 	"fmt"
 	"io"
+	"os"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"golang.org/x/sys/unix"
 )
 
-// logger writes to stderr, as the flags say.
-func (f *commonFlags) logger(w io.Writer) (*zap.Logger, error) {
+// NewLogger writes to w, as the flags --log-level and --log-format say.
+func NewLogger(w io.Writer, logLevel, format string) (*zap.Logger, error) {
 	var level zapcore.Level
-	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil || level > zapcore.ErrorLevel {
-		return nil, fmt.Errorf("--log-level takes debug, info, warn or error, not %q", f.logLevel)
+	if err := level.UnmarshalText([]byte(logLevel)); err != nil || level > zapcore.ErrorLevel {
+		return nil, fmt.Errorf("--log-level takes debug, info, warn or error, not %q", logLevel)
 	}
 	config := zap.NewProductionEncoderConfig()
 	config.EncodeTime = zapcore.ISO8601TimeEncoder
 	config.EncodeDuration = zapcore.StringDurationEncoder
-	format := f.logFormat
 	if format == "" {
 		format = "json"
-		if isTerminal(w) {
+		if IsTerminal(w) {
 			format = "console"
 		}
 	}
@@ -33,7 +34,17 @@ func (f *commonFlags) logger(w io.Writer) (*zap.Logger, error) {
 		config.EncodeLevel = zapcore.CapitalLevelEncoder
 		encoder = zapcore.NewConsoleEncoder(config)
 	default:
-		return nil, fmt.Errorf("--log-format takes console or json, not %q", f.logFormat)
+		return nil, fmt.Errorf("--log-format takes console or json, not %q", format)
 	}
 	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), level)), nil
+}
+
+// IsTerminal reports whether somebody may be looking.
+func IsTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
 }

@@ -1,0 +1,59 @@
+// Command podnic-sidecar is what `podnic sidecar` becomes: the part of podnic that links gRPC, apart from the rest so that
+// nobody else carries it. It is not meant to be started by hand.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/domain/kubevirt"
+	"github.com/podnic/podnic/domain/kubevirt/hooks"
+	"github.com/podnic/podnic/network"
+)
+
+// version is set at link time, as podnic's is.
+var version = "unknown"
+
+func main() {
+	err := run(os.Args[1:])
+	if err == nil {
+		return
+	}
+	fmt.Fprintf(os.Stderr, "podnic: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+	if network.IsRefusal(err) {
+		os.Exit(2)
+	}
+	os.Exit(1)
+}
+
+func run(args []string) error {
+	if len(args) != 1 {
+		return network.Refuse("podnic-sidecar is started by `podnic sidecar`: use that")
+	}
+	var request agent.SidecarRequest
+	if err := json.Unmarshal([]byte(args[0]), &request); err != nil {
+		return network.Refuse("podnic-sidecar is started by `podnic sidecar`: use that (%w)", err)
+	}
+	if request.Version != version {
+		return network.Refuse("this podnic-sidecar is of version %s, and podnic of %s: install both from one release", version, request.Version)
+	}
+	log, err := agent.NewLogger(os.Stderr, request.LogLevel, request.LogFormat)
+	if err != nil {
+		return err
+	}
+	defer log.Sync() //nolint:errcheck // there is nowhere to say so
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	serve := func(ctx context.Context, socket kubevirt.Socket, callbacks kubevirt.Callbacks, ready func()) error {
+		return hooks.Serve(ctx, socket, callbacks, ready, log)
+	}
+	return agent.RunSidecar(ctx, request, serve, reload, log)
+}

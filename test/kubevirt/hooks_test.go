@@ -1,0 +1,214 @@
+package kubevirt
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/podnic/podnic/test/pod"
+)
+
+// blue is the pod's interface for a network of that name: pod and the beginning of `printf blue | sha256sum`.
+const blue = "pod16477688c0e"
+
+// addBlue gives the pod a second interface, as a secondary network does.
+func (s *site) addBlue() {
+	s.t.Helper()
+	s.in(s.pod.Namespace, fmt.Sprintf(`
+ip link add %[1]s address 0a:58:0a:fa:00:02 type veth peer name veth-blue netns %[2]s
+ip address add 10.250.0.2/24 dev %[1]s
+ip link set %[1]s up`, blue, s.node.Name))
+	s.in(s.node.Namespace, "ip link set veth-blue up")
+}
+
+// domainXML is a domain with elements that podnic has never heard of, before, in and after its interfaces.
+func domainXML(cards ...string) string {
+	return `<domain type="kvm" xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0">
+  <name>default_vm-0</name>
+  <metadata><kubevirt xmlns="http://kubevirt.io"><uid>1</uid></kubevirt></metadata>
+  <devices>
+    <novelty of="tomorrow"><interface type="none"/></novelty>
+    ` + strings.Join(cards, "\n    ") + `
+  </devices>
+  <qemu:commandline><qemu:arg value="-x"></qemu:arg></qemu:commandline>
+</domain>`
+}
+
+const (
+	otherMAC = "02:00:00:00:00:01"
+	blueMAC  = "0a:58:0a:fa:00:02"
+)
+
+// TestSidecarsServeTheirOwn runs two sidecars in a pod whose machine has three interfaces, of which each has one.
+func TestSidecarsServeTheirOwn(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, pod.PTP)
+	s.addBlue()
+	s.attach(pod.Interface)
+	s.attach(blue)
+	mac := strings.TrimSpace(s.in(s.pod.Namespace, "cat /sys/class/net/eth0/address"))
+	first, second := s.sidecar("hook-sidecar-0", plugin), s.sidecar("hook-sidecar-1", "another")
+	launcher := s.launcher()
+	launcher.collect(2)
+	s.wire(pod.Interface)
+	s.wire(blue, "multi_queue")
+
+	third := strings.Replace(card("green", "tap1", otherMAC), "<rom", "<unheard of='it'/><rom", 1)
+	// KubeVirt gives tap and domain the same number of queues.
+	queues := func(card string) string {
+		return strings.Replace(card, "<rom", `<driver name="vhost" queues="4"></driver><rom`, 1)
+	}
+	xml := domainXML(queues(card("blue", "tap16477688c0e", otherMAC)), third, card("default", "tap0", otherMAC))
+	want := domainXML(queues(card("blue", "tap16477688c0e", blueMAC)), third, card("default", "tap0", mac))
+	machine := vmi(nic{name: "blue", binding: "another", secondary: true}, nic{name: "green", binding: "masquerade", secondary: true},
+		nic{name: "default", binding: plugin})
+	for range 3 {
+		if got := launcher.define(xml, machine); got != want {
+			t.Errorf("the domain is defined as\n%s\nwant\n%s", got, want)
+		}
+	}
+	for _, version := range []string{"v1alpha1", "v1alpha2"} {
+		got, err := launcher.sidecars[0].define(t.Context(), version, want, machine)
+		if err != nil || got != want {
+			t.Errorf("%s: %v: the domain is defined as\n%s", version, err, got)
+		}
+	}
+	for iface, test := range map[string]struct {
+		of                     *container
+		bridge, tap, mac, addr string
+	}{
+		pod.Interface: {first, "k6t-eth0", "tap0", mac, s.pod.Address.Addr().String() + "/32"},
+		blue:          {second, "k6t-16477688c0e", "tap16477688c0e", blueMAC, "10.250.0.2/24"},
+	} {
+		r := test.of.serving(iface)
+		i := r.Interfaces[0]
+		if i.Name != iface || i.Bridge != test.bridge || i.Tap != test.tap || i.MAC != test.mac || i.Offer.Address != test.addr {
+			t.Errorf("the status of %s: %+v", iface, r)
+		}
+	}
+	for _, path := range []string{filepath.Join(first.part, "podnic", blue), filepath.Join(second.part, "podnic", pod.Interface)} {
+		if _, err := os.Stat(filepath.Join(path, "state.json")); err == nil {
+			t.Errorf("a sidecar serves what is the other's: %s", path)
+		}
+	}
+
+	first.signal(syscall.SIGTERM)
+	first.exit(0)
+	// Now both interfaces are the other's.
+	launcher.sidecars = launcher.sidecars[:0]
+	launcher.collect(1)
+	both := strings.ReplaceAll(machine, plugin, "another")
+	if got := launcher.define(xml, both); got != want {
+		t.Errorf("by one sidecar, the domain is defined as\n%s\nwant\n%s", got, want)
+	}
+	second.serving(pod.Interface)
+	second.serving(blue)
+	launcher.shutdown()
+	second.exit(0)
+}
+
+// TestErrorsCarryTheReason asks for what cannot be done, hangs up in the middle, and asks again for what can.
+func TestErrorsCarryTheReason(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, pod.PTP)
+	sidecar := s.sidecar("hook-sidecar-0", plugin)
+	launcher := s.launcher()
+	launcher.collect(1)
+	s.wire(pod.Interface)
+	hook := launcher.sidecars[0]
+	ours := vmi(nic{name: "default", binding: plugin})
+	xml := domainXML(card("default", "tap0", otherMAC))
+	for name, test := range map[string]struct{ xml, vmi, words string }{
+		"VMI that is not JSON":   {xml, "kind: VirtualMachineInstance", "not the JSON of one"},
+		"domain that is not XML": {"<domain><name>a</name>", ours, "domain XML: line 1"},
+		"no interface of ours":   {xml, vmi(nic{name: "default", binding: "passt"}), "default has passt"},
+		"interface that is not in the pod": {
+			xml, vmi(nic{name: "blue", binding: plugin, secondary: true}), "the interface blue is not in the pod as " + blue + " or net1",
+		},
+		// Nobody ran the CNI plugin of the binding.
+		"namespace that lacks what it takes": {xml, ours, "net.ipv4.ip_unprivileged_port_start must be at most 67"},
+	} {
+		_, err := hook.define(t.Context(), "v1alpha3", test.xml, test.vmi)
+		if status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), test.words) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: got %v, want a line that says %q", name, err, test.words)
+		}
+	}
+
+	s.attach(pod.Interface)
+	hangUp(t, hook.socket)
+	canceled, cancel := context.WithTimeout(t.Context(), time.Microsecond)
+	defer cancel()
+	if _, err := hook.define(canceled, "v1alpha3", xml, ours); err == nil {
+		t.Error("a call that was cancelled is answered")
+	}
+	got, err := hook.define(t.Context(), "v1alpha3", xml, ours)
+	if err != nil || strings.Contains(got, otherMAC) {
+		t.Errorf("afterwards: %v:\n%s", err, got)
+	}
+	sidecar.serving(pod.Interface)
+}
+
+// hangUp sends the beginnings of a call and closes the connection.
+func hangUp(t *testing.T, socket string) {
+	t.Helper()
+	const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+	settings, headers := "\x00\x00\x00\x04\x00\x00\x00\x00\x00", "\x00\x01\x00\x01\x04\x00\x00\x00\x01half of"
+	for _, words := range []string{"", preface[:9], preface, preface + settings, preface + settings + headers} {
+		c, err := net.Dial("unix", socket)
+		if err == nil {
+			_, err = c.Write([]byte(words))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+	}
+}
+
+// TestDomainDefinedBeforeThePodIsWired asks early: the answer does not wait for the wiring, the server does.
+func TestDomainDefinedBeforeThePodIsWired(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, pod.PTP)
+	s.attach(pod.Interface)
+	sidecar := s.sidecar("hook-sidecar-0", plugin)
+	launcher := s.launcher()
+	launcher.collect(1)
+	// Without a domainAttachmentType there is no card in the domain.
+	early := launcher.define(domainXML(), vmi(nic{name: "default", binding: plugin}))
+	for _, words := range []string{"<target dev='tap0' managed='no'/>", "<alias name='ua-default'/>", "<model type='virtio'/>"} {
+		if !strings.Contains(early, words) {
+			t.Errorf("%s is not in the domain:\n%s", words, early)
+		}
+	}
+	s.wire(pod.Interface)
+	sidecar.says(`"msg":"serving"`)
+	if again := launcher.define(early, vmi(nic{name: "default", binding: plugin})); again != early {
+		t.Errorf("once it is wired, the domain is\n%s\nand was\n%s", again, early)
+	}
+
+	// The container is started again, and what it had written is lost.
+	sidecar.signal(syscall.SIGKILL)
+	<-sidecar.done
+	if err := os.RemoveAll(filepath.Join(sidecar.part, "podnic")); err != nil {
+		t.Fatal(err)
+	}
+	sidecar = s.sidecar("hook-sidecar-0", plugin)
+	sidecar.says("waiting for the launcher")
+	if again := launcher.define(early, vmi(nic{name: "default", binding: plugin})); again != early {
+		t.Errorf("without a record, the domain is\n%s\nand was\n%s", again, early)
+	}
+	r := sidecar.serving(pod.Interface)
+	i := r.Interfaces[0]
+	if i.Offer.Address != s.pod.Address.String() || !strings.Contains(strings.Join(i.Warnings, "\n"), "lost") {
+		t.Errorf("without a record: %+v", r)
+	}
+}
