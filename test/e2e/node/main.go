@@ -1,0 +1,29 @@
+// Node is what the suite runs on a node, in a pod that shares the node's processes and network.
+//
+// Usage: node look            a line for each link, nftables table and launcher's process of the node
+//
+//	node kill CONTAINER   end the first process of a container with SIGKILL, as the kernel would
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+)
+
+func main() {
+	if err := run(os.Args[1:], os.Stdout); err != nil {
+		fmt.Fprintf(os.Stderr, "node: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string, out io.Writer) error {
+	switch {
+	case len(args) == 1 && args[0] == "look":
+		return look(out)
+	case len(args) == 2 && args[0] == "kill":
+		return kill(args[1])
+	}
+	return fmt.Errorf("usage: node look | node kill CONTAINER")
+}
