@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"slices"
@@ -10,7 +11,10 @@ import (
 )
 
 // programs are those that a launcher pod runs.
-var programs = []string{"podnic", "podnic-libvirt", "podnic-launcher", "libvirtd", "qemu-system-x86_64"}
+var programs = []string{"podnic", "podnic-libvirt", "libvirtd", "qemu-system-x86_64"}
+
+// podCgroup is part of the name of every pod's control group, whatever driver makes it.
+const podCgroup = "kubepods"
 
 // look prints what a pod could leave behind, in an order that does not change. A link of a pod has an index at its end, so
 // what counts is its kind; the node's other links are told by their names.
@@ -39,7 +43,7 @@ func look(out io.Writer) error {
 		return err
 	}
 	for _, p := range processes {
-		if slices.Contains(programs, p.program) {
+		if slices.Contains(programs, p.program) && bytes.Contains(p.cgroups, []byte(podCgroup)) {
 			lines = append(lines, "process "+p.program)
 		}
 	}
