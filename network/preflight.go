@@ -118,6 +118,9 @@ var (
 	capNetRaw   = capability{unix.CAP_NET_RAW, "NET_RAW"}
 )
 
+// MayWire is nil for a process with the capabilities that Prepare and Restore take, and else says which it lacks.
+func MayWire() error { return checkCapabilities(capNetAdmin, capNetRaw) }
+
 // checkCapabilities names the capability that is missing, where it is in time to say so.
 func checkCapabilities(needed ...capability) error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
