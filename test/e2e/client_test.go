@@ -13,11 +13,11 @@ import (
 	"sigs.k8s.io/e2e-framework/pkg/envconf"
 )
 
-// client is the other pod of a variant's namespace.
-func client(v variant) *corev1.Pod {
+// client is the other pod: no launcher, and on the same pod network.
+func client() *corev1.Pod {
 	yes, no, nobody := true, false, int64(65532)
 	return &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: "client", Namespace: v.namespace()},
+		ObjectMeta: metav1.ObjectMeta{Name: "client", Namespace: suite.name},
 		Spec: corev1.PodSpec{
 			NodeName:           suite.node.name,
 			EnableServiceLinks: &no,
@@ -37,8 +37,8 @@ func client(v variant) *corev1.Pod {
 	}
 }
 
-func startClient(ctx context.Context, c *envconf.Config, v variant) error {
-	pod := client(v)
+func startClient(ctx context.Context, c *envconf.Config) error {
+	pod := client()
 	r := c.Client().Resources()
 	if err := r.Create(ctx, pod); err != nil {
 		return err
@@ -47,8 +47,8 @@ func startClient(ctx context.Context, c *envconf.Config, v variant) error {
 }
 
 // hello fetches /hello from a guest, as the other pod sees it.
-func hello(ctx context.Context, c *envconf.Config, v variant, address string) error {
-	answer, err := run(ctx, c, client(v), "timeout", "20", "wget", "-q", "-O", "-", "http://"+address+"/hello")
+func hello(ctx context.Context, c *envconf.Config, address string) error {
+	answer, err := run(ctx, c, client(), "timeout", "20", "wget", "-q", "-O", "-", "http://"+address+"/hello")
 	if err == nil && answer != "hello from the guest\n" {
 		err = fmt.Errorf("http://%s/hello answered %q", address, answer)
 	}
@@ -56,8 +56,8 @@ func hello(ctx context.Context, c *envconf.Config, v variant, address string) er
 }
 
 // inGuest runs a shell script in a guest and returns its output.
-func inGuest(ctx context.Context, c *envconf.Config, v variant, address, script string) (string, error) {
-	answer, err := run(ctx, c, client(v), "timeout", "20", "wget", "-q", "-O", "-", "--post-data="+script, "http://"+address+"/cgi-bin/run")
+func inGuest(ctx context.Context, c *envconf.Config, address, script string) (string, error) {
+	answer, err := run(ctx, c, client(), "timeout", "20", "wget", "-q", "-O", "-", "--post-data="+script, "http://"+address+"/cgi-bin/run")
 	if err != nil {
 		return "", err
 	}

@@ -30,16 +30,17 @@ const (
 	interval = 300 * time.Millisecond
 )
 
+// setting is a variable of the environment, or what it is by default.
+func setting(name, otherwise string) string {
+	if value := os.Getenv(name); value != "" {
+		return value
+	}
+	return otherwise
+}
+
 // image is the name by which `make images` has called an image.
 func image(name string) string {
-	prefix, tag := "localhost", "dev"
-	if p := os.Getenv("IMAGE_PREFIX"); p != "" {
-		prefix = p
-	}
-	if t := os.Getenv("IMAGE_TAG"); t != "" {
-		tag = t
-	}
-	return prefix + "/" + name + ":" + tag
+	return setting("IMAGE_PREFIX", "localhost") + "/" + name + ":" + setting("IMAGE_TAG", "dev")
 }
 
 func createNamespace(ctx context.Context, c *envconf.Config, name, level string) error {

@@ -50,7 +50,7 @@ func TestGuestIsThePod(t *testing.T) {
 			}
 		}
 
-		own, err := inGuest(ctx, c, v, address, "cat /sys/class/net/eth0/address; ip -4 -o address show dev eth0; hostname")
+		own, err := inGuest(ctx, c, address, "cat /sys/class/net/eth0/address; ip -4 -o address show dev eth0; hostname")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -59,15 +59,15 @@ func TestGuestIsThePod(t *testing.T) {
 				t.Errorf("the guest's own view lacks %q:\n%s", part, own)
 			}
 		}
-		if err := hello(ctx, c, v, address); err != nil {
+		if err := hello(ctx, c, address); err != nil {
 			t.Errorf("the other pod does not reach the guest: %v", err)
 		}
 		// The endpoint follows the pod's readiness a moment later, and the node's rules the endpoint.
 		err = eventually(ctx, func(ctx context.Context) (bool, error) {
-			return hello(ctx, c, v, l.service.Spec.ClusterIP) == nil, nil
+			return hello(ctx, c, l.service.Spec.ClusterIP) == nil, nil
 		})
 		if err != nil {
-			t.Errorf("the other pod does not reach the guest by its Service: %v", hello(ctx, c, v, l.service.Spec.ClusterIP))
+			t.Errorf("the other pod does not reach the guest by its Service: %v", hello(ctx, c, l.service.Spec.ClusterIP))
 		}
 		l.checkPrivileges(ctx, t, c)
 	})
@@ -87,7 +87,7 @@ func (l *launcher) checkPrivileges(ctx context.Context, t *testing.T, c *envconf
 		t.Fatal(err)
 	}
 	podnic := "podnic 0 3000" // CAP_NET_ADMIN and CAP_NET_RAW
-	if l.name == "restricted" {
+	if l.name == restricted {
 		podnic = "podnic 107 "
 	}
 	for _, want := range []string{podnic, "libvirtd 107 ", "qemu-system-x86 107 "} {
@@ -150,7 +150,7 @@ func TestKilledLauncherComesBack(t *testing.T) {
 				if l.pod.Status.PodIP != address || after.MAC != before.MAC || after.Lease.Address != address {
 					t.Errorf("the guest's network is another one: before %+v, after %+v", before, after)
 				}
-				if err := hello(ctx, c, v, address); err != nil {
+				if err := hello(ctx, c, address); err != nil {
 					t.Error(err)
 				}
 			})
@@ -162,7 +162,7 @@ func TestGuestPowersOffAndThePodCompletes(t *testing.T) {
 	each(t, func(ctx context.Context, t *testing.T, c *envconf.Config, v variant) {
 		l := v.start(ctx, t, c, "poweroff", nil)
 		l.untilReady(ctx, t, c)
-		if _, err := inGuest(ctx, c, v, l.pod.Status.PodIP, "(sleep 1; poweroff -f) >/dev/null 2>&1 &"); err != nil {
+		if _, err := inGuest(ctx, c, l.pod.Status.PodIP, "(sleep 1; poweroff -f) >/dev/null 2>&1 &"); err != nil {
 			t.Fatal(err)
 		}
 		l.until(ctx, t, c, "over", func(pod *corev1.Pod) bool { return ended(pod) != nil })
@@ -253,7 +253,7 @@ func TestTenLaunchersAtOnce(t *testing.T) {
 				t.Errorf("%s has the address of %s, %s", l.pod.Name, other, address)
 			}
 			seen[address] = l.pod.Name
-			name, err := inGuest(ctx, c, v, address, "hostname")
+			name, err := inGuest(ctx, c, address, "hostname")
 			if err != nil || strings.TrimSpace(name) != l.pod.Name {
 				t.Errorf("at %s there is %q: %v, want %s", address, name, err, l.pod.Name)
 			}

@@ -28,8 +28,11 @@ type variant struct {
 	name, level string
 }
 
+// restricted is the variant that needs podnic's CNI plugin.
+const restricted = "restricted"
+
 // variants are those that the environment's VARIANTS lists, by default all.
-var variants = slices.DeleteFunc([]variant{{"capabilities", "privileged"}, {"restricted", "restricted"}}, func(v variant) bool {
+var variants = slices.DeleteFunc([]variant{{"capabilities", "privileged"}, {restricted, "restricted"}}, func(v variant) bool {
 	wanted := strings.Fields(os.Getenv("VARIANTS"))
 	return len(wanted) > 0 && !slices.Contains(wanted, v.name)
 })

@@ -57,10 +57,10 @@ func setUp(ctx context.Context, c *envconf.Config) (context.Context, error) {
 		if err := createNamespace(ctx, c, v.namespace(), v.level); err != nil {
 			return ctx, err
 		}
-		// With a pod on the pod network, what the network itself keeps on the node is there.
-		if err := startClient(ctx, c, v); err != nil {
-			return ctx, err
-		}
+	}
+	// With a pod on the pod network, what the network itself keeps on the node is there.
+	if err := startClient(ctx, c); err != nil {
+		return ctx, err
 	}
 	suite.before, err = suite.node.look(ctx, c)
 	return ctx, err

@@ -38,17 +38,29 @@ func startNode(ctx context.Context, c *envconf.Config) (*node, error) {
 	}
 	const plugins = "/var/lib/kubelet/device-plugins"
 	root, yes := int64(0), true
+	command := []string{"node", "serve", tunResource}
+	volumes := []corev1.Volume{volume("dev", "/dev"), volume("plugins", plugins)}
+	mounts := []corev1.VolumeMount{{Name: "dev", MountPath: "/node/dev"}, {Name: "plugins", MountPath: plugins}}
+	for _, v := range variants {
+		if v.name != restricted {
+			continue
+		}
+		conf := setting("CNI_CONF_DIR", "/etc/cni/net.d")
+		command = append(command, v.namespace(), conf)
+		volumes = append(volumes, volume("cni-conf", conf), volume("cni-bin", setting("CNI_BIN_DIR", "/opt/cni/bin")))
+		mounts = append(mounts, corev1.VolumeMount{Name: "cni-conf", MountPath: "/node/cni/conf"}, corev1.VolumeMount{Name: "cni-bin", MountPath: "/node/cni/bin"})
+	}
 	n := &node{name: name, pod: &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: "node", Namespace: suite.name},
 		Spec: corev1.PodSpec{
 			NodeName: name, HostPID: true, HostNetwork: true,
 			Containers: []corev1.Container{{
 				Name: "node", Image: image("podnic-test"), ImagePullPolicy: corev1.PullIfNotPresent,
-				Command:         []string{"node", "serve", tunResource},
+				Command:         command,
 				SecurityContext: &corev1.SecurityContext{Privileged: &yes, RunAsUser: &root},
-				VolumeMounts:    []corev1.VolumeMount{{Name: "dev", MountPath: "/node/dev"}, {Name: "plugins", MountPath: plugins}},
+				VolumeMounts:    mounts,
 			}},
-			Volumes: []corev1.Volume{volume("dev", "/dev"), volume("plugins", plugins)},
+			Volumes: volumes,
 		},
 	}}
 	if err := c.Client().Resources().Create(ctx, n.pod); err != nil {
