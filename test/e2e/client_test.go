@@ -26,7 +26,7 @@ func client() *corev1.Pod {
 				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 			},
 			Containers: []corev1.Container{{
-				Name: "client", Image: image("podnic-test"), ImagePullPolicy: corev1.PullIfNotPresent,
+				Name: "client", Image: image("podnic-test"), ImagePullPolicy: corev1.PullNever,
 				// Ends at once when told to, which sleep as a first process does not.
 				Command: []string{"sh", "-c", "trap 'exit 0' TERM; while :; do sleep 3600 & wait; done"},
 				SecurityContext: &corev1.SecurityContext{
@@ -43,7 +43,10 @@ func startClient(ctx context.Context, c *envconf.Config) error {
 	if err := r.Create(ctx, pod); err != nil {
 		return err
 	}
-	return eventually(ctx, conditions.New(r).PodReady(pod))
+	if err := eventually(ctx, conditions.New(r).PodReady(pod)); err != nil {
+		return fmt.Errorf("the pod client is not ready: %w: %+v", err, pod.Status)
+	}
+	return nil
 }
 
 // hello fetches /hello from a guest, as the other pod sees it.

@@ -79,24 +79,36 @@ func (v variant) read(name string) (*launcher, error) {
 		}
 	}
 	l.rename(name)
+	l.adapt()
 	return l, nil
 }
 
+// rename gives the launcher a name of its own.
 func (l *launcher) rename(name string) {
 	l.pod.Name, l.service.Name, l.domain.Name = name, name, name
 	l.pod.Labels[appLabel], l.service.Spec.Selector[appLabel] = name, name
+	for _, volume := range l.pod.Spec.Volumes {
+		if volume.Name == "domain" {
+			volume.ConfigMap.Name = name
+		}
+	}
+}
+
+// adapt puts in what the suite has on its node: images that are there, and the tun device.
+func (l *launcher) adapt() {
 	l.pod.Spec.NodeName = suite.node.name
 	for _, list := range [][]corev1.Container{l.pod.Spec.InitContainers, l.pod.Spec.Containers} {
 		for i := range list {
 			base, _, _ := strings.Cut(list[i].Image[strings.LastIndex(list[i].Image, "/")+1:], ":")
-			list[i].Image = image(base)
+			list[i].Image, list[i].ImagePullPolicy = image(base), corev1.PullNever
+			if count, asked := list[i].Resources.Limits[manifestsTun]; asked {
+				delete(list[i].Resources.Limits, manifestsTun)
+				list[i].Resources.Limits[tunResource] = count
+			}
 		}
 	}
 	for _, volume := range l.pod.Spec.Volumes {
-		switch volume.Name {
-		case "domain":
-			volume.ConfigMap.Name = name
-		case "tun":
+		if volume.Name == "tun" {
 			volume.HostPath.Path = suite.node.tun
 		}
 	}

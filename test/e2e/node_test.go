@@ -13,8 +13,12 @@ import (
 	"sigs.k8s.io/e2e-framework/pkg/envconf"
 )
 
-// tunResource is what deploy/launcher/restricted asks a device plugin for.
-const tunResource = "squat.ai/tun"
+// The tun device by the name that the manifests have, which may be another plugin's in this cluster, and by the one that
+// the suite's own device plugin gives it.
+const (
+	manifestsTun = "squat.ai/tun"
+	tunResource  = "podnic.example/tun"
+)
 
 // node is the one that the suite works on, by the pod that may do everything there.
 type node struct {
@@ -24,51 +28,28 @@ type node struct {
 	tun string
 }
 
-// startNode settles on a node and starts the suite's pod there (test/e2e/node).
+// startNode settles on a node and starts the suite's pod there.
 func startNode(ctx context.Context, c *envconf.Config) (*node, error) {
 	name, err := readyNode(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	directory := corev1.HostPathDirectory
-	volume := func(name, path string) corev1.Volume {
-		return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{
-			HostPath: &corev1.HostPathVolumeSource{Path: path, Type: &directory},
-		}}
-	}
-	const plugins = "/var/lib/kubelet/device-plugins"
-	root, yes := int64(0), true
-	command := []string{"node", "serve", tunResource}
-	volumes := []corev1.Volume{volume("dev", "/dev"), volume("plugins", plugins)}
-	mounts := []corev1.VolumeMount{{Name: "dev", MountPath: "/node/dev"}, {Name: "plugins", MountPath: plugins}}
-	for _, v := range variants {
-		if v.name != restricted {
-			continue
-		}
-		conf := setting("CNI_CONF_DIR", "/etc/cni/net.d")
-		command = append(command, v.namespace(), conf)
-		volumes = append(volumes, volume("cni-conf", conf), volume("cni-bin", setting("CNI_BIN_DIR", "/opt/cni/bin")))
-		mounts = append(mounts, corev1.VolumeMount{Name: "cni-conf", MountPath: "/node/cni/conf"}, corev1.VolumeMount{Name: "cni-bin", MountPath: "/node/cni/bin"})
-	}
-	n := &node{name: name, pod: &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: "node", Namespace: suite.name},
-		Spec: corev1.PodSpec{
-			NodeName: name, HostPID: true, HostNetwork: true,
-			Containers: []corev1.Container{{
-				Name: "node", Image: image("podnic-test"), ImagePullPolicy: corev1.PullIfNotPresent,
-				Command:         command,
-				SecurityContext: &corev1.SecurityContext{Privileged: &yes, RunAsUser: &root},
-				VolumeMounts:    mounts,
-			}},
-			Volumes: volumes,
-		},
-	}}
-	if err := c.Client().Resources().Create(ctx, n.pod); err != nil {
+	n := &node{name: name, pod: nodePod(name)}
+	r := c.Client().Resources()
+	if err := r.Create(ctx, n.pod); err != nil {
 		return nil, err
 	}
 	return n, eventually(ctx, func(ctx context.Context) (bool, error) {
-		if err := c.Client().Resources().Get(ctx, n.pod.Name, n.pod.Namespace, n.pod); err != nil || n.pod.Status.Phase == corev1.PodPending {
+		if err := r.Get(ctx, n.pod.Name, n.pod.Namespace, n.pod); err != nil {
 			return false, err
+		}
+		for _, s := range n.pod.Status.ContainerStatuses {
+			if s.State.Waiting != nil && s.State.Waiting.Reason == "ErrImageNeverPull" {
+				return false, fmt.Errorf("the node %s has no image %s: build it with `make images` and load it there", name, s.Image)
+			}
+		}
+		if n.pod.Status.Phase == corev1.PodPending {
+			return false, nil
 		}
 		said, err := logs(ctx, c, n.pod, "node", false)
 		if n.pod.Status.Phase != corev1.PodRunning {
@@ -79,10 +60,44 @@ func startNode(ctx context.Context, c *envconf.Config) (*node, error) {
 			return false, err
 		}
 		on := &corev1.Node{}
-		err = c.Client().Resources().Get(ctx, name, "", on)
+		err = r.Get(ctx, name, "", on)
 		offered := on.Status.Allocatable[tunResource]
 		return !offered.IsZero(), err
 	})
+}
+
+// nodePod runs test/e2e/node with all rights on a node.
+func nodePod(name string) *corev1.Pod {
+	root, yes := int64(0), true
+	container := corev1.Container{
+		Name: "node", Image: image("podnic-test"), ImagePullPolicy: corev1.PullNever,
+		Command:         []string{"node", "serve", tunResource},
+		SecurityContext: &corev1.SecurityContext{Privileged: &yes, RunAsUser: &root},
+	}
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "node", Namespace: suite.name},
+		Spec:       corev1.PodSpec{NodeName: name, HostPID: true, HostNetwork: true},
+	}
+	directory := corev1.HostPathDirectory
+	mount := func(name, from, to string) {
+		pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{
+			HostPath: &corev1.HostPathVolumeSource{Path: from, Type: &directory},
+		}})
+		container.VolumeMounts = append(container.VolumeMounts, corev1.VolumeMount{Name: name, MountPath: to})
+	}
+	const plugins = "/var/lib/kubelet/device-plugins"
+	mount("dev", "/dev", "/node/dev")
+	mount("plugins", plugins, plugins)
+	for _, v := range variants {
+		if v.name == restricted {
+			conf := setting("CNI_CONF_DIR", "/etc/cni/net.d")
+			container.Command = append(container.Command, v.namespace(), conf)
+			mount("cni-conf", conf, "/node/cni/conf")
+			mount("cni-bin", setting("CNI_BIN_DIR", "/opt/cni/bin"), "/node/cni/bin")
+		}
+	}
+	pod.Spec.Containers = []corev1.Container{container}
+	return pod
 }
 
 func readyNode(ctx context.Context, c *envconf.Config) (string, error) {
