@@ -43,8 +43,9 @@ check: ## the inner loop: formatting, vet, staticcheck, dependency rules, unit t
 test: setup cni build ## all tests, in real namespaces and with real guests; run it as root, or what needs root is left out
 	scripts/run-tests $(if $(ROOT),--no-skip)
 
-bench: build ## what a rewire takes, beside a bare netlink program, an iproute2 script and ip -batch; needs root
-	scripts/bench
+bench: cni build ## measure podnic beside what people use today, and write docs/benchmarks.md; needs root
+	@$(if $(ROOT),scripts/setup bench)
+	scripts/bench docs/benchmarks.md
 
 soak: setup cni build ## the tests that kill, flood and repeat, ten times as long; needs root
 	PODNIC_SOAK=1 go test -count=1 -p 1 -timeout 60m -run 'Kill|Rounds|Flood' ./network ./test/serve

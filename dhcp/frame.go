@@ -3,6 +3,7 @@ package dhcp
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 
 	"github.com/podnic/podnic/network/identity"
 )
@@ -66,6 +67,11 @@ func (h *handler) answerFrame(frame []byte, sum checksumState) ([]byte, error) {
 
 // parseUDP finds the payload of a UDP datagram to the server port in an IPv4 packet, which may be followed by padding.
 func parseUDP(b []byte, sum checksumState) (payload []byte, source netip.Addr, err error) {
+	return parseDatagram(b, sum, serverPort)
+}
+
+// parseDatagram is parseUDP for any of some ports.
+func parseDatagram(b []byte, sum checksumState, ports ...uint16) (payload []byte, source netip.Addr, err error) {
 	if len(b) < ipLen {
 		return nil, source, dropTruncated
 	}
@@ -85,7 +91,7 @@ func parseUDP(b []byte, sum checksumState) (payload []byte, source netip.Addr, e
 	udp := b[header:total]
 	length := int(binary.BigEndian.Uint16(udp[4:]))
 	switch {
-	case binary.BigEndian.Uint16(udp[2:]) != serverPort:
+	case !slices.Contains(ports, binary.BigEndian.Uint16(udp[2:])):
 		return nil, source, dropNotForUs
 	case length < udpLen || length > len(udp):
 		return nil, source, dropMalformed

@@ -27,6 +27,8 @@ type handler struct {
 	declined bool
 	stats    Stats
 
+	exchange Exchange // the message at hand, as far as it is known
+	dropped  error    // why it is not answered; nil if it is, or wants no answer
 	events   []Event
 	reported Lease // the lease of the last event
 
@@ -81,10 +83,14 @@ type response struct {
 // datagram answers the payload of a UDP datagram to port 67. source is the sender's address, maybe 0.0.0.0. A response
 // without a message is none.
 func (h *handler) datagram(payload []byte, source netip.Addr) response {
+	h.exchange = Exchange{Outcome: OutcomeNoted}
 	r, err := h.answer(payload, source)
-	if err != nil {
+	if h.dropped = err; err != nil {
 		h.stats.Dropped[err.Error()]++
-		return response{}
+		h.exchange.Outcome, r = OutcomeDropped, response{}
+	}
+	if h.exchange.Message != "" {
+		h.stats.Exchanges[h.exchange]++
 	}
 	return r
 }

@@ -51,14 +51,19 @@ type wireOption struct {
 
 // decode reads a request into m, whose memory it uses again. Errors are drops.
 func (m *message) decode(b []byte) error {
+	if len(b) >= offOptions && b[0] != opRequest {
+		return dropUnexpected
+	}
+	return m.read(b)
+}
+
+// read is decode for requests and replies alike.
+func (m *message) read(b []byte) error {
 	m.kind, m.options = dhcpv4.MessageTypeNone, m.options[:0]
 	if len(b) < offOptions {
 		return dropTruncated
 	}
 	m.header = b[:offOptions]
-	if b[0] != opRequest {
-		return dropUnexpected
-	}
 	switch binary.BigEndian.Uint32(b[offCookie:]) {
 	case magicCookie:
 	case 0: // a BOOTP client without vendor information (RFC 951)
@@ -155,6 +160,7 @@ func (m *message) broadcast() bool {
 	return binary.BigEndian.Uint16(m.header[offFlags:])&flagBroadcast != 0
 }
 func (m *message) ciaddr() netip.Addr { return netip.AddrFrom4([4]byte(m.header[offCiaddr:])) }
+func (m *message) yiaddr() netip.Addr { return netip.AddrFrom4([4]byte(m.header[offYiaddr:])) }
 func (m *message) giaddr() netip.Addr { return netip.AddrFrom4([4]byte(m.header[offGiaddr:])) }
 func (m *message) mac() identity.MAC  { return identity.MAC(m.header[offChaddr:]) }
 func (m *message) overEthernet() bool { return m.header[1] == hardwareEthernet && m.header[2] == 6 }

@@ -11,12 +11,14 @@ import (
 // received counts and reports a message of the guest.
 func (h *handler) received(kind Kind, addr netip.Addr, detail string) {
 	h.stats.Received[kind]++
+	h.exchange.Message = kind
 	h.noteMessage(kind, addr, detail)
 }
 
 // sent counts and reports a reply.
 func (h *handler) sent(kind Kind, addr netip.Addr, detail string) {
 	h.stats.Sent[kind]++
+	h.exchange.Outcome = kind
 	h.noteMessage(kind, addr, detail)
 }
 

@@ -27,7 +27,19 @@ type packetSocket struct {
 
 // listenPacket opens a packet socket in the namespace of the calling thread.
 func listenPacket(link string, o Offer, client identity.MAC, w watch) (socket, error) {
-	// A socket of protocol 0 hears nothing until it is bound.
+	s, err := newPacketSocket(link)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.configure(o, client, w); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// newPacketSocket opens a socket that hears nothing yet: its protocol is 0 until it is bound.
+func newPacketSocket(link string) (*packetSocket, error) {
 	conn, err := mdsocket.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0, "dhcp", nil)
 	if errors.Is(err, unix.EPERM) {
 		return nil, fmt.Errorf("open packet socket: %w (the capability NET_RAW is missing)", err)
@@ -36,18 +48,14 @@ func listenPacket(link string, o Offer, client identity.MAC, w watch) (socket, e
 		return nil, fmt.Errorf("open packet socket: %w", err)
 	}
 	s := &packetSocket{conn: conn, link: link}
-	if err := s.configure(o, client, w); err != nil {
-		conn.Close()
-		return nil, err
+	if s.index, err = s.lookup(); err != nil {
+		s.close()
+		return nil, fmt.Errorf("look up %s: %w", link, err)
 	}
 	return s, nil
 }
 
 func (s *packetSocket) configure(o Offer, client identity.MAC, w watch) error {
-	var err error
-	if s.index, err = s.lookup(); err != nil {
-		return fmt.Errorf("look up %s: %w", s.link, err)
-	}
 	program, err := s.program(o, client, w)
 	if err != nil {
 		return err
@@ -62,9 +70,14 @@ func (s *packetSocket) configure(o Offer, client identity.MAC, w watch) error {
 	if err := s.conn.SetsockoptInt(unix.SOL_PACKET, unix.PACKET_AUXDATA, 1); err != nil {
 		return fmt.Errorf("ask for the checksum state on %s: %w", s.link, err)
 	}
+	return s.bind()
+}
+
+// bind makes the socket hear its link.
+func (s *packetSocket) bind() error {
 	// On a bridge port only a socket for every protocol sees frames before the bridge takes them: the kernel asks the
 	// sockets of one protocol after that (__netif_receive_skb_core).
-	err = s.conn.Bind(&unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_ALL), Ifindex: s.index})
+	err := s.conn.Bind(&unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_ALL), Ifindex: s.index})
 	if err != nil {
 		return fmt.Errorf("bind packet socket to %s: %w", s.link, err)
 	}
@@ -121,41 +134,59 @@ func networkOrder(v uint16) uint16 {
 const downCheck = time.Second
 
 func (s *packetSocket) receive() (packet, error) {
+	n, auxLen, flags, _, err := s.read(s.frame[:], s.aux[:], time.Time{})
+	switch {
+	case err != nil:
+		return packet{}, err
+	case flags&unix.MSG_TRUNC != 0:
+		return packet{}, dropOversized
+	}
+	return packet{data: s.frame[:n], sum: auxChecksum(s.aux[:auxLen])}, nil
+}
+
+// errLinkGone is returned when the link of a packet socket was deleted.
+var errLinkGone = errors.New("the link is gone")
+
+// read waits for a frame, until a time if one is set: then the error is os.ErrDeadlineExceeded.
+func (s *packetSocket) read(frame, aux []byte, until time.Time) (n, auxLen, flags int, from unix.Sockaddr, err error) {
 	for {
-		if err := s.conn.SetReadDeadline(s.deadline()); err != nil {
-			return packet{}, fmt.Errorf("receive on %s: %w", s.link, err)
+		if err = s.conn.SetReadDeadline(s.deadline(until)); err != nil {
+			return 0, 0, 0, nil, fmt.Errorf("receive on %s: %w", s.link, err)
 		}
-		n, auxLen, flags, _, err := s.conn.Recvmsg(context.Background(), s.frame[:], s.aux[:], 0)
+		n, auxLen, flags, from, err = s.conn.Recvmsg(context.Background(), frame, aux, 0)
 		exists, up := true, true
 		if err != nil {
 			exists, up = s.state()
 		}
 		switch {
 		case !exists:
-			return packet{}, fmt.Errorf("receive on %s: the link is gone", s.link)
+			return 0, 0, 0, nil, fmt.Errorf("receive on %s: %w", s.link, errLinkGone)
 		case errors.Is(err, unix.ENETDOWN) && !s.down:
 			s.down = true
-			return packet{}, errLinkDown
+			return 0, 0, 0, nil, errLinkDown
 		case errors.Is(err, unix.ENETDOWN), errors.Is(err, os.ErrDeadlineExceeded):
 			s.down = !up
+			if !until.IsZero() && !time.Now().Before(until) {
+				return 0, 0, 0, nil, os.ErrDeadlineExceeded
+			}
 			continue
 		case err != nil:
-			return packet{}, fmt.Errorf("receive on %s: %w", s.link, err)
+			return 0, 0, 0, nil, fmt.Errorf("receive on %s: %w", s.link, err)
 		}
 		s.down = false
-		if flags&unix.MSG_TRUNC != 0 {
-			return packet{}, dropOversized
-		}
-		return packet{data: s.frame[:n], sum: auxChecksum(s.aux[:auxLen])}, nil
+		return n, auxLen, flags, from, nil
 	}
 }
 
-// deadline is none while the link is up, so that nothing wakes the server but the guest.
-func (s *packetSocket) deadline() time.Time {
+// deadline is until while the link is up, so that nothing wakes the server but the guest.
+func (s *packetSocket) deadline(until time.Time) time.Time {
 	if !s.down {
-		return time.Time{}
+		return until
 	}
-	return time.Now().Add(downCheck)
+	if check := time.Now().Add(downCheck); until.IsZero() || check.Before(until) {
+		return check
+	}
+	return until
 }
 
 // auxChecksum reads the first field, tp_status, of the struct tpacket_auxdata that comes with each frame.

@@ -13,6 +13,8 @@ type Stats struct {
 	Received map[Kind]uint64 `json:"received"`
 	// Sent counts replies by Kind, ARP included.
 	Sent map[Kind]uint64 `json:"sent"`
+	// Exchanges counts the messages of Received by what came of them.
+	Exchanges map[Exchange]uint64 `json:"-"`
 	// Dropped counts what was read and not answered, by reason.
 	Dropped map[string]uint64 `json:"dropped"`
 	// QueueDrops counts frames that the kernel dropped because the socket's queue was full.
@@ -27,6 +29,26 @@ type Stats struct {
 	Foreign Foreign `json:"foreign,omitzero"`
 }
 
+// Exchange is a message of the guest and what came of it: the Kind of the reply, OutcomeNoted or OutcomeDropped.
+type Exchange struct{ Message, Outcome Kind }
+
+// Outcomes of messages that no reply was sent to.
+const (
+	OutcomeNoted   Kind = "noted"   // it wants no reply
+	OutcomeDropped Kind = "dropped" // it was not answered; Stats.Dropped has the reasons
+)
+
+// Exchanges are all that Stats.Exchanges can count, in a fixed order.
+func Exchanges() []Exchange {
+	return []Exchange{
+		{KindDiscover, KindOffer}, {KindDiscover, KindAck}, {KindDiscover, OutcomeDropped},
+		{KindRequest, KindAck}, {KindRequest, KindNak}, {KindRequest, OutcomeDropped},
+		{KindDecline, OutcomeNoted}, {KindRelease, OutcomeNoted},
+		{KindInform, KindAck}, {KindInform, OutcomeDropped},
+		{KindBootp, KindBootp},
+	}
+}
+
 // Foreign is a DHCP client behind the tap that is not the guest as the pod knows it.
 type Foreign struct {
 	MAC    identity.MAC `json:"mac"`
@@ -37,13 +59,15 @@ type Foreign struct {
 
 func newStats() Stats {
 	return Stats{
-		Received: make(map[Kind]uint64),
-		Sent:     make(map[Kind]uint64),
-		Dropped:  make(map[string]uint64),
+		Received:  make(map[Kind]uint64),
+		Sent:      make(map[Kind]uint64),
+		Exchanges: make(map[Exchange]uint64),
+		Dropped:   make(map[string]uint64),
 	}
 }
 
 func (s Stats) clone() Stats {
 	s.Received, s.Sent, s.Dropped = maps.Clone(s.Received), maps.Clone(s.Sent), maps.Clone(s.Dropped)
+	s.Exchanges = maps.Clone(s.Exchanges)
 	return s
 }

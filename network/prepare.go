@@ -212,6 +212,12 @@ func (p *preparation) prepare() (*Result, error) {
 	}
 	r.Steps, r.Repaired, r.Wired = steps, repair && len(steps) > 0, time.Now()
 	r.Warnings = p.warnings
+	if r.Repaired {
+		p.record.Repairs++
+		if err := p.store.Save(p.record); err != nil {
+			r.Warnings = append(r.Warnings, "the repair is not counted: "+err.Error())
+		}
+	}
 	if p.noFilter && wantedFilter(p.record.Original, p.record.Options) != nil {
 		r.Warnings = append(r.Warnings, unfiltered)
 	}

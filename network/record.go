@@ -22,6 +22,8 @@ type Record struct {
 	Prepared  time.Time   `json:"prepared"`
 	// Domain is the guest that was given the interface, once somebody starts one.
 	Domain *DomainRef `json:"domain,omitempty"`
+	// Repairs is how often a later prepare found the wiring not as it should be, and mended it.
+	Repairs int `json:"repairs,omitempty"`
 }
 
 // DomainRef names a libvirt domain. The UUID is empty until libvirt has said it.

@@ -16,10 +16,11 @@ func presenceAddress(iface string) *net.UnixAddr {
 	return &net.UnixAddr{Net: "unixgram", Name: "@podnic/serve/" + iface}
 }
 
-// claim is the right of this process to serve an interface.
+// claim is the right of this process to serve an interface, and its sockets besides the server's.
 type claim struct {
-	ns     *network.Namespace
-	socket *net.UnixConn
+	ns      *network.Namespace
+	socket  *net.UnixConn
+	metrics net.Listener // nil if metrics are not wanted
 }
 
 // claimService makes this process the one that serves the interface, or refuses because another is.
@@ -45,6 +46,9 @@ func claimService(req network.Request, iface string) (*claim, error) {
 
 func (c *claim) release() {
 	c.socket.Close()
+	if c.metrics != nil {
+		c.metrics.Close()
+	}
 	c.ns.Close()
 }
 

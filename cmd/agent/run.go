@@ -175,7 +175,12 @@ func (r *run) claimGuest() error {
 	if err := r.adopt(seen); err != nil {
 		return err
 	}
-	r.claim, err = claimService(r.Request, seen.Names.Interface)
+	if r.claim, err = claimService(r.Request, seen.Names.Interface); err != nil {
+		return err
+	}
+	if err = r.claim.listen(r.Service.Metrics, seen); err != nil {
+		r.claim.release()
+	}
 	return err
 }
 

@@ -6,8 +6,10 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"github.com/podnic/podnic/cmd/agent/metrics"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/identity"
@@ -21,6 +23,9 @@ type Service struct {
 	ResolvConf string
 	// Outside says that this process is not in the pod, so that its hostname is not the pod's.
 	Outside bool
+	// Metrics is where numbers for Prometheus are served, Version the podnic that they speak of.
+	Metrics metrics.Address
+	Version string
 }
 
 // identity adds to what the pod's interface says what only a process in the pod can know.
@@ -71,6 +76,10 @@ func Serve(ctx context.Context, req network.Request, service Service, reload <-c
 	if err != nil {
 		return err
 	}
+	if err := claim.listen(service.Metrics, seen); err != nil {
+		claim.release()
+		return err
+	}
 	s, err := newServing(req, service, seen, claim, log)
 	if err != nil {
 		claim.release()
@@ -90,7 +99,9 @@ type serving struct {
 	warnings []string
 	claim    *claim
 	keeper   *keeper
-	server   *dhcp.Server // nil at layer 2
+	server   *dhcp.Server    // nil at layer 2
+	metrics  *metrics.Server // nil if not wanted
+	scrapes  atomic.Uint64
 	log      *zap.Logger
 }
 
@@ -127,6 +138,10 @@ func newServing(req network.Request, service Service, wiring *network.State, cla
 	}
 	s.keeper = newKeeper(req.StateDir, *state, func(err error) { log.Warn("status is out of date", zap.Error(err)) })
 	s.keeper.change(func(*State) {})
+	if claim.metrics != nil {
+		s.metrics = metrics.Serve(claim.metrics, s.scrape)
+		log.Info("serving metrics", zap.Stringer("at", service.Metrics))
+	}
 	return s, nil
 }
 
@@ -265,6 +280,9 @@ func (s *serving) observe(e dhcp.Event) {
 
 // close lets go of all that newServing took. The state file stays: it holds the lease for the next process.
 func (s *serving) close() {
+	if s.metrics != nil {
+		s.metrics.Close()
+	}
 	s.keeper.change(func(state *State) { state.Ready = time.Time{} })
 	s.keeper.close()
 	s.claim.release()

@@ -140,6 +140,13 @@ func (k *keeper) change(f func(*State)) {
 	}
 }
 
+// read looks at the state under the lock.
+func (k *keeper) read(f func(*State)) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	f(&k.state)
+}
+
 func (k *keeper) run() {
 	defer close(k.done)
 	failed := false

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/metrics"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
 	"github.com/spf13/cobra"
@@ -98,7 +99,7 @@ type serviceFlags struct {
 	domainName, hostname, subnetMask, tftp, boot string
 	mtu                                          int
 	options                                      []string
-	resolvConf                                   string
+	resolvConf, metricsListen                    string
 }
 
 func (f *serviceFlags) add(set *pflag.FlagSet) {
@@ -114,6 +115,7 @@ func (f *serviceFlags) add(set *pflag.FlagSet) {
 	set.StringVar(&f.boot, "boot-file", "", "boot file's `path` on the TFTP server (option 67)")
 	set.StringArrayVar(&f.options, "option", nil, "a further DHCP option, as `CODE=TYPE:VALUE`; can be repeated")
 	set.StringVar(&f.resolvConf, "resolv-conf", "", "`path` of the pod's resolver configuration (default: /etc/resolv.conf; with --netns, none)")
+	set.StringVar(&f.metricsListen, "metrics-listen", "", "serve metrics for Prometheus at this `address`: unix:PATH, or HOST:PORT of the loopback or of an interface that the guest does not get (default: nowhere)")
 }
 
 // podResolver is where a pod has its resolver configuration, for programs in the pod.
@@ -148,6 +150,12 @@ func (f *serviceFlags) service(common *commonFlags) (agent.Service, error) {
 	}
 	if s.Options.NTP, err = addressFlags("ntp", f.ntp); err != nil {
 		return s, err
+	}
+	if f.metricsListen != "" {
+		if s.Metrics, err = metrics.ParseAddress(f.metricsListen); err != nil {
+			return s, usageError{fmt.Errorf("--metrics-listen: %w", err)}
+		}
+		s.Version = buildVersion()
 	}
 	for _, text := range f.options {
 		option, err := dhcp.ParseOption(text)

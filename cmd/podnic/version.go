@@ -21,10 +21,7 @@ func (a *app) versionCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			v := version
-			if info, ok := debug.ReadBuildInfo(); ok && v == "unknown" && info.Main.Version != "" {
-				v = info.Main.Version
-			}
+			v := buildVersion()
 			if asJSON {
 				return printJSON(a.out, map[string]string{"version": v, "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH})
 			}
@@ -32,4 +29,12 @@ func (a *app) versionCommand() *cobra.Command {
 			return err
 		},
 	}
+}
+
+// buildVersion is the version where the linker said nothing too: that of the module.
+func buildVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok && version == "unknown" && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return version
 }

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -26,8 +27,12 @@ func TestGuestIsThePod(t *testing.T) {
 			s := newSite(t, test.network)
 			file, path := s.domain()
 			console := podtest.Console(t, path)
-			a := s.run("--domain", file)
+			metrics := filepath.Join(t.TempDir(), "metrics.sock")
+			a := s.run("--domain", file, "--metrics-listen", "unix:"+metrics)
 			s.ready()
+			if text := scrape(t, metrics); !strings.Contains(text, "\npodnic_guest_ready 1\n") || !strings.Contains(text, `event="domain running"`) {
+				t.Errorf("the metrics do not know of the guest:\n%s", text)
+			}
 			lease := guest.Fields(wait(t, console, "guest: lease"))
 			t.Log(lease)
 			for field, want := range map[string]string{

@@ -44,6 +44,9 @@ func TestBadInputIsRefusedInOneLine(t *testing.T) {
 		{name: "no such flag", args: []string{"--nonsense"}, want: []string{"--nonsense", "--help"}},
 		{name: "no such binding", args: []string{"--binding", "macvtap"}, want: []string{"macvtap", "bridge"}},
 		{name: "no such configuration", args: []string{"--config", "/nothing.yaml"}, want: []string{"/nothing.yaml"}},
+		{name: "metrics at the guest's address", args: []string{"--metrics-listen", s.pod.Address.Addr().String() + ":9750"}, want: []string{"given to the guest", "unix:PATH"}},
+		{name: "metrics everywhere", args: []string{"--metrics-listen", ":9750"}, want: []string{"every address", "unix:PATH"}},
+		{name: "metrics on a file", args: []string{"--metrics-listen", "unix:/etc/hostname"}, want: []string{"/etc/hostname", "--metrics-listen"}},
 		{name: "lease time", args: []string{"--lease-time", "soon"}, want: []string{"--lease-time", "soon"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -7,6 +7,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -193,6 +195,22 @@ func (s *site) hello() error {
 
 func (s *site) client() guest.Client {
 	return guest.Client{Address: s.pod.Address.Addr(), Dial: s.other.DialContext}
+}
+
+// scrape asks for the metrics at a unix socket.
+func scrape(t *testing.T, path string) string {
+	t.Helper()
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, err = conn.Write([]byte("GET /metrics HTTP/1.1\r\n\r\n"))
+	text, readErr := io.ReadAll(conn)
+	if err := errors.Join(err, readErr); err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 func wait(t *testing.T, console *guest.Console, prefix string) string {

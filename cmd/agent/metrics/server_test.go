@@ -1,0 +1,120 @@
+package metrics
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience bounds each wait for something that takes a moment on a quiet machine.
+const patience = 20 * time.Second
+
+func serve(t *testing.T) (s *Server, path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "metrics.sock")
+	l, err := Address{Socket: path}.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s = Serve(l, func() []byte { return Text(families) })
+	t.Cleanup(s.Close)
+	return s, path
+}
+
+func dial(t *testing.T, path string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	return conn
+}
+
+// TestRequests has the standard library read the responses.
+func TestRequests(t *testing.T) {
+	_, path := serve(t)
+	text := string(Text(families))
+	for _, test := range []struct {
+		request, method string
+		status          int
+		body            string
+	}{
+		{"GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n", "GET", 200, text},
+		{"GET /metrics HTTP/1.0\n\n", "GET", 200, text},
+		{"GET /metrics?name=a HTTP/1.1\r\nHost: x\r\n\r\n", "GET", 200, text},
+		{"HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n", "HEAD", 200, ""},
+		{"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "GET", 404, "metrics are at /metrics\n"},
+		{"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", "POST", 405, "GET or HEAD\n"},
+		{"hello\r\n\r\n", "GET", 400, "not an HTTP request\n"},
+		{"GET /metrics\r\n\r\n", "GET", 400, "not an HTTP request\n"},
+		{"GET /metrics HTTP/1.1\r\nX: " + strings.Repeat("x", maxRequest), "GET", 400, "not an HTTP request\n"},
+	} {
+		conn := dial(t, path)
+		go conn.Write([]byte(test.request)) //nolint:errcheck // the server need not read all of it
+		r, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: test.method})
+		if err != nil {
+			t.Errorf("%.40q: %v", test.request, err)
+			continue
+		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil || r.StatusCode != test.status || string(body) != test.body || !r.Close {
+			t.Errorf("%.40q: %s, %v:\n%s", test.request, r.Status, err, body)
+		}
+		if test.status == 200 && r.Header.Get("Content-Type") != ContentType {
+			t.Errorf("the content is %s", r.Header.Get("Content-Type"))
+		}
+	}
+}
+
+// TestSilentClientsNeitherBlockNorPileUp has as many clients that say nothing as are served at once, and then one that
+// asks.
+func TestSilentClientsNeitherBlockNorPileUp(t *testing.T) {
+	s, path := serve(t)
+	for range maxConnections {
+		dial(t, path)
+	}
+	asks := dial(t, path)
+	if _, err := asks.Write([]byte("GET /metrics HTTP/1.1\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	r, err := http.ReadResponse(bufio.NewReader(asks), nil)
+	if err != nil || r.StatusCode != 200 {
+		t.Fatalf("%v, %v", r, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.open) > maxConnections {
+		t.Errorf("%d connections are open", len(s.open))
+	}
+}
+
+// TestCloseDoesNotWaitForClients closes the server under one that is in the middle of its request.
+func TestCloseDoesNotWaitForClients(t *testing.T) {
+	s, path := serve(t)
+	conn := dial(t, path)
+	if _, err := conn.Write([]byte("GET /metr")); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { s.Close(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(requestTime):
+		t.Error("it waits")
+		<-done
+	}
+	if _, err := net.Dial("unix", path); err == nil {
+		t.Error("somebody listens still")
+	}
+}

@@ -1,0 +1,278 @@
+package dhcp
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"github.com/podnic/podnic/network/identity"
+)
+
+// Values of Traced.Peer.
+const (
+	PeerServer  = "server"  // podnic's DHCP server
+	PeerNetwork = "network" // another station of the pod network
+	PeerAll     = "all"     // a group address
+)
+
+// Values of Traced.Protocol.
+const (
+	ProtocolDHCP   = "DHCP"
+	ProtocolARP    = "ARP"
+	ProtocolND     = "ND"
+	ProtocolDHCPv6 = "DHCPv6"
+)
+
+// Traced is one frame that passed the guest's tap, decoded, or the absence of an answer. Its JSON is part of the command
+// line's contract.
+type Traced struct {
+	At        time.Time `json:"at"`
+	FromGuest bool      `json:"fromGuest"`
+	// Peer is who the guest speaks to, or hears: PeerServer, PeerNetwork or PeerAll.
+	Peer        string       `json:"peer"`
+	Source      identity.MAC `json:"source,omitzero"`
+	Destination identity.MAC `json:"destination,omitzero"`
+	// VLAN is that of the frame's tag, 0 without one.
+	VLAN     uint16 `json:"vlan,omitempty"`
+	Protocol string `json:"protocol"`
+	// Message is its type, as the RFCs name it: DISCOVER, NS; for ARP, what is asked or said.
+	Message string `json:"message"`
+	// Transaction is the DHCP transaction identifier in hexadecimal.
+	Transaction string `json:"transaction,omitempty"`
+	// State is that of a client which sends a REQUEST (RFC 2131 §4.3.2).
+	State string `json:"state,omitempty"`
+	// Answer is what the server answers: OFFER, ACK, NAK, BOOTP or ARP.
+	Answer string `json:"answer,omitempty"`
+	// Why is why the server does not answer, or refuses.
+	Why     string   `json:"why,omitempty"`
+	Details []Detail `json:"details,omitempty"`
+
+	// Length is the frame's in bytes, with its tag; 0 for the absence of an answer.
+	Length int `json:"length,omitempty"`
+	// Data is the frame, valid until the next one is asked for.
+	Data []byte `json:"-"`
+
+	subject string // what an answer has in common with its question
+}
+
+// Detail is a field of a message that is set, or an option.
+type Detail struct {
+	Name  string `json:"name"`
+	Value string `json:"value,omitempty"`
+	// Option is its code; 0 for what is not an option.
+	Option uint8 `json:"option,omitempty"`
+}
+
+func (f *Traced) add(name, value string) {
+	f.Details = append(f.Details, Detail{Name: name, Value: value})
+}
+
+// unreadable stands for the message of a frame that breaks off, or is something else than its headers say.
+const unreadable = "unreadable"
+
+// messageType is the name that RFC 2131 §3.1 has, and BOOTP for what has none.
+func messageType(kind dhcpv4.MessageType) string {
+	switch {
+	case kind == dhcpv4.MessageTypeNone:
+		return "BOOTP"
+	case kind > dhcpv4.MessageTypeInform:
+		return fmt.Sprintf("TYPE %d", kind)
+	}
+	return kind.String()
+}
+
+// decoder tells what frames say, and by the server's own handler what the server makes of those of the guest. It keeps
+// nothing from one frame to the next.
+type decoder struct {
+	client, server identity.MAC
+	offer          *Offer
+	handler        *handler // nil where there is no server
+}
+
+func newDecoder(client, server identity.MAC, offer *Offer) *decoder {
+	d := &decoder{client: client, server: server, offer: offer}
+	if offer != nil {
+		d.handler = newHandler(*offer, client, server, Lease{}, time.Now)
+	}
+	return d
+}
+
+// decode reads a frame without its tag.
+func (d *decoder) decode(frame []byte, vlan uint16, fromGuest bool, sum checksumState) Traced {
+	f := Traced{FromGuest: fromGuest, VLAN: vlan, Length: len(frame), Data: frame}
+	if len(frame) < etherLen {
+		f.Peer, f.Protocol, f.Message, f.Why = PeerNetwork, "Ethernet", unreadable, explain(dropTruncated)
+		return f
+	}
+	f.Destination, f.Source = identity.MAC(frame), identity.MAC(frame[6:])
+	payload := frame[etherLen:]
+	switch binary.BigEndian.Uint16(frame[12:]) {
+	case typeARP:
+		d.arp(&f, payload)
+	case typeIPv4:
+		d.message(&f, payload, sum)
+	default:
+		decodeIPv6(&f, payload)
+	}
+	f.Peer = d.peer(&f)
+	switch {
+	case !fromGuest:
+		d.judgeReply(&f)
+	case vlan != 0:
+		f.Answer, f.Why = "", fmt.Sprintf("it is tagged for VLAN %d, and the pod's network has no tag", vlan)
+	case f.Protocol == ProtocolDHCP || f.Protocol == ProtocolARP:
+		d.judge(&f, frame, sum)
+	}
+	return f
+}
+
+func (d *decoder) peer(f *Traced) string {
+	other := f.Source
+	if f.FromGuest {
+		other = f.Destination
+		if other[0]&1 != 0 {
+			return PeerAll
+		}
+	}
+	if other == d.server || f.FromGuest && f.Protocol == ProtocolDHCP {
+		return PeerServer
+	}
+	return PeerNetwork
+}
+
+// judge asks the server's handler what it does with a frame of the guest.
+func (d *decoder) judge(f *Traced, frame []byte, sum checksumState) {
+	h := d.handler
+	if h == nil {
+		f.Why = "the interface has no IPv4 address, so there is no server"
+		return
+	}
+	defer func() {
+		if cause := recover(); cause != nil {
+			f.Answer, f.Why = "", fmt.Sprintf("the server trips over it: %v", cause)
+		}
+	}()
+	h.foreignLeft, h.dropped = foreignAllowance, nil
+	out, err := h.answerFrame(frame, sum)
+	if err == nil {
+		err = h.dropped
+	}
+	for _, e := range h.takeEvents() {
+		switch e.Kind {
+		case KindRequest:
+			if err == nil {
+				f.State = e.Detail
+			}
+		case KindNak:
+			f.Why = e.Detail
+		}
+	}
+	switch {
+	case err != nil:
+		f.Why = d.why(err)
+	case out != nil && f.Protocol == ProtocolARP:
+		f.Answer = ProtocolARP
+	case out != nil:
+		var reply message
+		if err := reply.read(out[etherLen+ipLen+udpLen:]); err == nil {
+			f.Answer = messageType(reply.kind)
+		}
+	case f.Protocol == ProtocolARP:
+		d.leave(f, frame[etherLen:])
+	}
+}
+
+// leave says of an ARP request why the server leaves it alone.
+func (d *decoder) leave(f *Traced, b []byte) {
+	if binary.BigEndian.Uint16(b[6:]) != arpRequest {
+		return
+	}
+	switch sender, target := arpAddresses(b); {
+	case sender == target:
+	case target == d.offer.Address.Addr():
+		f.Why = "left alone: it is the guest's own address"
+	case d.offer.Socket == SocketUDP && target == d.offer.ServerIdentifier:
+		f.Answer = ProtocolARP // by the kernel, which has the address on the bridge
+	default:
+		f.Why = "left to the pod network"
+	}
+}
+
+// judgeReply says what is odd about what the guest is told.
+func (d *decoder) judgeReply(f *Traced) {
+	switch {
+	case f.Source == d.client:
+		f.Why = "the guest's own frame comes back from the pod network" // a bridge port in hairpin mode, for one
+	case f.Protocol == ProtocolDHCP && f.Peer != PeerServer:
+		f.Why = "it is not podnic's: another DHCP server answers, or another client asks"
+	}
+}
+
+// why puts a drop into words.
+func (d *decoder) why(err error) string {
+	m := &d.handler.request
+	switch err {
+	case dropForeign:
+		return fmt.Sprintf("the client is %s, and the guest is %s", m.mac(), d.client)
+	case dropRelayed:
+		return fmt.Sprintf("it comes by the relay %s, and nothing relays here", m.giaddr())
+	case dropOtherServer:
+		server, _ := m.address(codeServer)
+		return fmt.Sprintf("it is for the server %s, and this one is %s", server, d.offer.ServerIdentifier)
+	}
+	return explain(err)
+}
+
+// explain puts a drop into words that do not depend on the message.
+func explain(err error) string {
+	switch err {
+	case dropTruncated:
+		return "it is cut off"
+	case dropMalformed:
+		return "it is malformed"
+	case dropFragment:
+		return "it is a fragment"
+	case dropChecksum:
+		return "its checksum is wrong"
+	case dropNotForUs:
+		return "it is not to a server"
+	case dropUnexpected:
+		return "only servers send such a message, or nobody does"
+	case dropNoRoom:
+		return "what must be in the answer does not fit"
+	}
+	return err.Error()
+}
+
+// arpAddresses are the protocol addresses of a packet of at least arpLen bytes.
+func arpAddresses(b []byte) (sender, target netip.Addr) {
+	return netip.AddrFrom4([4]byte(b[arpSenderIP:])), netip.AddrFrom4([4]byte(b[arpTargetIP:]))
+}
+
+// arp reads an ARP packet (RFC 826, RFC 5227).
+func (d *decoder) arp(f *Traced, b []byte) {
+	f.Protocol = ProtocolARP
+	if len(b) < arpLen || binary.BigEndian.Uint64(b)>>16 != arpPrefix {
+		f.Message = unreadable
+		return
+	}
+	sender, target := arpAddresses(b)
+	mac := identity.MAC(b[arpSenderMAC:])
+	f.subject = target.String()
+	switch operation := binary.BigEndian.Uint16(b[6:]); {
+	case sender == target:
+		f.Message = fmt.Sprintf("%s announces that it is at %s", sender, mac)
+	case operation == arpReply:
+		f.subject = sender.String()
+		f.Message = fmt.Sprintf("%s is at %s", sender, mac)
+	case operation != arpRequest:
+		f.Message = fmt.Sprintf("operation %d", operation)
+	case sender.IsUnspecified():
+		f.Message = fmt.Sprintf("does anybody have %s?", target)
+	default:
+		f.Message = fmt.Sprintf("who has %s? tell %s", target, sender)
+	}
+}

@@ -1,0 +1,273 @@
+package dhcp
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"unicode"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"golang.org/x/sys/unix"
+
+	"github.com/podnic/podnic/network/identity"
+)
+
+// testDecoder reads frames as a tracer in the pod does.
+func testDecoder(t testing.TB, id identity.Identity, o Options) *decoder {
+	t.Helper()
+	offer := mustOffer(t, id, o)
+	return newDecoder(guestMAC, serverMAC, &offer)
+}
+
+// ipv6Frame is a frame with an IPv6 packet, its checksums left out: nobody here looks at them.
+func ipv6Frame(next byte, hops byte, source, destination string, payload []byte) []byte {
+	f := append(identity.MAC{0x33, 0x33, 0, 0, 0, 1}.HardwareAddr(), guestMAC[:]...)
+	f = append(f, 0x86, 0xdd, 0x60, 0, 0, 0)
+	f = binary.BigEndian.AppendUint16(f, uint16(len(payload)))
+	f = append(f, next, hops)
+	f = append(f, netip.MustParseAddr(source).AsSlice()...)
+	f = append(f, netip.MustParseAddr(destination).AsSlice()...)
+	return append(f, payload...)
+}
+
+// nd is an ICMPv6 message: its type, the rest of its first eight bytes, and what follows.
+func nd(kind byte, first [4]byte, rest ...[]byte) []byte {
+	b := append([]byte{kind, 0, 0, 0}, first[:]...)
+	for _, r := range rest {
+		b = append(b, r...)
+	}
+	return b
+}
+
+func address6(s string) []byte { return netip.MustParseAddr(s).AsSlice() }
+
+// lladdr is a link-layer address option (RFC 4861 §4.6.1).
+func lladdr(kind byte, mac identity.MAC) []byte { return append([]byte{kind, 1}, mac[:]...) }
+
+// renderTraced is all that is told of a frame.
+func renderTraced(f Traced) string {
+	var b strings.Builder
+	direction := "<"
+	if f.FromGuest {
+		direction = ">"
+	}
+	fmt.Fprintf(&b, "%s %s %s %s", direction, f.Peer, f.Protocol, f.Message)
+	if f.Transaction != "" {
+		b.WriteString(" " + f.Transaction)
+	}
+	for _, part := range [][2]string{{"state", f.State}, {"answer", f.Answer}, {"why", f.Why}} {
+		if part[1] != "" {
+			fmt.Fprintf(&b, "\n    %s: %s", part[0], part[1])
+		}
+	}
+	for _, d := range f.Details {
+		fmt.Fprintf(&b, "\n    %s = %s", d.Name, d.Value)
+		if d.Option != 0 {
+			fmt.Fprintf(&b, " [%d]", d.Option)
+		}
+	}
+	return b.String() + "\n"
+}
+
+// TestTraceTellsWhatIsAskedAndWhyNot compares what is told of each frame with testdata/traced.txt. What the server sends
+// is read back too.
+func TestTraceTellsWhatIsAskedAndWhyNot(t *testing.T) {
+	const payload = etherLen + ipLen + udpLen
+	bcast := func(request []byte) []byte { return fromGuest(request, "0.0.0.0", everybody) }
+	discover := bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(dhclient...), withOption(12, []byte("vm-0")...), withOption(61, 1, 2, 3)))
+	router := nd(134, [4]byte{64, 0xc0, 0x07, 0x08}, make([]byte, 8), lladdr(1, otherMAC), []byte{5, 1, 0, 0, 0, 0, 5, 0xaa},
+		append([]byte{3, 4, 64, 0xc0}, append(make([]byte, 12), address6("2001:db8:1::")...)...),
+		append([]byte{25, 3, 0, 0, 0, 0, 0, 9}, address6("2001:db8::53")...))
+	type sent struct {
+		name  string
+		frame []byte
+	}
+	var b strings.Builder
+	for _, part := range []struct {
+		title   string
+		id      identity.Identity
+		options Options
+		frames  []sent
+	}{
+		{"a pod with a gateway", bridgePod(), Options{}, []sent{
+			{"discover", discover},
+			{"selecting", bcast(ask(dhcpv4.MessageTypeRequest, withParameters(udhcpc...), withAddr(50, "10.244.1.5"), withAddr(54, "10.244.1.1")))},
+			{"a stale address", bcast(ask(dhcpv4.MessageTypeRequest, withParameters(1), withAddr(50, "10.9.9.9")))},
+			{"renewing", fromGuest(ask(dhcpv4.MessageTypeRequest, withParameters(1), withCiaddr("10.244.1.5")), "10.244.1.5", "10.244.1.1")},
+			{"another server's", bcast(ask(dhcpv4.MessageTypeRequest, withAddr(50, "10.9.9.9"), withAddr(54, "10.9.9.1")))},
+			{"nothing wanted", bcast(ask(dhcpv4.MessageTypeRequest))},
+			{"rapid commit", bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1), withOption(80)))},
+			{"inform", fromGuest(ask(dhcpv4.MessageTypeInform, withParameters(6)), "10.244.1.5", everybody)},
+			{"decline", bcast(ask(dhcpv4.MessageTypeDecline, withAddr(50, "10.244.1.5")))},
+			{"release", fromGuest(ask(dhcpv4.MessageTypeRelease, withCiaddr("10.244.1.5")), "10.244.1.5", "10.244.1.1")},
+			{"relayed", bcast(ask(dhcpv4.MessageTypeDiscover, dhcpv4.WithRelay(addr("10.244.1.9").AsSlice())))},
+			{"another client", bcast(ask(dhcpv4.MessageTypeDiscover, dhcpv4.WithHwAddr(otherMAC.HardwareAddr())))},
+			{"a server's message", bcast(ask(dhcpv4.MessageTypeOffer))},
+			{"an unknown type", bcast(ask(77))},
+			{"to the client's port", edit(discover, etherLen+ipLen+3, clientPort, discover[etherLen+ipLen+4], discover[etherLen+ipLen+5], 0, 0)},
+			{"a wrong checksum", edit(discover, payload+offXID, 9)},
+			{"an option over the end", edit(edit(discover, payload+offOptions, 12, 255), payload-2, 0, 0)},
+			{"a fragment", edit(discover, etherLen+6, 0x20, 0, 64, 17, 0x59, 0xa6)},
+			{"cut off", discover[:200]},
+			{"a hostname for terminals", bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1), withOption(12, []byte("vm\x1b[2J\n")...)))},
+			{"unknown options", bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1, 224, 100), withOption(224, 1, 2), withOption(100, []byte("UTC")...)))},
+			{"options that are not what they are made of", bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1), withOption(3, 1), withOption(26, 1),
+				withOption(51, 1), withOption(119, 0xc0), withOption(121, 33, 1), withOption(6)))},
+			{"BOOTP", bcast(ask(0, func(m *dhcpv4.DHCPv4) { m.Options.Del(dhcpv4.OptionDHCPMessageType) }))},
+			{"ARP for the gateway", arpFrame(arpRequest, guestMAC, "10.244.1.5", "10.244.1.1")},
+			{"ARP for itself", arpFrame(arpRequest, guestMAC, "0.0.0.0", "10.244.1.5")},
+			{"an announcement", arpFrame(arpRequest, guestMAC, "10.244.1.5", "10.244.1.5")},
+			{"a probe of another address", arpFrame(arpRequest, guestMAC, "0.0.0.0", "10.244.1.9")},
+			{"an ARP reply", arpFrame(arpReply, guestMAC, "10.244.1.5", "10.244.1.1")},
+			{"half an ARP packet", arpFrame(arpRequest, guestMAC, "10.244.1.5", "10.244.1.1")[:30]},
+			{"RARP", arpFrame(3, guestMAC, "10.244.1.5", "10.244.1.1")},
+			{"NS", ipv6Frame(58, 255, "fe80::1", "ff02::1:ff00:2", nd(135, [4]byte{}, address6("fe80::2"), lladdr(1, guestMAC)))},
+			{"DAD", ipv6Frame(58, 255, "::", "ff02::1:ff00:2", nd(135, [4]byte{}, address6("fe80::2")))},
+			{"NA", ipv6Frame(58, 255, "fe80::2", "fe80::1", nd(136, [4]byte{0xe0}, address6("fe80::2"), lladdr(2, otherMAC)))},
+			{"RS", ipv6Frame(58, 255, "fe80::1", "ff02::2", nd(133, [4]byte{}, lladdr(1, guestMAC)))},
+			{"RA", ipv6Frame(58, 255, "fe80::99", "ff02::1", router)},
+			{"a redirect", ipv6Frame(58, 255, "fe80::99", "fe80::1", nd(137, [4]byte{}, address6("fe80::98"), address6("2001:db8::7")))},
+			{"a forwarded NS", ipv6Frame(58, 64, "2001:db8::1", "ff02::1:ff00:2", nd(135, [4]byte{}, address6("fe80::2")))},
+			{"half an NS", ipv6Frame(58, 255, "fe80::1", "ff02::1", nd(135, [4]byte{}, make([]byte, 8)))},
+			{"an ND option of no length", ipv6Frame(58, 255, "fe80::1", "ff02::2", nd(133, [4]byte{}, make([]byte, 8)))},
+			{"DHCPv6", ipv6Frame(17, 1, "fe80::1", "ff02::1:2", []byte{2, 34, 2, 35, 0, 12, 0, 0, 1, 0xab, 0xcd, 0xef})},
+		}},
+		{"a pod without a gateway", isolatedPod(), Options{}, []sent{
+			{"ARP for the server", arpFrame(arpRequest, guestMAC, "10.244.1.5", ServerLinkLocal)},
+		}},
+		{"UDP mode", bridgePod(), Options{UDP: true}, []sent{
+			{"ARP for the server", arpFrame(arpRequest, guestMAC, "10.244.1.5", ServerLinkLocal)},
+		}},
+		{"too large for the message", bridgePod(), Options{}, []sent{
+			{"a relay's option of 550 bytes", bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1), withOption(82, make([]byte, 550)...)))},
+		}},
+	} {
+		d, h := testDecoder(t, part.id, part.options), testHandler(t, part.id, part.options)
+		fmt.Fprintf(&b, "# %s\n", part.title)
+		for _, sent := range part.frames {
+			fmt.Fprintf(&b, "\n%s\n  %s", sent.name, renderTraced(d.decode(sent.frame, 0, true, checksumFinished)))
+			if reply := h.ethernet(sent.frame, checksumFinished); reply != nil {
+				fmt.Fprintf(&b, "  %s", renderTraced(d.decode(reply, 0, false, checksumFinished)))
+			}
+		}
+		b.WriteByte('\n')
+	}
+	d := testDecoder(t, bridgePod(), Options{})
+	fmt.Fprintf(&b, "# a tag\n  %s", renderTraced(d.decode(discover, 5, true, checksumFinished)))
+	foreign := testHandler(t, bridgePod(), Options{})
+	foreign.serverMAC = otherMAC
+	fmt.Fprintf(&b, "# another server\n  %s", renderTraced(d.decode(foreign.ethernet(discover, checksumFinished), 0, false, checksumFinished)))
+	fmt.Fprintf(&b, "# a reflection\n  %s", renderTraced(d.decode(arpFrame(arpRequest, guestMAC, "10.244.1.5", "10.244.1.1"), 0, false, checksumFinished)))
+	fmt.Fprintf(&b, "# layer 2\n  %s", renderTraced(newDecoder(guestMAC, serverMAC, nil).decode(discover, 0, true, checksumFinished)))
+	fmt.Fprintf(&b, "# a frame of 13 bytes\n  %s", renderTraced(d.decode(discover[:13], 0, true, checksumFinished)))
+	golden(t, "testdata/traced.txt", b.String())
+}
+
+// TestTraceSaysWhatTheServerDoes takes every exchange that the server is tested with: what a trace says is answered is
+// what the server answers, and what it drops is explained.
+func TestTraceSaysWhatTheServerDoes(t *testing.T) {
+	for _, request := range append(seeds(), ask(dhcpv4.MessageTypeOffer), ask(dhcpv4.MessageTypeRequest),
+		ask(dhcpv4.MessageTypeDiscover, dhcpv4.WithRelay(addr("10.244.1.9").AsSlice())),
+		ask(dhcpv4.MessageTypeDiscover, dhcpv4.WithHwAddr(otherMAC.HardwareAddr()))) {
+		frame := fromGuest(request, "0.0.0.0", everybody)
+		f := testDecoder(t, bridgePod(), Options{}).decode(frame, 0, true, checksumFinished)
+		h := testHandler(t, bridgePod(), Options{})
+		reply := h.ethernet(frame, checksumFinished)
+		if (reply != nil) != (f.Answer != "") {
+			t.Errorf("%s is answered: %t, and the trace says %q", f.Message, reply != nil, f.Answer)
+		}
+		if len(h.stats.Dropped) > 0 && f.Why == "" {
+			t.Errorf("%s was dropped (%v), and the trace does not say why", f.Message, h.stats.Dropped)
+		}
+	}
+}
+
+// TestTraceIsWokenByNothingElse asks the kernel, as the test of the server's filter does.
+func TestTraceIsWokenByNothingElse(t *testing.T) {
+	program, err := traceFilter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	discover := fromGuest(ask(dhcpv4.MessageTypeDiscover), "0.0.0.0", everybody)
+	ns := ipv6Frame(58, 255, "fe80::1", "ff02::1", nd(135, [4]byte{}, make([]byte, 16)))
+	for name, tt := range map[string]struct {
+		frame []byte
+		want  bool
+	}{
+		"request":        {discover, true},
+		"reply":          {edit(discover, etherLen+ipLen+3, clientPort), true},
+		"first fragment": {edit(discover, etherLen+6, 0x20, 0), true},
+		"later fragment": {edit(discover, etherLen+6, 0, 1), false},
+		"DNS":            {edit(discover, etherLen+ipLen+3, 53), false},
+		"TCP":            {edit(discover, etherLen+9, 6), false},
+		"ARP":            {arpFrame(arpReply, otherMAC, "10.244.1.1", "10.244.1.5"), true},
+		"NS":             {ns, true},
+		"redirect":       {edit(ns, etherLen+ipv6Len, 137), true},
+		"ICMPv6 echo":    {edit(ns, etherLen+ipv6Len, 128), false},
+		"MLD report":     {edit(ns, etherLen+ipv6Len, 143), false},
+		"TCP over IPv6":  {edit(ns, etherLen+6, 6), false},
+		"DHCPv6":         {ipv6Frame(17, 1, "fe80::1", "ff02::1:2", []byte{2, 34, 2, 35, 0, 12, 0, 0, 1, 0xab, 0xcd, 0xef}), true},
+		"DNS over IPv6":  {ipv6Frame(17, 1, "fe80::1", "ff02::1:2", []byte{2, 34, 0, 53, 0, 12, 0, 0, 1, 0xab, 0xcd, 0xef}), false},
+		"LLDP":           {edit(discover, 12, 0x88, 0xcc), false},
+		"nothing":        {[]byte{0}, false},
+	} {
+		if got := kernelVerdict(t, program, tt.frame); got != tt.want {
+			t.Errorf("%s passes: %t, want %t", name, got, tt.want)
+		}
+	}
+}
+
+// FuzzTrace feeds whatever a guest may send to what a trace tells of it: it must be told, within bounds, in a line that
+// a terminal can be given.
+func FuzzTrace(f *testing.F) {
+	for _, s := range seeds() {
+		f.Add(fromGuest(s, "0.0.0.0", everybody), true)
+	}
+	f.Add(arpFrame(arpRequest, guestMAC, "0.0.0.0", "169.254.1.1"), true)
+	f.Add(ipv6Frame(58, 255, "fe80::1", "ff02::1", nd(134, [4]byte{}, make([]byte, 8), lladdr(1, otherMAC))), false)
+	d := testDecoder(f, awsPod(), Options{})
+	f.Fuzz(func(t *testing.T, frame []byte, fromGuest bool) {
+		told := d.decode(frame, 0, fromGuest, checksumPending)
+		if told.Protocol == "" || told.Message == "" {
+			t.Fatalf("nothing is told: %+v", told)
+		}
+		for _, detail := range told.Details {
+			if strings.ContainsFunc(detail.Value, unicode.IsControl) || len(detail.Value) > 16*maxValue {
+				t.Fatalf("%s: %q", detail.Name, detail.Value)
+			}
+		}
+	})
+}
+
+// TestControlMessagesOfAFrameAreRead has them as the kernel lays them out (struct tpacket_auxdata, struct timespec).
+func TestControlMessagesOfAFrameAreRead(t *testing.T) {
+	aux := func(status uint32, tci, tpid uint16) []byte {
+		b := make([]byte, unix.CmsgSpace(20))
+		binary.NativeEndian.PutUint64(b, uint64(unix.CmsgLen(20)))
+		binary.NativeEndian.PutUint32(b[8:], unix.SOL_PACKET)
+		binary.NativeEndian.PutUint32(b[12:], unix.PACKET_AUXDATA)
+		binary.NativeEndian.PutUint32(b[16:], status)
+		binary.NativeEndian.PutUint16(b[32:], tci)
+		binary.NativeEndian.PutUint16(b[34:], tpid)
+		return b
+	}
+	plain := readAux(aux(unix.TP_STATUS_CSUMNOTREADY, 0, 0))
+	if plain.tagged || plain.sum != checksumPending {
+		t.Errorf("%+v", plain)
+	}
+	tagged := readAux(aux(unix.TP_STATUS_VLAN_VALID|unix.TP_STATUS_VLAN_TPID_VALID, 0x6005, 0x88a8))
+	if !tagged.tagged || tagged.vlan() != 5 || tagged.tag != [4]byte{0x88, 0xa8, 0x60, 5} {
+		t.Errorf("%+v", tagged)
+	}
+	stamp := make([]byte, unix.CmsgSpace(16))
+	binary.NativeEndian.PutUint64(stamp, uint64(unix.CmsgLen(16)))
+	binary.NativeEndian.PutUint32(stamp[8:], unix.SOL_SOCKET)
+	binary.NativeEndian.PutUint32(stamp[12:], unix.SO_TIMESTAMPNS)
+	binary.NativeEndian.PutUint64(stamp[16:], 1_700_000_000)
+	binary.NativeEndian.PutUint64(stamp[24:], 5)
+	if at := readAux(append(aux(0, 0, 0), stamp...)).at; at.UnixNano() != 1_700_000_000_000_000_005 {
+		t.Error(at)
+	}
+}
