@@ -94,9 +94,10 @@ func (l *launcher) rename(name string) {
 	}
 }
 
-// adapt puts in what the suite has on its node: images that are there, and the tun device.
+// adapt puts in what the suite has on its node: images that are there, the tun device, and a network that wires the pods of
+// the namespace whatever their runtime class.
 func (l *launcher) adapt() {
-	l.pod.Spec.NodeName = suite.node.name
+	l.pod.Spec.NodeName, l.pod.Spec.RuntimeClassName = suite.node.name, nil
 	for _, list := range [][]corev1.Container{l.pod.Spec.InitContainers, l.pod.Spec.Containers} {
 		for i := range list {
 			base, _, _ := strings.Cut(list[i].Image[strings.LastIndex(list[i].Image, "/")+1:], ":")
