@@ -70,3 +70,9 @@ func inGuest(ctx context.Context, c *envconf.Config, address, script string) (st
 	}
 	return out, nil
 }
+
+// ownService is nil where the cluster's own Service answers, which is that of the API server.
+func ownService(ctx context.Context, c *envconf.Config) error {
+	_, err := run(ctx, c, client(), "sh", "-c", "timeout 5 nc $KUBERNETES_SERVICE_HOST $KUBERNETES_SERVICE_PORT </dev/null")
+	return err
+}

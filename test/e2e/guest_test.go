@@ -63,11 +63,13 @@ func TestGuestIsThePod(t *testing.T) {
 			t.Errorf("the other pod does not reach the guest: %v", err)
 		}
 		// The endpoint follows the pod's readiness a moment later, and the node's rules the endpoint.
+		var refused error
 		err = eventually(ctx, func(ctx context.Context) (bool, error) {
-			return hello(ctx, c, l.service.Spec.ClusterIP) == nil, nil
+			refused = hello(ctx, c, l.service.Spec.ClusterIP)
+			return refused == nil, nil
 		})
 		if err != nil {
-			t.Errorf("the other pod does not reach the guest by its Service: %v", hello(ctx, c, l.service.Spec.ClusterIP))
+			t.Errorf("the other pod does not reach the guest by its Service: %v; does the cluster have a kube-proxy? its own Service: %v", refused, ownService(ctx, c))
 		}
 		l.checkPrivileges(ctx, t, c)
 	})
