@@ -15,14 +15,23 @@ import (
 	"sigs.k8s.io/e2e-framework/pkg/features"
 )
 
-// each runs a test for both variants.
-func each(t *testing.T, test func(ctx context.Context, t *testing.T, c *envconf.Config, v variant)) {
+// scenario is a test of one variant.
+type scenario func(ctx context.Context, t *testing.T, c *envconf.Config, v variant)
+
+func (s scenario) feature(v variant, name string) features.Feature {
+	return features.New(name).Assess("holds", func(ctx context.Context, t *testing.T, c *envconf.Config) context.Context {
+		s(ctx, t, c, v)
+		return ctx
+	}).Feature()
+}
+
+// each runs a scenario for all variants at once: most of the time is waiting.
+func each(t *testing.T, s scenario) {
+	var all []features.Feature
 	for _, v := range variants {
-		testenv.Test(t, features.New(v.name).Assess("holds", func(ctx context.Context, t *testing.T, c *envconf.Config) context.Context {
-			test(ctx, t, c, v)
-			return ctx
-		}).Feature())
+		all = append(all, s.feature(v, v.name))
 	}
+	testenv.TestInParallel(t, all...)
 }
 
 func TestGuestIsThePod(t *testing.T) {
@@ -121,42 +130,43 @@ func TestGuestWithoutLeaseIsNotReady(t *testing.T) {
 
 // TestKilledLauncherComesBack kills podnic, and with it the container: its processes are all in one PID namespace.
 func TestKilledLauncherComesBack(t *testing.T) {
-	for _, state := range []struct {
-		name   string
-		change func(*launcher)
-	}{
-		{"state-kept", nil},
-		{"state-lost", func(l *launcher) { l.withoutVolume("run") }},
-	} {
-		t.Run(state.name, func(t *testing.T) {
-			each(t, func(ctx context.Context, t *testing.T, c *envconf.Config, v variant) {
-				l := v.start(ctx, t, c, state.name, state.change)
-				l.untilReady(ctx, t, c)
-				address, before := l.pod.Status.PodIP, l.status(ctx, t, c).Interfaces[0]
+	var all []features.Feature
+	for _, v := range variants {
+		all = append(all,
+			comesBack("state-kept", nil).feature(v, v.name+"/state-kept"),
+			comesBack("state-lost", func(l *launcher) { l.withoutVolume("run") }).feature(v, v.name+"/state-lost"),
+		)
+	}
+	testenv.TestInParallel(t, all...)
+}
 
-				killed, err := suite.node.kill(ctx, c, l.pod.Status.ContainerStatuses[0])
-				if err != nil {
-					t.Fatal(err)
-				}
-				if killed != "killed podnic\n" {
-					t.Fatalf("the container's first process is another one: %s", killed)
-				}
-				l.until(ctx, t, c, "ready after a restart", func(pod *corev1.Pod) bool {
-					return pod.Status.ContainerStatuses[0].RestartCount > 0 && readySince(pod) != nil
-				})
-				container := l.pod.Status.ContainerStatuses[0]
-				if last := container.LastTerminationState.Terminated; container.RestartCount != 1 || last == nil || last.ExitCode != 137 {
-					t.Errorf("%d restarts, the last end %+v; want one, by SIGKILL", container.RestartCount, last)
-				}
-				after := l.status(ctx, t, c).Interfaces[0]
-				if l.pod.Status.PodIP != address || after.MAC != before.MAC || after.Lease.Address != address {
-					t.Errorf("the guest's network is another one: before %+v, after %+v", before, after)
-				}
-				if err := hello(ctx, c, address); err != nil {
-					t.Error(err)
-				}
-			})
+func comesBack(name string, change func(*launcher)) scenario {
+	return func(ctx context.Context, t *testing.T, c *envconf.Config, v variant) {
+		l := v.start(ctx, t, c, name, change)
+		l.untilReady(ctx, t, c)
+		address, before := l.pod.Status.PodIP, l.status(ctx, t, c).Interfaces[0]
+
+		killed, err := suite.node.kill(ctx, c, l.pod.Status.ContainerStatuses[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if killed != "killed podnic\n" {
+			t.Fatalf("the container's first process is another one: %s", killed)
+		}
+		l.until(ctx, t, c, "ready after a restart", func(pod *corev1.Pod) bool {
+			return pod.Status.ContainerStatuses[0].RestartCount > 0 && readySince(pod) != nil
 		})
+		container := l.pod.Status.ContainerStatuses[0]
+		if last := container.LastTerminationState.Terminated; container.RestartCount != 1 || last == nil || last.ExitCode != 137 {
+			t.Errorf("%d restarts, the last end %+v; want one, by SIGKILL", container.RestartCount, last)
+		}
+		after := l.status(ctx, t, c).Interfaces[0]
+		if l.pod.Status.PodIP != address || after.MAC != before.MAC || after.Lease.Address != address {
+			t.Errorf("the guest's network is another one: before %+v, after %+v", before, after)
+		}
+		if err := hello(ctx, c, address); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -241,34 +251,38 @@ func (l *launcher) letGo(ctx context.Context, t *testing.T, c *envconf.Config) {
 }
 
 func TestTenLaunchersAtOnce(t *testing.T) {
+	for _, v := range variants { // in turn: ten keep a small node busy
+		testenv.Test(t, scenario(tenAtOnce).feature(v, v.name))
+	}
+}
+
+func tenAtOnce(ctx context.Context, t *testing.T, c *envconf.Config, v variant) {
 	const launchers = 10
-	each(t, func(ctx context.Context, t *testing.T, c *envconf.Config, v variant) {
-		var all []*launcher
-		for i := range launchers {
-			all = append(all, v.start(ctx, t, c, fmt.Sprintf("ten-%d", i), nil))
+	var all []*launcher
+	for i := range launchers {
+		all = append(all, v.start(ctx, t, c, fmt.Sprintf("ten-%d", i), nil))
+	}
+	seen := make(map[string]string)
+	for _, l := range all {
+		l.untilReady(ctx, t, c)
+		address := l.pod.Status.PodIP
+		if other, taken := seen[address]; taken {
+			t.Errorf("%s has the address of %s, %s", l.pod.Name, other, address)
 		}
-		seen := make(map[string]string)
-		for _, l := range all {
-			l.untilReady(ctx, t, c)
-			address := l.pod.Status.PodIP
-			if other, taken := seen[address]; taken {
-				t.Errorf("%s has the address of %s, %s", l.pod.Name, other, address)
+		seen[address] = l.pod.Name
+		name, err := inGuest(ctx, c, address, "hostname")
+		if err != nil || strings.TrimSpace(name) != l.pod.Name {
+			t.Errorf("at %s there is %q: %v, want %s", address, name, err, l.pod.Name)
+		}
+	}
+	// All at once again: the clean-up takes one after the other.
+	var group sync.WaitGroup
+	for _, l := range all {
+		group.Go(func() {
+			if err := remove(ctx, c, l.pod); err != nil {
+				t.Errorf("remove %s: %v", l.pod.Name, err)
 			}
-			seen[address] = l.pod.Name
-			name, err := inGuest(ctx, c, address, "hostname")
-			if err != nil || strings.TrimSpace(name) != l.pod.Name {
-				t.Errorf("at %s there is %q: %v, want %s", address, name, err, l.pod.Name)
-			}
-		}
-		// All at once again: the clean-up takes one after the other.
-		var group sync.WaitGroup
-		for _, l := range all {
-			group.Go(func() {
-				if err := remove(ctx, c, l.pod); err != nil {
-					t.Errorf("remove %s: %v", l.pod.Name, err)
-				}
-			})
-		}
-		group.Wait()
-	})
+		})
+	}
+	group.Wait()
 }

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "e2e: name the cluster with KUBECONFIG")
 		os.Exit(2)
 	}
-	testenv = env.NewWithKubeConfig(config)
+	testenv = env.NewWithConfig(envconf.NewWithKubeConfig(config).WithParallelTestEnabled())
 	suite.name = envconf.RandomName("podnic-e2e-", 16)
 	testenv.Setup(setUp)
 	testenv.Finish(finish)
