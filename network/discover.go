@@ -42,11 +42,15 @@ func (r *rtnl) discover(o Options) (*discovery, error) {
 	}
 	i := slices.IndexFunc(all, func(l Link) bool { return l.Name == name || slices.Contains(l.AltNames, name) })
 	if i < 0 {
-		return nil, Refuse("there is no interface %s here: name one of %s with --interface", name, linkNames(all))
+		return nil, noInterface(name, all)
 	}
 	d.nic = all[i]
 	d.names = namesFor(d.nic.Name, o.Tap)
 	return d, nil
+}
+
+func noInterface(name string, all []Link) error {
+	return Refuse("there is no interface %s here: name one of %s with --interface", name, linkNames(all))
 }
 
 func linkNames(all []Link) string {

@@ -34,6 +34,19 @@ func (e *StuckError) Error() string {
 
 func (e *StuckError) Unwrap() []error { return []error{e.Cause, e.Rollback} }
 
+// ErrBusy is why a lock was not had: another podnic works in the namespace. It is worth trying again.
+var ErrBusy = errors.New("another podnic is changing")
+
+var (
+	errNoNamespace  = errors.New("no network namespace")
+	errNotNamespace = errors.New("not a network namespace")
+)
+
+// IsNoNamespace reports whether err means that the path names no network namespace, or none any more.
+func IsNoNamespace(err error) bool {
+	return errors.Is(err, errNoNamespace) || errors.Is(err, errNotNamespace)
+}
+
 // IsRefusal reports whether err means that nothing was touched.
 func IsRefusal(err error) bool {
 	_, ok := errors.AsType[*RefusalError](err)

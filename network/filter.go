@@ -49,7 +49,11 @@ func wantedFilter(original *Snapshot, o Options) *Filter {
 	if id.Layer2Only() {
 		return nil
 	}
-	names := o.Names()
+	return filterFor(id, o.Names(), o.Socket)
+}
+
+// filterFor is the filter of links of these names, which need not exist yet.
+func filterFor(id identity.Identity, names Names, socket string) *Filter {
 	f := &Filter{Table: filterTable(names.Interface)}
 	ports := []string{names.Tap, names.NIC}
 
@@ -64,8 +68,8 @@ func wantedFilter(original *Snapshot, o Options) *Filter {
 			}
 		}
 	}
-	f.keepARP(id, names.Tap, o.Socket)
-	if o.Socket == SocketUDP {
+	f.keepARP(id, names.Tap, socket)
+	if socket == SocketUDP {
 		server := netip.PrefixFrom(identity.ServerLinkLocal, 32)
 		f.accept(chainInput, "the guest asks the server", through(expr.MetaKeyIIFNAME, names.Tap), isIPv4(), isUDP(), portIs(transportPort, 67))
 		f.accept(chainInput, "the guest looks for the server", through(expr.MetaKeyIIFNAME, names.Tap), isARP(), arpTarget(server))

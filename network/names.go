@@ -31,6 +31,17 @@ func namesFor(iface, tap string) Names {
 	}
 }
 
+// ManagedTapNames are the names that KubeVirt's node agent gives to the links of the wiring that it calls managedTap, for a
+// pod interface called eth0, netN, or pod and 11 hexadecimal digits (kubevirt, pkg/network/link/names.go).
+func ManagedTapNames(iface string) Names {
+	trimmed := strings.TrimPrefix(iface, "pod")
+	n := Names{Interface: iface, NIC: trimmed + "-nic", Bridge: "k6t-" + trimmed, Tap: DefaultTap}
+	if strings.HasPrefix(iface, "pod") || strings.HasPrefix(iface, "net") {
+		n.Tap = "tap" + iface[len("pod"):]
+	}
+	return n
+}
+
 // Of is the name of the link of a role.
 func (n Names) Of(r Role) string {
 	switch r {

@@ -36,9 +36,9 @@ func OpenNamespace(path string) (*Namespace, error) {
 		var not ns.NSPathNotNSErr
 		switch {
 		case errors.As(err, &missing):
-			return nil, Refuse("no network namespace at %s: name one that exists with --netns", path)
+			return nil, Refuse("%w at %s: name one that exists with --netns", errNoNamespace, path)
 		case errors.As(err, &not):
-			return nil, Refuse("%s is not a network namespace: --netns wants a path such as /run/netns/NAME or /proc/PID/ns/net", path)
+			return nil, Refuse("%s is %w: --netns wants a path such as /run/netns/NAME or /proc/PID/ns/net", path, errNotNamespace)
 		}
 		return nil, fmt.Errorf("open the network namespace %s: %w", path, err)
 	}
@@ -137,7 +137,7 @@ func (n *Namespace) Lock(ctx context.Context, wait time.Duration) (unlock func()
 		}
 		select {
 		case <-ctx.Done():
-			return nil, Refuse("another podnic is changing %s and has not finished after %v: wait for it, or allow more with --lock-timeout", n, wait)
+			return nil, Refuse("%w %s and has not finished after %v: wait for it, or allow more with --lock-timeout", ErrBusy, n, wait)
 		case <-tick.C:
 		}
 	}

@@ -117,14 +117,14 @@ func readRules(conn *nftables.Conn, t *nftables.Table) (*Filter, error) {
 	}
 	hooked := make(map[string]*nftables.Chain)
 	for _, c := range chains {
-		if c.Table.Name == t.Name && c.Hooknum != nil {
+		if c.Table.Name == t.Name && c.Hooknum != nil && c.Priority != nil && *c.Priority == *filterPriority {
 			hooked[c.Name] = c
 		}
 	}
 	for _, name := range filterChains {
 		c := hooked[name]
 		if c == nil {
-			continue // so that the text differs
+			continue // or another priority: so that the text differs
 		}
 		rules, err := conn.GetRules(t, c)
 		if err != nil {
@@ -137,6 +137,12 @@ func readRules(conn *nftables.Conn, t *nftables.Table) (*Filter, error) {
 	}
 	return f, nil
 }
+
+// filterPriority is NF_BR_PRI_FILTER_BRIDGED (include/uapi/linux/netfilter_bridge.h), which nft(8) calls filter in this
+// family. It must be below that of br_netfilter, which is 0: where that comes first, it takes IP packets to the hooks of
+// its own family and goes on behind 0 (br_nf_hook_thresh), so that a chain of priority 0 never sees them. Which of two
+// of the same priority comes first depends on whether there was a bridge before there was the table.
+var filterPriority = nftables.ChainPriorityRef(-200)
 
 var filterHooks = map[string]*nftables.ChainHook{
 	chainForward: nftables.ChainHookForward,
@@ -163,7 +169,7 @@ func (n *nft) put(f *Filter, replace bool) (err error) {
 	chains := make(map[string]*nftables.Chain)
 	for _, name := range filterChains {
 		chains[name] = conn.AddChain(&nftables.Chain{
-			Name: name, Table: t, Type: nftables.ChainTypeFilter, Hooknum: filterHooks[name], Priority: nftables.ChainPriorityFilter,
+			Name: name, Table: t, Type: nftables.ChainTypeFilter, Hooknum: filterHooks[name], Priority: filterPriority,
 		})
 	}
 	for _, r := range f.rules {
@@ -188,5 +194,5 @@ func (n *nft) remove(table string) (err error) {
 	}
 	defer n.closeAfter(&err)
 	conn.DelTable(&nftables.Table{Family: nftables.TableFamilyBridge, Name: table})
-	return gone(conn.Flush())
+	return gone(filterError(conn.Flush()))
 }

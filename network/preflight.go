@@ -116,6 +116,7 @@ type capability struct {
 var (
 	capNetAdmin = capability{unix.CAP_NET_ADMIN, "NET_ADMIN"}
 	capNetRaw   = capability{unix.CAP_NET_RAW, "NET_RAW"}
+	capSysAdmin = capability{unix.CAP_SYS_ADMIN, "SYS_ADMIN"}
 )
 
 // MayWire is nil for a process with the capabilities that Prepare and Restore take, and else says which it lacks.

@@ -181,7 +181,7 @@ func (p *preparation) spareGuest() {
 }
 
 func (p *preparation) prepare() (*Result, error) {
-	if err := p.store.writable(); err != nil {
+	if err := p.store.Writable(); err != nil {
 		return nil, err
 	}
 	if p.Domain != nil && (p.record.Domain == nil || *p.record.Domain != *p.Domain) {

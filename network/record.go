@@ -13,6 +13,8 @@ import (
 // recordVersion is raised when an older podnic could not put back what a newer one recorded.
 const recordVersion = 1
 
+const recordFile = "record.json"
+
 // Record is what prepare leaves on disk before its first change: all that it takes to undo the wiring.
 type Record struct {
 	Version   int         `json:"version"`
@@ -36,7 +38,7 @@ type DomainRef struct {
 type Store struct{ Dir string }
 
 // Path is where the record lies.
-func (s Store) Path() string { return filepath.Join(s.Dir, "record.json") }
+func (s Store) Path() string { return filepath.Join(s.Dir, recordFile) }
 
 // Load reads the record; nil when there is none. A record that cannot be used is a refusal that says why.
 func (s Store) Load() (*Record, error) {
@@ -81,27 +83,31 @@ func (r *Record) check() error {
 }
 
 // Save replaces the record atomically: whoever reads it finds the old one or the new one, also after a power cut.
-func (s Store) Save(r *Record) error {
-	b, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write the record: %w", err)
+func (s Store) Save(r *Record) error { return s.save(recordFile, r) }
+
+func (s Store) save(name string, record any) error {
+	b, err := json.MarshalIndent(record, "", "  ")
+	if err == nil {
+		err = WriteFile(filepath.Join(s.Dir, name), append(b, '\n'))
 	}
-	if err := WriteFile(s.Path(), append(b, '\n')); err != nil {
+	if err != nil {
 		return fmt.Errorf("write the record: %w", err)
 	}
 	return nil
 }
 
 // Remove deletes the record. One that is not there is as good.
-func (s Store) Remove() error {
-	if err := os.Remove(s.Path()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+func (s Store) Remove() error { return s.remove(recordFile) }
+
+func (s Store) remove(name string) error {
+	if err := os.Remove(filepath.Join(s.Dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove the record: %w", err)
 	}
 	return syncDir(s.Dir)
 }
 
-// writable makes the directory if need be, and tells before anything is changed whether a record could be written.
-func (s Store) writable() error {
+// Writable makes the directory if need be, and tells before anything is changed whether a record could be written.
+func (s Store) Writable() error {
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
 		return Refuse("the state directory cannot be made (%w): name a directory that can be written with --state-dir", err)
 	}

@@ -36,6 +36,12 @@ type Options struct {
 // Names are the names of the links of such a wiring.
 func (o Options) Names() Names { return namesFor(o.Interface, o.Tap) }
 
+// Check refuses options that cannot be used, whatever the namespace.
+func (o Options) Check() error {
+	_, err := o.normal()
+	return err
+}
+
 // normal fills in the defaults and refuses what cannot be wired.
 func (o Options) normal() (Options, error) {
 	if o.Binding == "" {

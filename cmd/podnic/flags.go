@@ -33,7 +33,7 @@ func (f *commonFlags) add(set *pflag.FlagSet) {
 	set.StringVar(&f.stateDir, "state-dir", "/run/podnic", "the `directory` of the record that restore needs, and of the server's state")
 	set.StringVar(&f.tap, "tap", network.DefaultTap, "`name` of the guest's tap")
 	set.Int64Var(&f.tapOwner, "tap-owner", -1, "the `uid` of the emulator, which may then open the tap without privileges")
-	set.Int64Var(&f.tapGroup, "tap-group", -1, "the `gid` of the emulator, likewise")
+	set.Int64Var(&f.tapGroup, "tap-group", -1, "the `gid` of the emulator, likewise; with both, it must have both")
 	set.IntVar(&f.queues, "queues", 0, "queues of the tap (default: as many as the domain asks for, or 1)")
 	set.DurationVar(&f.lockTimeout, "lock-timeout", 10*time.Second, "how long to wait for another podnic in the same namespace")
 	set.BoolVar(&f.allowHost, "allow-host-namespace", false, "also work in the machine's own namespace, or a node's, and take it off its network")

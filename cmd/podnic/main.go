@@ -5,8 +5,13 @@ package main
 import (
 	"os"
 	"time"
+
+	"github.com/podnic/podnic/cmd/cni"
 )
 
 func main() {
+	if os.Getenv(cni.CommandVariable) != "" { // a container runtime calls plugins by their name alone
+		os.Exit(cni.Main(version))
+	}
 	os.Exit(execute(os.Args[1:], time.Now(), os.Stdout, os.Stderr))
 }

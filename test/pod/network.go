@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/containernetworking/cni/libcni"
 )
@@ -22,6 +23,8 @@ type Network struct {
 	Subnet netip.Prefix
 	// MTU of the pod's interface in bytes; 0 leaves the kernel's 1500.
 	MTU int
+	// Chained are configurations of plugins that follow, in order. Where their programs are, [Node.AddPlugins] says.
+	Chained []map[string]any
 }
 
 // Scripts attach a pod by hand: there is a veth pair already, one end in the pod as eth0 with MAC 0a:58:0a:f4:01:NN, the
@@ -45,6 +48,12 @@ var (
 // WithMTU is the same network with another MTU.
 func (n Network) WithMTU(mtu int) Network {
 	n.MTU = mtu
+	return n
+}
+
+// Chain is the same network with a plugin more at its end.
+func (n Network) Chain(plugin map[string]any) Network {
+	n.Chained = append(slices.Clone(n.Chained), plugin)
 	return n
 }
 
@@ -73,7 +82,8 @@ func (n Network) config(dataDir string) (*libcni.NetworkConfigList, error) {
 	default:
 		return nil, fmt.Errorf("network plugin %q: only ptp and bridge are known", n.Plugin)
 	}
-	list, err := json.Marshal(map[string]any{"cniVersion": cniVersion, "name": n.Plugin, "plugins": []any{plugin}})
+	plugins := append([]map[string]any{plugin}, n.Chained...)
+	list, err := json.Marshal(map[string]any{"cniVersion": cniVersion, "name": n.Plugin, "plugins": plugins})
 	if err != nil {
 		return nil, err
 	}

@@ -59,6 +59,9 @@ func NewNode(ctx context.Context) (*Node, error) {
 	return n, nil
 }
 
+// AddPlugins has CNI plugins also be looked for in a directory.
+func (n *Node) AddPlugins(dir string) { n.cni.Path = append(n.cni.Path, dir) }
+
 // AddNamespace makes a namespace that goes with the node and has nothing but its loopback: the inside of a guest, say.
 func (n *Node) AddNamespace(name string) (*Namespace, error) {
 	made, err := newNamespace(n.Name + "-" + name)

@@ -15,6 +15,7 @@ import (
 	"github.com/podnic/podnic/test/guest"
 	"github.com/podnic/podnic/test/libvirtd"
 	"github.com/podnic/podnic/test/pod"
+	"github.com/podnic/podnic/test/shapes/tap"
 )
 
 // NeedRoot skips a test that changes the network when it does not run as root, or when PODNIC_UNIT is set.
@@ -92,6 +93,21 @@ func Listen(t testing.TB, n *pod.Namespace, address netip.AddrPort) net.Listener
 	}
 	t.Cleanup(func() { listener.Close() })
 	return listener
+}
+
+// HoldTap opens a tap in a namespace as an emulator does, for the length of the test.
+func HoldTap(t testing.TB, n *pod.Namespace, name string) *os.File {
+	t.Helper()
+	var file *os.File
+	err := n.Do(func() (err error) {
+		file, err = tap.Open(name)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	return file
 }
 
 // Libvirtd runs a libvirt daemon in a pod for the length of the test.

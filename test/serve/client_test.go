@@ -52,7 +52,7 @@ func (shape shape) expect(s *site) expectation {
 	e := expectation{
 		address: s.pod.Address.Addr().String(), gateway: shape.gateway, server: shape.gateway, bits: shape.bits,
 	}
-	if s.mode == "udp" || shape.gateway == "" {
+	if s.mode != "packet" || shape.gateway == "" {
 		e.server = serverLinkLocal
 		e.routes = append(e.routes, [2]string{e.server + "/32", "0.0.0.0"})
 	}
@@ -291,6 +291,7 @@ func (r *running) never(events ...string) {
 // different ways: it remembers a stale address and is refused, has its first lease, renews it at T1, is left by the
 // server, which is killed and back before the lease ends, rebinds at T2, and releases it. None of that leaves the pod.
 func TestEveryClientKeepsItsLease(t *testing.T) {
+	t.Parallel()
 	for _, mode := range modes {
 		for _, shape := range shapes {
 			for _, client := range clients {
@@ -301,6 +302,22 @@ func TestEveryClientKeepsItsLease(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// TestChainedPodNeedsNoCapability takes the clients through the same in a pod that was wired by the CNI plugin, and whose
+// only process is the server: nobody's, without any capability, without a record, and with /proc/sys read-only.
+func TestChainedPodNeedsNoCapability(t *testing.T) {
+	t.Parallel()
+	for _, client := range clients {
+		t.Run(client.name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, chained, shapes[0])
+			lives(s, shapes[0].expect(s), client)
+			if warnings := s.status().Interfaces[0].Warnings; len(warnings) > 0 {
+				t.Errorf("status warns: %q", warnings)
+			}
+		})
 	}
 }
 

@@ -29,6 +29,9 @@ const patience = 40 * time.Second
 // modes are the kinds of sockets.
 var modes = []string{"packet", "udp"}
 
+// chained is UDP mode in a pod that podnic itself wires as a CNI plugin, from the node. There is no record in the pod.
+const chained = "chained"
+
 // nobody is the user that the server runs as in UDP mode, with no capability at all.
 const nobody = 65534
 
@@ -118,8 +121,16 @@ func newSite(t *testing.T, mode string, shape shape) *site {
 	podtest.NeedRoot(t)
 	making <- struct{}{}
 	defer func() { <-making }()
+	plugin := t.TempDir() // the CNI plugin's, which it needs until the node is gone
 	s := &site{t: t, mode: mode, node: podtest.Node(t), podnic: podtest.Program(t)}
 	s.in(s.node.Namespace, shape.setUp)
+	if mode == chained {
+		s.node.AddPlugins(filepath.Dir(s.podnic))
+		shape.network = shape.network.Chain(map[string]any{
+			"type": "podnic", "binding": "bridge", "owner": 107,
+			"stateDir": filepath.Join(plugin, "state"), "logFile": filepath.Join(plugin, "log"),
+		})
+	}
 	s.pod = podtest.Pod(t, s.node, pod.Spec{Name: "vm", Hostname: "vm-0", Network: shape.network})
 	s.mac = strings.TrimSpace(s.in(s.pod.Namespace, "cat /sys/class/net/eth0/address"))
 	if mode == "udp" {
@@ -132,8 +143,10 @@ func newSite(t *testing.T, mode string, shape shape) *site {
 		t.Fatal(err)
 	}
 	s.wire = sniff(t, s.node.Namespace, s.pod.HostLink)
-	s.must("prepare", "--socket", mode)
-	if mode == "udp" {
+	if mode != chained {
+		s.must("prepare", "--socket", mode)
+	}
+	if mode != "packet" {
 		if err := os.Chown(s.state, nobody, nobody); err != nil {
 			t.Fatal(err)
 		}

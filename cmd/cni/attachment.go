@@ -1,0 +1,119 @@
+package cni
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/podnic/podnic/network"
+)
+
+// attachmentVersion is raised when an older podnic would misread the file.
+const attachmentVersion = 1
+
+// attachment is one interface of one container, as ADD has left word of it. It lies beside the records of the wiring, in
+// a directory that is named after both.
+type attachment struct {
+	Version     int                 `json:"version"`
+	Network     string              `json:"network"`
+	ContainerID string              `json:"containerID"`
+	IfName      string              `json:"ifname"`
+	Netns       string              `json:"netns"`
+	Namespace   network.NamespaceID `json:"namespace"`
+	Binding     string              `json:"binding"`
+	Interface   string              `json:"interface"` // the pod's, which need not be IfName
+}
+
+// attachments is the directory of them all.
+type attachments struct{ dir string }
+
+// path is an attachment's directory. A container's id has no @ (CNI specification, parameters), so that no two are the
+// same.
+func (s attachments) path(containerID, ifName string) string {
+	return filepath.Join(s.dir, containerID+"@"+ifName)
+}
+
+const attachmentFile = "attachment.json"
+
+// load reads an attachment; nil when there is none.
+func (s attachments) load(containerID, ifName string) (*attachment, error) {
+	path := filepath.Join(s.path(containerID, ifName), attachmentFile)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	a := new(attachment)
+	if err := json.Unmarshal(b, a); err != nil {
+		return nil, fmt.Errorf("the attachment %s is damaged: %w", path, err)
+	}
+	if a.Version > attachmentVersion {
+		return nil, fmt.Errorf("the attachment %s was written by a newer podnic (version %d, this one reads up to %d)", path, a.Version, attachmentVersion)
+	}
+	return a, nil
+}
+
+func (s attachments) save(a *attachment) error {
+	dir := s.path(a.ContainerID, a.IfName)
+	b, err := json.MarshalIndent(a, "", "  ")
+	if err == nil {
+		err = os.MkdirAll(dir, 0o700)
+	}
+	if err == nil {
+		err = network.WriteFile(filepath.Join(dir, attachmentFile), append(b, '\n'))
+	}
+	if err != nil {
+		return fmt.Errorf("write the attachment: %w", err)
+	}
+	return nil
+}
+
+// remove forgets an attachment, known or not. The records are gone by then, or of no use.
+func (s attachments) remove(containerID, ifName string) error {
+	if err := os.RemoveAll(s.path(containerID, ifName)); err != nil {
+		return fmt.Errorf("remove the attachment: %w", err)
+	}
+	return nil
+}
+
+// all lists the attachments. One that cannot be read is left out, and its error is among those returned.
+func (s attachments) all() (list []*attachment, err error) {
+	entries, err := os.ReadDir(s.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	for _, e := range entries {
+		containerID, ifName, ok := strings.Cut(e.Name(), "@")
+		if !ok {
+			continue
+		}
+		a, loadErr := s.load(containerID, ifName)
+		if loadErr != nil {
+			err = errors.Join(err, loadErr)
+		} else if a != nil {
+			list = append(list, a)
+		}
+	}
+	return list, err
+}
+
+// others are what was provided for the other attachments of a container's namespace.
+func (s attachments) others(of *attachment) []*network.Provision {
+	all, _ := s.all() // one that cannot be read cannot be honoured
+	var list []*network.Provision
+	for _, a := range all {
+		if a.Namespace != of.Namespace || a.ContainerID == of.ContainerID && a.IfName == of.IfName {
+			continue
+		}
+		if p, err := (network.Store{Dir: s.path(a.ContainerID, a.IfName)}).LoadProvision(); err == nil && p != nil {
+			list = append(list, p)
+		}
+	}
+	return list
+}

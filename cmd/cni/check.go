@@ -1,0 +1,62 @@
+package cni
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/podnic/podnic/network"
+)
+
+// check reads back all that ADD made, and names what is not as it was.
+func check(c *call) error {
+	a, err := c.store.load(c.ContainerID, c.IfName)
+	if err != nil {
+		return broken(err.Error())
+	}
+	if a == nil {
+		return broken(fmt.Sprintf("there is no record of the attachment in %s", c.store.dir))
+	}
+	req := c.request(a, c.Netns)
+	var missing []string
+	if a.Binding == network.BindingBridge {
+		seen, err := network.Inspect(req)
+		switch {
+		case refused(err) && !network.IsNoNamespace(err):
+			return broken(err.Error())
+		case err != nil:
+			return err
+		}
+		missing = wiring(seen, a.Interface)
+	}
+	if a.Binding == BindingManagedTap || c.config.Socket == network.SocketUDP {
+		more, err := network.InspectProvision(req)
+		if err != nil {
+			return err
+		}
+		missing = append(missing, more...)
+	}
+	if len(missing) > 0 {
+		return broken(missing...)
+	}
+	return nil
+}
+
+// wiring lists what is wrong with the wiring of an interface.
+func wiring(seen *network.State, iface string) (missing []string) {
+	switch {
+	case !seen.Wired:
+		return []string{fmt.Sprintf("%s is not wired to a guest", iface)}
+	case seen.Record == nil:
+		missing = append(missing, "the record of the wiring is gone or cannot be used")
+		missing = append(missing, seen.Warnings...)
+	}
+	for _, step := range seen.Missing {
+		missing = append(missing, fmt.Sprintf("to mend the wiring takes %q", strings.Join(strings.Fields(step.String()), " ")))
+	}
+	return missing
+}
+
+func broken(missing ...string) error {
+	return types.NewError(CodeBroken, "the attachment is not as it was made", strings.Join(missing, "; "))
+}

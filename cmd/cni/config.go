@@ -1,0 +1,143 @@
+package cni
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/version"
+	"github.com/podnic/podnic/network"
+	"go.uber.org/zap/zapcore"
+)
+
+// BindingManagedTap leaves the wiring to KubeVirt's node agent, which makes it after the pod's network is set up.
+const BindingManagedTap = "managedTap"
+
+// DefaultStateDir is where the records are kept: they are of one boot, as network namespaces are.
+const DefaultStateDir = "/run/podnic/cni"
+
+// lockTimeout is how long to wait for another podnic in the namespace. A kubelet tries again after more than that.
+const lockTimeout = 10 * time.Second
+
+// config is the plugin's part of a network configuration.
+type config struct {
+	types.PluginConf
+	Binding   string        `json:"binding"`
+	Interface string        `json:"interface"`
+	Owner     *uint32       `json:"owner"`
+	Group     *uint32       `json:"group"`
+	Tap       string        `json:"tap"`
+	Queues    int           `json:"queues"`
+	Socket    string        `json:"socket"`
+	StateDir  string        `json:"stateDir"`
+	LogFile   string        `json:"logFile"`
+	LogLevel  zapcore.Level `json:"logLevel"`
+	Args      struct {
+		CNI struct {
+			// LogicNetworkName is what KubeVirt calls a virtual machine's network, and how it says which one a binding's
+			// network attachment is for (kubevirt, pkg/network/multus/annotation.go).
+			LogicNetworkName string `json:"logicNetworkName"`
+		} `json:"cni"`
+	} `json:"args"`
+
+	// unknown are keys that nobody knows: most likely misspelt.
+	unknown []string
+}
+
+// known are the keys of a configuration: the specification's, those of Multus, and ours.
+var known = []string{
+	"cniVersion", "name", "type", "args", "capabilities", "runtimeConfig", "prevResult", "ipam", "dns",
+	"cni.dev/valid-attachments", "cni.dev/attachments", "deviceID", "pciBusID",
+	"binding", "interface", "owner", "group", "tap", "queues", "socket", "stateDir", "logFile", "logLevel",
+}
+
+// parse reads a configuration and fills in the defaults.
+func parse(stdin []byte) (*config, error) {
+	c := new(config)
+	if err := json.Unmarshal(stdin, c); err != nil {
+		return nil, types.NewError(types.ErrDecodingFailure, fmt.Sprintf("the network configuration cannot be decoded: %v", err), "")
+	}
+	var keys map[string]json.RawMessage
+	if err := json.Unmarshal(stdin, &keys); err != nil {
+		return nil, types.NewError(types.ErrDecodingFailure, fmt.Sprintf("the network configuration cannot be decoded: %v", err), "")
+	}
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		if !slices.Contains(known, key) {
+			c.unknown = append(c.unknown, key)
+		}
+	}
+	if c.Binding == "" {
+		c.Binding = network.BindingBridge
+	}
+	if c.Socket == "" {
+		c.Socket = network.SocketUDP // no container of the pod need have a capability
+	}
+	if c.StateDir == "" {
+		c.StateDir = DefaultStateDir
+	}
+	return c, nil
+}
+
+// check refuses what makes no sense. DEL and GC do without it: they must work whatever has become of the configuration.
+func (c *config) check() error {
+	invalid := func(format string, args ...any) error {
+		return types.NewError(types.ErrInvalidNetworkConfig, fmt.Sprintf(format, args...), "")
+	}
+	switch {
+	case c.Binding != network.BindingBridge && c.Binding != BindingManagedTap:
+		return invalid("no binding is called %q: binding takes bridge or managedTap", c.Binding)
+	case c.Binding == BindingManagedTap && c.Socket != network.SocketUDP:
+		return invalid("with the binding managedTap the server has no capability, so socket takes udp, not %q", c.Socket)
+	case c.Binding == BindingManagedTap && (c.Owner != nil || c.Group != nil || c.Queues != 0):
+		return invalid("with the binding managedTap the tap is KubeVirt's: owner, group and queues say nothing there")
+	case !filepath.IsAbs(c.StateDir):
+		return invalid("stateDir takes an absolute path, not %q", c.StateDir)
+	case c.LogFile != "" && !filepath.IsAbs(c.LogFile):
+		return invalid("logFile takes an absolute path, not %q", c.LogFile)
+	}
+	if err := c.options("eth0").Check(); err != nil {
+		return invalid("%v", err)
+	}
+	return nil
+}
+
+// options are those of a wiring of the interface.
+func (c *config) options(iface string) network.Options {
+	return network.Options{
+		Interface: iface, Binding: network.BindingBridge, Socket: c.Socket,
+		Tap: c.tap(iface), TapOwner: c.Owner, TapGroup: c.Group, Queues: c.Queues,
+	}
+}
+
+// tap is the tap's name. Where KubeVirt asks, it is the one that KubeVirt looks for.
+func (c *config) tap(iface string) string {
+	switch {
+	case c.Tap != "":
+		return c.Tap
+	case c.Args.CNI.LogicNetworkName != "":
+		return network.ManagedTapNames(iface).Tap
+	}
+	return network.DefaultTap
+}
+
+// previous is the result of the plugin before this one, in the newest version; nil where this one is the first.
+func (c *config) previous() (*types100.Result, error) {
+	err := version.ParsePrevResult(&c.PluginConf)
+	if err != nil || c.PrevResult == nil {
+		return nil, decodingError(err)
+	}
+	result, err := types100.NewResultFromResult(c.PrevResult)
+	return result, decodingError(err)
+}
+
+func decodingError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return types.NewError(types.ErrDecodingFailure, fmt.Sprintf("prevResult cannot be used: %v", err), "")
+}

@@ -1,0 +1,22 @@
+package cni
+
+import (
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/podnic/podnic/network"
+)
+
+// status says whether ADD could succeed. What would only be missing, such as the filter, is logged.
+func status(c *call) error {
+	if err := c.validate(); err != nil {
+		return err
+	}
+	warnings, err := network.CheckMachine()
+	if err == nil {
+		err = network.Store{Dir: c.store.dir}.Writable()
+	}
+	if err != nil {
+		return types.NewError(types.ErrPluginNotAvailable, err.Error(), "")
+	}
+	c.warn(warnings)
+	return nil
+}

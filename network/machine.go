@@ -1,0 +1,47 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+
+	"github.com/podnic/podnic/network/identity"
+	"golang.org/x/sys/unix"
+)
+
+// CheckMachine tells whether namespaces of other processes could be wired from here: an error where not, warnings where
+// something would be missing. Nothing of the machine is changed: what has to be tried is tried in a namespace of its own.
+func CheckMachine() (warnings []string, err error) {
+	if err := checkCapabilities(capNetAdmin, capNetRaw, capSysAdmin); err != nil {
+		return nil, err
+	}
+	if err := checkTunDevice(); err != nil {
+		return nil, err
+	}
+	err = inNewNamespace(tryFilter)
+	if errors.Is(err, errNoFilter) {
+		return []string{unfiltered}, nil
+	}
+	return nil, err
+}
+
+// inNewNamespace runs f on a thread in an empty network namespace. Both end with f.
+func inNewNamespace(f func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked, so that the thread ends with the goroutine
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			done <- fmt.Errorf("make a network namespace: %w", err)
+			return
+		}
+		done <- f()
+	}()
+	return <-done
+}
+
+// tryFilter puts a filter in place: that a kernel has no nftables for bridges is seen no earlier.
+func tryFilter() error {
+	n := &nft{ns: &Namespace{}}
+	defer n.close()
+	return n.put(filterFor(identity.Identity{}, namesFor("eth0", DefaultTap), SocketUDP), false)
+}

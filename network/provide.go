@@ -1,0 +1,229 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Provide makes the namespace fit for a server without capabilities. links are those of a wiring that somebody else will
+// make for the interface of the options, and nil for podnic's own. It is idempotent. others are the provisions that were
+// made for other interfaces, of which those of the same namespace share settings and address with this one. After an
+// error of a first call, the namespace is what it was.
+func Provide(ctx context.Context, req Request, links *Names, others []*Provision) (warnings []string, err error) {
+	s, err := openLocked(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	p, err := s.store.LoadProvision()
+	if err != nil {
+		return nil, err
+	}
+	fresh := p == nil || p.Namespace != s.id
+	if fresh {
+		if p, err = s.newProvision(links, others); err != nil {
+			return nil, err
+		}
+		if err := s.store.Writable(); err != nil {
+			return nil, err
+		}
+		if err := s.store.save(provisionFile, p); err != nil {
+			return nil, &RefusalError{Reason: err}
+		}
+	}
+	if links != nil && p.Links == nil {
+		warnings = append(warnings, fmt.Sprintf("%s has no IPv4 address: there is nothing to serve, and no filter", links.Interface))
+	}
+	err = s.provide(p)
+	if errors.Is(err, errNoFilter) {
+		warnings, err = append(warnings, unfiltered), nil
+	}
+	if err != nil && fresh {
+		if undone := s.withdraw(p, others); undone != nil {
+			return nil, &StuckError{Cause: err, Rollback: undone}
+		}
+		return nil, errors.Join(fmt.Errorf("%w (everything was put back)", err), s.store.remove(provisionFile))
+	}
+	return warnings, err
+}
+
+// openLocked opens a session that changes something.
+func openLocked(ctx context.Context, req Request) (*session, error) {
+	s, err := open(req)
+	if err != nil {
+		return nil, err
+	}
+	err = checkCapabilities(capNetAdmin)
+	if err == nil {
+		err = s.lock(ctx)
+	}
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// newProvision is what has to be given, and what is there now.
+func (s *session) newProvision(links *Names, others []*Provision) (*Provision, error) {
+	link, err := s.named(s.Options.Interface)
+	if err != nil {
+		return nil, err
+	}
+	p := &Provision{Version: provisionVersion, Namespace: s.id, Links: links, Sysctls: make(map[string]string)}
+	if links != nil && isMark(link.Group) {
+		return nil, Refuse("%s is wired by podnic already, so nobody else can wire it: run `podnic restore` first", link.Name)
+	}
+	if links != nil {
+		addresses, err := s.rtnl.addresses(map[int]Role{link.Index: NIC}, 0)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.ContainsFunc(addresses, Address.is4) {
+			p.Links = nil // nothing is served, and a server of the pod network must be heard
+		}
+	}
+	for name := range sysctls {
+		value, err := s.sysctl(name)
+		if err != nil {
+			return nil, err
+		}
+		p.Sysctls[name] = value
+	}
+	if p.Links != nil {
+		there, err := s.hasServerAddress()
+		if err != nil {
+			return nil, err
+		}
+		p.Address = !there
+	}
+	for _, o := range p.sharing(others) {
+		maps.Copy(p.Sysctls, o.Sysctls)
+		p.Address = p.Address || p.Links != nil && o.Links != nil && o.Address
+	}
+	return p, nil
+}
+
+// sharing are those of the others that are of the same namespace. What they were given by the first of them stays until
+// the last of them goes.
+func (p *Provision) sharing(others []*Provision) []*Provision {
+	return slices.DeleteFunc(slices.Clone(others), func(o *Provision) bool { return o.Namespace != p.Namespace })
+}
+
+// named finds a link by name, in a namespace that is not a node's.
+func (s *session) named(name string) (Link, error) {
+	all, err := s.rtnl.links()
+	if err != nil {
+		return Link{}, err
+	}
+	if !s.AllowHostNamespace {
+		if err := checkNotNode(all); err != nil {
+			return Link{}, err
+		}
+	}
+	i := slices.IndexFunc(all, func(l Link) bool { return l.Name == name })
+	if i < 0 {
+		return Link{}, noInterface(name, all)
+	}
+	return all[i], nil
+}
+
+// provide gives what is not there. Without nftables for bridges it does the rest and returns errNoFilter.
+func (s *session) provide(p *Provision) error {
+	for name, value := range sysctls {
+		if err := s.setSysctl(name, value); err != nil {
+			return err
+		}
+	}
+	if p.Links == nil {
+		return nil
+	}
+	index, err := s.rtnl.indexOf("lo")
+	if err != nil {
+		return err
+	}
+	err = s.rtnl.do(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, serverAddress.encode(index, 0)...)
+	if err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("add address %s to lo: %w", serverAddress, err)
+	}
+	wanted := p.filter()
+	have, err := s.nft.read(wanted.Table)
+	if err != nil || have.same(wanted) {
+		return err
+	}
+	if err := s.nft.put(wanted, have != nil); err != nil {
+		return fmt.Errorf("put filter %s: %w", wanted.Table, err)
+	}
+	return nil
+}
+
+// Withdraw takes back what Provide gave and removes the record of it. Where nothing was given, or in another namespace, it
+// only does the latter. What one of the others shares stays.
+func Withdraw(ctx context.Context, req Request, others []*Provision) error {
+	store := Store{req.StateDir}
+	p, err := store.LoadProvision()
+	if err != nil {
+		return err
+	}
+	if p == nil {
+		return nil
+	}
+	s, err := openLocked(ctx, req)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if p.Namespace == s.id {
+		if err := s.withdraw(p, others); err != nil {
+			return &StuckError{Cause: err}
+		}
+	}
+	return store.remove(provisionFile)
+}
+
+func (s *session) withdraw(p *Provision, others []*Provision) error {
+	others = p.sharing(others)
+	if p.Links != nil {
+		if err := s.nft.remove(filterTable(p.Links.Interface)); err != nil && !errors.Is(err, errNoFilter) {
+			return fmt.Errorf("remove filter %s: %w", filterTable(p.Links.Interface), err)
+		}
+		if err := s.takeAddress(p, others); err != nil {
+			return err
+		}
+	}
+	if len(others) > 0 {
+		return nil
+	}
+	for name, before := range p.Sysctls {
+		now, err := s.sysctl(name)
+		if err != nil {
+			return err
+		}
+		if now != sysctls[name] {
+			continue // somebody has set it since: it is theirs
+		}
+		if err := s.setSysctl(name, before); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) takeAddress(p *Provision, others []*Provision) error {
+	if !p.Address || slices.ContainsFunc(others, func(o *Provision) bool { return o.Links != nil }) {
+		return nil
+	}
+	index, err := s.rtnl.indexOf("lo")
+	if err != nil {
+		return err
+	}
+	if err := gone(s.rtnl.do(unix.RTM_DELADDR, 0, serverAddress.encodeDelete(index)...)); err != nil {
+		return fmt.Errorf("delete address %s from lo: %w", serverAddress, err)
+	}
+	return nil
+}

@@ -1,0 +1,266 @@
+package network
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+)
+
+// everything is the namespace with what ip(8) does not say: the settings that Provide changes, and the firewall.
+func (p *testPod) everything() string {
+	p.t.Helper()
+	settings, err := p.run(p.pod, "sysctl", "net.ipv4.ip_unprivileged_port_start", "net.ipv4.conf.all.accept_local")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	s, err := open(p.request())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer s.close()
+	filter, err := s.nft.read("podnic-eth0") // some versions of nft(8) cannot list it
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	text := p.text() + settings
+	if filter != nil {
+		text += filter.Table + "\n" + strings.Join(filter.Rules, "\n")
+	}
+	return text
+}
+
+func (p *testPod) provideFor(iface string) Request {
+	req := p.request()
+	req.Options.Interface = iface
+	return req
+}
+
+func (p *testPod) provide(links *Names, others ...*Provision) *Provision {
+	p.t.Helper()
+	if _, err := Provide(context.Background(), p.provideFor("eth0"), links, others); err != nil {
+		p.t.Fatal(err)
+	}
+	given, err := Store{p.dir}.LoadProvision()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return given
+}
+
+func (p *testPod) withdraw(others ...*Provision) {
+	p.t.Helper()
+	if err := Withdraw(context.Background(), p.provideFor("eth0"), others); err != nil {
+		p.t.Fatal(err)
+	}
+	if left, err := os.ReadDir(p.dir); err != nil || len(left) > 0 {
+		p.t.Errorf("left in the state directory: %v, %v", left, err)
+	}
+}
+
+// missing is what a look finds missing.
+func (p *testPod) missing() string {
+	p.t.Helper()
+	missing, err := InspectProvision(p.provideFor("eth0"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return strings.Join(missing, "\n")
+}
+
+// given are the three things that Provide gives.
+var given = []string{
+	"net.ipv4.ip_unprivileged_port_start = 0", "net.ipv4.conf.all.accept_local = 1", "inet 169.254.75.10/32 scope host lo",
+	"podnic-eth0", " eth0-nic drop", " tap0 ",
+}
+
+func managedTap() *Names {
+	names := ManagedTapNames("eth0")
+	return &names
+}
+
+const podWithAddress = "addr add 10.244.1.5/24 dev eth0"
+
+func TestWithdrawIsTheInverseOfProvide(t *testing.T) {
+	for name, links := range map[string]*Names{"podnic's own wiring": nil, "somebody else's": managedTap()} {
+		t.Run(name, func(t *testing.T) {
+			p := newTestPod(t, podWithAddress)
+			before := p.everything()
+			p.provide(links)
+			after := p.everything()
+			for i, text := range given {
+				if want := links != nil || i < 2; strings.Contains(after, text) != want {
+					t.Errorf("%q is there: %v", text, !want)
+				}
+			}
+			if missing := p.missing(); missing != "" {
+				t.Errorf("missing: %s", missing)
+			}
+			p.provide(links) // again, and nothing changes
+			if diff := cmp.Diff(after, p.everything()); diff != "" {
+				t.Errorf("the second time changed:\n%s", diff)
+			}
+			p.withdraw()
+			if diff := cmp.Diff(before, p.everything()); diff != "" {
+				t.Errorf("not as before:\n%s", diff)
+			}
+			p.withdraw() // again, and there is nothing left
+		})
+	}
+}
+
+// TestWhatOthersSetIsNotTakenBack finds one setting and the address there already, and another setting changed since.
+func TestWhatOthersSetIsNotTakenBack(t *testing.T) {
+	p := newTestPod(t, podWithAddress, "addr add 169.254.75.10/32 dev lo")
+	p.sysctl("net.ipv4.ip_unprivileged_port_start", "0")
+	p.provide(managedTap())
+	p.sysctl("net.ipv4.conf.all.accept_local", "0")
+	before := p.everything()
+	p.withdraw()
+	after := p.everything()
+	if !strings.Contains(before, " eth0-nic drop") || strings.Contains(after, "eth0-nic") {
+		t.Errorf("the filter was not taken away:\n%s", after)
+	}
+	if before, _, _ = strings.Cut(before, "podnic-eth0"); before != after {
+		t.Errorf("more than the filter was taken away:\n%s", cmp.Diff(before, after))
+	}
+}
+
+func (p *testPod) sysctl(name, value string) {
+	p.t.Helper()
+	if _, err := p.run(p.pod, "sysctl", "-q", "-w", name+"="+value); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// TestSharedProvisionStaysUntilTheLastOneGoes withdraws in either order.
+func TestSharedProvisionStaysUntilTheLastOneGoes(t *testing.T) {
+	for _, firstGoesFirst := range []bool{true, false} {
+		t.Run(fmt.Sprint(firstGoesFirst), func(t *testing.T) {
+			p := newTestPod(t, podWithAddress, "link add net1 type veth peer name host1", "addr add 10.244.9.5/24 dev net1")
+			before := p.everything()
+			first := p.provide(managedTap())
+			firstReq, secondReq := p.provideFor("eth0"), p.provideFor("net1")
+			secondReq.StateDir = t.TempDir()
+			names := ManagedTapNames("net1")
+			if _, err := Provide(context.Background(), secondReq, &names, []*Provision{first}); err != nil {
+				t.Fatal(err)
+			}
+			second, err := Store{secondReq.StateDir}.LoadProvision()
+			if err != nil {
+				t.Fatal(err)
+			}
+			going, staying := []Request{firstReq, secondReq}, []*Provision{second, first}
+			if !firstGoesFirst {
+				going, staying = []Request{secondReq, firstReq}, []*Provision{first, second}
+			}
+			if err := Withdraw(context.Background(), going[0], staying[:1]); err != nil {
+				t.Fatal(err)
+			}
+			if missing, err := InspectProvision(going[1]); err != nil || len(missing) > 0 {
+				t.Errorf("the other one misses %q, %v", missing, err)
+			}
+			if err := Withdraw(context.Background(), going[1], nil); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(before, p.everything()); diff != "" {
+				t.Errorf("not as before:\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestMissingProvisionIsNamed breaks one thing after the other, and has it mended.
+func TestMissingProvisionIsNamed(t *testing.T) {
+	p := newTestPod(t, podWithAddress)
+	p.provide(managedTap())
+	whole := p.everything()
+	for _, broken := range []struct{ command, want string }{
+		{"sysctl -w net.ipv4.ip_unprivileged_port_start=1024", "net.ipv4.ip_unprivileged_port_start is 1024 and not 0"},
+		{"sysctl -w net.ipv4.conf.all.accept_local=0", "net.ipv4.conf.all.accept_local is 0 and not 1"},
+		{"ip address delete 169.254.75.10/32 dev lo", "lo does not have the address 169.254.75.10/32"},
+		{"nft delete table bridge podnic-eth0", "there is no filter podnic-eth0"},
+		{"nft flush chain bridge podnic-eth0 output", "the filter podnic-eth0 is not as it was made"},
+	} {
+		words := strings.Fields(broken.command)
+		if _, err := p.run(p.pod, words[0], words[1:]...); err != nil {
+			t.Fatal(err)
+		}
+		if got := p.missing(); got != broken.want {
+			t.Errorf("after %q: %q, want %q", broken.command, got, broken.want)
+		}
+		p.provide(managedTap())
+		if diff := cmp.Diff(whole, p.everything()); diff != "" {
+			t.Errorf("after %q, not mended:\n%s", broken.command, diff)
+		}
+	}
+}
+
+// TestProvisionOfAnInterfaceWithoutAddressHasNoFilter: a DHCP server of the pod network must be heard there.
+func TestProvisionOfAnInterfaceWithoutAddressHasNoFilter(t *testing.T) {
+	p := newTestPod(t)
+	warnings, err := Provide(context.Background(), p.provideFor("eth0"), managedTap(), nil)
+	if err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], "no IPv4 address") {
+		t.Errorf("warnings %q, %v", warnings, err)
+	}
+	if after := p.everything(); strings.Contains(after, "podnic-") || strings.Contains(after, "169.254.75.10") {
+		t.Errorf("there is a filter or an address:\n%s", after)
+	}
+}
+
+func TestProvideRefusesBeforeItChangesAnything(t *testing.T) {
+	p := newTestPod(t, podWithAddress)
+	before := p.everything()
+	for iface, dir := range map[string]string{"net1": p.dir, "eth0": "/proc/nowhere"} {
+		req := p.provideFor(iface)
+		req.StateDir = dir
+		p.refused(func() error {
+			_, err := Provide(context.Background(), req, managedTap(), nil)
+			return err
+		})
+	}
+	if diff := cmp.Diff(before, p.everything()); diff != "" {
+		t.Errorf("changed:\n%s", diff)
+	}
+	p.prepare()
+	before = p.everything()
+	p.refused(func() error {
+		_, err := Provide(context.Background(), p.provideFor("eth0"), managedTap(), nil)
+		return err
+	}, "wired by podnic already")
+	if diff := cmp.Diff(before, p.everything()); diff != "" {
+		t.Errorf("changed:\n%s", diff)
+	}
+	p.restore()
+}
+
+// TestFilterThatWasThereBeforeTheBridge lays the wiring that KubeVirt lays, after Provide, and sends frames into it.
+func TestFilterThatWasThereBeforeTheBridge(t *testing.T) {
+	p := newTestPod(t, podWithAddress, "link set eth0 up", "node:link set host0 up")
+	p.provide(managedTap())
+	for _, command := range []string{
+		"link set eth0 down", "link set eth0 name eth0-nic", "link set eth0-nic address 02:00:00:00:00:01",
+		"addr flush dev eth0-nic", "link add k6t-eth0 type bridge stp_state 0", "link set eth0-nic master k6t-eth0",
+		"tuntap add tap0 mode tap vnet_hdr user 107", "link set tap0 master k6t-eth0",
+		"link set k6t-eth0 up", "link set tap0 up", "link set eth0-nic up",
+	} {
+		p.ip(command)
+	}
+	guest, node := p.ends()
+	request := ipv4(unix.IPPROTO_UDP, netip.IPv4Unspecified(), netip.MustParseAddr("255.255.255.255"), 68, 67)
+	reply := ipv4(unix.IPPROTO_UDP, gatewayIP, netip.MustParseAddr("255.255.255.255"), 67, 68)
+	if crosses(t, guest, node, ethernet(broadcast, podMAC, unix.ETH_P_IP, request)) {
+		t.Error("the guest's DHCP reaches the pod network")
+	}
+	if crosses(t, node, guest, ethernet(broadcast, nodeMAC, unix.ETH_P_IP, reply)) {
+		t.Error("the pod network's DHCP reaches the guest")
+	}
+	if other := ethernet(broadcast, podMAC, unix.ETH_P_IP, ipv4(unix.IPPROTO_UDP, podIP, gatewayIP, 1000, 53)); !crosses(t, guest, node, other) {
+		t.Error("other datagrams do not cross")
+	}
+}

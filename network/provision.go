@@ -1,0 +1,154 @@
+package network
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/podnic/podnic/network/identity"
+	"golang.org/x/sys/unix"
+)
+
+// Provision is what a DHCP server without any capability needs of the pod's namespace besides a wiring, and what only a
+// process with privileges can give: settings of the kernel, and, where the wiring is to be somebody else's, an address to
+// answer from and the filter. It is written to disk before the first change, so that it can be taken back.
+type Provision struct {
+	Version   int         `json:"version"`
+	Namespace NamespaceID `json:"namespace"`
+	// Sysctls are what the settings held before.
+	Sysctls map[string]string `json:"sysctls"`
+	// Links are the names of the wiring that somebody else makes. Nil where it is podnic's own, which has an address and a
+	// filter itself, and where the interface has no IPv4 address, so that nothing is served.
+	Links *Names `json:"links,omitempty"`
+	// Address says that the loopback did not have the server's address before.
+	Address bool `json:"address,omitempty"`
+}
+
+// provisionVersion is raised when an older podnic could not take back what a newer one gave.
+const provisionVersion = 1
+
+// sysctls are the settings that a UDP server cannot do without, below /proc/sys.
+var sysctls = map[string]string{
+	// Port 67 may be bound without CAP_NET_BIND_SERVICE.
+	"net/ipv4/ip_unprivileged_port_start": "0",
+	// A guest that renews writes from the pod's address, which is local here: without this the kernel takes its packets
+	// for forged (fib_validate_source).
+	"net/ipv4/conf/all/accept_local": "1",
+}
+
+// serverAddress is the address of a UDP server on a bridge that has none: on the loopback, where no other host sees it.
+var serverAddress = Address{Link: loopback, Local: netip.PrefixFrom(identity.ServerLinkLocal, 32), Label: "lo", Scope: unix.RT_SCOPE_HOST}
+
+const loopback Role = "loopback"
+
+// filter is that of a UDP server on links of these names. Nothing in it depends on who the guest is.
+func (p *Provision) filter() *Filter { return filterFor(identity.Identity{}, *p.Links, SocketUDP) }
+
+const provisionFile = "provision.json"
+
+// LoadProvision reads the record of Provide; nil when there is none.
+func (s Store) LoadProvision() (*Provision, error) {
+	path := filepath.Join(s.Dir, provisionFile)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, Refuse("the record cannot be read: %w", err)
+	}
+	p := new(Provision)
+	if err := json.Unmarshal(b, p); err != nil {
+		return nil, Refuse("the record %s is damaged (%w)", path, err)
+	}
+	if p.Version > provisionVersion {
+		return nil, Refuse("the record %s was written by a newer podnic (version %d, this one reads up to %d): use that podnic", path, p.Version, provisionVersion)
+	}
+	return p, nil
+}
+
+// InspectProvision lists what is missing of what Provide gave, in words. Nothing is changed or locked.
+func InspectProvision(req Request) (missing []string, err error) {
+	s, err := open(req)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	p, err := s.store.LoadProvision()
+	if err != nil {
+		return nil, err
+	}
+	if p == nil || p.Namespace != s.id {
+		return []string{fmt.Sprintf("there is no record %s of this namespace", filepath.Join(s.store.Dir, provisionFile))}, nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(sysctls)) {
+		value, err := s.sysctl(name)
+		if err != nil {
+			return nil, err
+		}
+		if value != sysctls[name] {
+			missing = append(missing, fmt.Sprintf("%s is %s and not %s", dotted(name), value, sysctls[name]))
+		}
+	}
+	if p.Links == nil {
+		return missing, nil
+	}
+	there, err := s.hasServerAddress()
+	if err != nil {
+		return nil, err
+	}
+	if !there {
+		missing = append(missing, fmt.Sprintf("lo does not have the address %s", serverAddress))
+	}
+	wanted := p.filter()
+	switch have, err := s.nft.read(wanted.Table); {
+	case errors.Is(err, errNoFilter):
+	case err != nil:
+		return nil, err
+	case have == nil:
+		missing = append(missing, fmt.Sprintf("there is no filter %s", wanted.Table))
+	case !have.same(wanted):
+		missing = append(missing, fmt.Sprintf("the filter %s is not as it was made", wanted.Table))
+	}
+	return missing, nil
+}
+
+func (s *session) hasServerAddress() (bool, error) {
+	index, err := s.rtnl.indexOf("lo")
+	if err != nil {
+		return false, err
+	}
+	addresses, err := s.rtnl.addresses(map[int]Role{index: loopback}, 0)
+	return slices.ContainsFunc(addresses, func(a Address) bool { return a.Local == serverAddress.Local }), err
+}
+
+// sysctl reads a setting of the namespace. It is looked up in the reading thread's namespace.
+func (s *session) sysctl(name string) (value string, err error) {
+	err = s.ns.Do(func() error {
+		b, err := os.ReadFile(filepath.Join("/proc/sys", name))
+		value = strings.TrimSpace(string(b))
+		return err
+	})
+	return value, err
+}
+
+// setSysctl writes a setting, unless it has the value: /proc/sys may be read-only then.
+func (s *session) setSysctl(name, value string) error {
+	if now, err := s.sysctl(name); err != nil || now == value {
+		return err
+	}
+	err := s.ns.Do(func() error { return os.WriteFile(filepath.Join("/proc/sys", name), []byte(value), 0) })
+	if err != nil {
+		return fmt.Errorf("set %s to %s: %w", dotted(name), value, err)
+	}
+	return nil
+}
+
+// dotted is the name of a setting as sysctl(8) has it.
+func dotted(name string) string { return strings.ReplaceAll(name, "/", ".") }
