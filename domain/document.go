@@ -38,7 +38,7 @@ func parse(xml []byte) (*Document, error) {
 	case len(bytes.TrimSpace(data)) == 0:
 		return nil, errors.New("the document is empty")
 	case len(xml) > maxSize:
-		return nil, fmt.Errorf("the document has %d bytes, libvirt takes at most %d", len(xml), maxSize)
+		return nil, fmt.Errorf("the document is longer than the %d bytes that libvirt takes", maxSize)
 	case !marked && (bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff"))):
 		return nil, encodingError("UTF-16")
 	}

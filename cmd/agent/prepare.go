@@ -27,10 +27,13 @@ func Prepare(ctx context.Context, req network.Request, started time.Time) (*netw
 	return r, nil
 }
 
-// Restore takes the interface back and forgets what a server knew of the guest.
+// Restore takes the interface back, ends a server that the hook started for it, and forgets what a server knew of the guest.
 func Restore(ctx context.Context, req network.Request, force bool) (*network.Restoration, error) {
 	r, err := network.Restore(ctx, req, force)
 	if err != nil {
+		return nil, err
+	}
+	if _, err := endDetached(req); err != nil {
 		return nil, err
 	}
 	return r, RemoveState(req.StateDir)

@@ -26,6 +26,8 @@ type Report struct {
 	Interfaces []InterfaceReport `json:"interfaces"`
 	Domain     *Domain           `json:"domain,omitempty"`
 	Timeline   Timeline          `json:"timeline,omitempty"`
+	// Log is what libvirt called the hook for, where it was asked for.
+	Log []HookEntry `json:"log,omitempty"`
 }
 
 // InterfaceReport is the part of one interface. MAC, MTU, addresses and routes are the pod's; the offer is what the guest

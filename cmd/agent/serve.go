@@ -63,8 +63,14 @@ func (s Service) offer(original *network.Snapshot, socket string) (*dhcp.Offer, 
 }
 
 // Serve answers the guest of a namespace that is wired until the context ends. reload makes it read resolver and hostname
-// again.
-func Serve(ctx context.Context, req network.Request, service Service, reload <-chan os.Signal, started time.Time, log *zap.Logger) error {
+// again. starter is who waits for a detached server to be ready.
+func Serve(ctx context.Context, req network.Request, service Service, reload <-chan os.Signal, started time.Time, starter *Starter, log *zap.Logger) error {
+	err := serve(ctx, req, service, reload, started, starter, log)
+	starter.failed(err)
+	return err
+}
+
+func serve(ctx context.Context, req network.Request, service Service, reload <-chan os.Signal, started time.Time, starter *Starter, log *zap.Logger) error {
 	seen, err := network.Inspect(req)
 	if err != nil {
 		return err
@@ -86,7 +92,11 @@ func Serve(ctx context.Context, req network.Request, service Service, reload <-c
 		return err
 	}
 	defer s.close()
-	s.keeper.change(func(state *State) { state.Timeline.Add(EventStarted, started) })
+	s.starter = starter
+	s.keeper.change(func(state *State) {
+		state.Server.Detached = starter != nil
+		state.Timeline.Add(EventStarted, started)
+	})
 	return s.run(ctx, reload)
 }
 
@@ -102,6 +112,7 @@ type serving struct {
 	server   *dhcp.Server    // nil at layer 2
 	metrics  *metrics.Server // nil if not wanted
 	scrapes  atomic.Uint64
+	starter  *Starter // nil unless detached
 	log      *zap.Logger
 }
 
@@ -126,6 +137,9 @@ func newServing(req network.Request, service Service, wiring *network.State, cla
 		state = &State{Namespace: wiring.ID}
 	}
 	state.Ready, state.Failed, state.Offer = time.Time{}, "", offer
+	if state.Server, err = thisProcess(); err != nil {
+		return nil, err
+	}
 	s.warnings = slices.Concat(wiring.Warnings, warnings)
 	state.Warnings = s.warnings
 	for _, w := range state.Warnings {
@@ -191,6 +205,8 @@ func (s *serving) ready() <-chan struct{} {
 
 // run serves until the context ends.
 func (s *serving) run(ctx context.Context, reload <-chan os.Signal) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	ended := make(chan error, 1)
 	if s.server != nil {
 		go func() { ended <- s.server.Run(ctx) }()
@@ -206,6 +222,9 @@ func (s *serving) run(ctx context.Context, reload <-chan os.Signal) error {
 				state.Timeline.Add(EventServing, now)
 			})
 			s.log.Info("serving", zap.String("interface", s.wiring.Names.Interface), zap.Stringer("server", stringer{s.server}))
+			if s.starter != nil {
+				go s.detach(cancel)
+			}
 		case <-reload:
 			s.reload()
 		case err := <-ended:
@@ -222,6 +241,17 @@ func (s *serving) run(ctx context.Context, reload <-chan os.Signal) error {
 			}
 			ctx = context.Background() // wait for the server alone
 		}
+	}
+}
+
+// detach tells the starter that the server is ready. What is in the state file by then is what it takes to end the server.
+func (s *serving) detach(cancel func()) {
+	if err := s.keeper.write(); err != nil {
+		s.log.Warn("status is out of date", zap.Error(err))
+	}
+	if !s.starter.ready() {
+		s.log.Error("who started this server ended before it was ready, so it ends too")
+		cancel()
 	}
 }
 
@@ -266,6 +296,10 @@ func (s *serving) observe(e dhcp.Event) {
 	s.keeper.change(func(state *State) {
 		state.Lease, state.Warnings = e.Lease, slices.Concat(s.warnings, s.told())
 		switch e.Kind {
+		case dhcp.KindSocketLost:
+			state.Ready = time.Time{}
+		case dhcp.KindSocketOpen:
+			state.Ready = e.At.UTC()
 		case dhcp.KindFirstFrame:
 			state.Timeline.Add(EventFirstFrame, e.At)
 		case dhcp.KindDiscover:

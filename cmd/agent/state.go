@@ -30,6 +30,7 @@ type State struct {
 	Lease    dhcp.Lease  `json:"lease"`
 	Offer    *dhcp.Offer `json:"offer,omitempty"`
 	Domain   *Domain     `json:"domain,omitempty"`
+	Server   *Process    `json:"server,omitempty"`
 	Warnings []string    `json:"warnings,omitempty"`
 	Timeline Timeline    `json:"timeline"`
 }
@@ -109,11 +110,13 @@ func RemoveState(dir string) error {
 
 // keeper holds the state of this process and writes it out whenever it has changed, off the path of whoever changes it.
 type keeper struct {
-	dir   string
-	fail  func(error)
-	mu    sync.Mutex
-	state State
-	dirty chan struct{}
+	dir  string
+	fail func(error)
+	// writing is held for the length of a write, so that an older state does not replace a newer one.
+	writing sync.Mutex
+	mu      sync.Mutex
+	state   State
+	dirty   chan struct{}
 	// closing is closed when the state is about to be final, done when it is written.
 	closing, done chan struct{}
 }
@@ -164,6 +167,8 @@ func (k *keeper) run() {
 }
 
 func (k *keeper) write() error {
+	k.writing.Lock()
+	defer k.writing.Unlock()
 	k.mu.Lock()
 	b, err := json.MarshalIndent(&k.state, "", "  ")
 	k.mu.Unlock()

@@ -58,7 +58,7 @@ func (a *app) configure(cmd *cobra.Command) error {
 // allFlags are the names of the flags of all commands: one file serves them all.
 func allFlags(root *cobra.Command) map[string]bool {
 	names := make(map[string]bool)
-	add := func(f *pflag.Flag) { names[f.Name] = f.Name != "help" && f.Name != "config" }
+	add := func(f *pflag.Flag) { names[f.Name] = f.Name != "help" && f.Name != "config" && !f.Hidden }
 	root.PersistentFlags().VisitAll(add)
 	for _, c := range root.Commands() {
 		c.Flags().VisitAll(add)

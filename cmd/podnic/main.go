@@ -10,8 +10,12 @@ import (
 )
 
 func main() {
+	started := time.Now()
 	if os.Getenv(cni.CommandVariable) != "" { // a container runtime calls plugins by their name alone
 		os.Exit(cni.Main(version))
 	}
-	os.Exit(execute(os.Args[1:], time.Now(), os.Stdout, os.Stderr))
+	if args, ok := hookArgs(os.Args); ok {
+		os.Exit(callHook(args, started, os.Stdin, os.Stdout, os.Stderr))
+	}
+	os.Exit(execute(os.Args[1:], started, os.Stdout, os.Stderr))
 }

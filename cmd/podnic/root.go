@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -23,9 +24,15 @@ type app struct {
 
 // execute runs one command line and returns the exit status.
 func execute(args []string, started time.Time, out, stderr io.Writer) int {
+	return executeFrom(os.Stdin, args, started, out, stderr)
+}
+
+// executeFrom is execute with another standard input.
+func executeFrom(in io.Reader, args []string, started time.Time, out, stderr io.Writer) int {
 	a := &app{started: started, out: out, err: stderr, log: zap.NewNop()}
 	root := a.root()
 	root.SetArgs(args)
+	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(stderr)
 	err := root.Execute()
@@ -66,7 +73,7 @@ after the grace period.`,
 		return usageError{fmt.Errorf("%w; '%s --help' lists the flags", err, cmd.CommandPath())}
 	})
 	root.AddCommand(a.runCommand(), a.prepareCommand(), a.serveCommand(), a.restoreCommand(), a.statusCommand(), a.traceCommand(),
-		a.cniCommand(), a.versionCommand())
+		a.hookCommand(), a.cniCommand(), a.versionCommand())
 	return root
 }
 

@@ -27,7 +27,13 @@ capability with --socket udp.`,
 	}
 	flags.add(cmd.Flags())
 	socket := socketFlag(cmd)
+	starterFD := cmd.Flags().Int(agent.StarterFlag, -1, "for podnic's own use")
+	_ = cmd.Flags().MarkHidden(agent.StarterFlag)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		starter, err := agent.NewStarter(*starterFD)
+		if err != nil {
+			return usageError{err}
+		}
 		service, err := flags.service(&a.common)
 		if err != nil {
 			return err
@@ -43,7 +49,7 @@ capability with --socket udp.`,
 		}
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 		defer stop()
-		return agent.Serve(ctx, req, service, hangups(), a.started, a.log)
+		return agent.Serve(ctx, req, service, hangups(), a.started, starter, a.log)
 	}
 	return cmd
 }

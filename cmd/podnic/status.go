@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -23,6 +24,7 @@ podnic status --wait ready.`,
 	}
 	wait := cmd.Flags().String("wait", "", "wait for a `phase`: wired or ready")
 	timeout := cmd.Flags().Duration("timeout", 0, "how long to wait; 0 looks once")
+	showLog := cmd.Flags().Bool("log", false, "also show what libvirt called 'podnic hook' for, and what came of it")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		asJSON, err := a.common.json()
 		if err != nil {
@@ -35,15 +37,23 @@ podnic status --wait ready.`,
 		if err := checkPhase(*wait); err != nil {
 			return err
 		}
+		var calls []agent.HookEntry
+		if *showLog {
+			if calls, err = agent.HookLog(req.StateDir); err != nil {
+				return err
+			}
+		}
 		service := a.common.looker()
 		view, reached, err := agent.Await(req, service, *wait, *timeout)
 		if err != nil {
-			return err
+			// Also where there is nothing to look at any more, the log says why.
+			return errors.Join(agent.DrawHookLog(a.err, calls), err)
 		}
 		if asJSON {
+			view.Report.Log = calls
 			err = printJSON(a.out, view.Report)
 		} else {
-			err = agent.Draw(a.out, view)
+			err = errors.Join(agent.Draw(a.out, view), agent.DrawHookLog(a.out, calls))
 		}
 		if err == nil && !reached {
 			return statusError{exitTimeout, fmt.Errorf("not %s after %v: the phase is %s", *wait, timeout.Round(time.Millisecond), view.Report.Phase)}

@@ -98,12 +98,21 @@ func (c *Console) add(lines []string, err error) {
 // Wait returns the first line that starts with the prefix, such as "guest: lease". What was printed before the call counts.
 // When the context ends first, the error has the last lines.
 func (c *Console) Wait(ctx context.Context, prefix string) (string, error) {
+	return c.WaitTimes(ctx, prefix, 1)
+}
+
+// WaitTimes returns the nth line that starts with the prefix: that of the guest's second boot, say.
+func (c *Console) WaitTimes(ctx context.Context, prefix string, n int) (string, error) {
 	for {
 		c.mu.Lock()
 		lines, news, err := c.lines, c.news, c.err
 		c.mu.Unlock()
+		seen := 0
 		for _, line := range lines {
 			if strings.HasPrefix(line, prefix) {
+				seen++
+			}
+			if seen == n {
 				return line, nil
 			}
 		}

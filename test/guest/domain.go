@@ -18,13 +18,16 @@ type Domain struct {
 	Console string
 	// Arguments are added to the kernel's, such as "podnic.poweroff=5".
 	Arguments []string
+	// Metadata is a <metadata> element, for guests that say whose they are.
+	Metadata string
 	// Interface is an <interface> element, for guests that podnic does not give one.
 	Interface string
 }
 
 var domainXML = template.Must(template.New("domain").Funcs(template.FuncMap{"text": escape}).Parse(
 	`<domain type='{{if .KVM}}kvm{{else}}qemu{{end}}'>
-  <name>{{text .Name}}</name>
+  <name>{{text .Name}}</name>{{if .Metadata}}
+  {{.Metadata}}{{end}}
   <memory unit='MiB'>128</memory>
   <vcpu>1</vcpu>
   <os>

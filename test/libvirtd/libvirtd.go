@@ -38,6 +38,18 @@ type Daemon struct {
 
 // Start makes the namespaces and returns once the daemon accepts connections. Cancelling the context does not end it later.
 func Start(ctx context.Context, p *pod.Pod) (*Daemon, error) {
+	d, err := Hold(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.start(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("libvirtd in %s: %w", p.Name, err), d.Close())
+	}
+	return d, nil
+}
+
+// Hold makes the namespaces for a daemon that somebody else starts in them, or Restart.
+func Hold(ctx context.Context, p *pod.Pod) (*Daemon, error) {
 	kvm, err := guest.KVM(ctx)
 	if err != nil {
 		return nil, err
@@ -68,10 +80,7 @@ func (d *Daemon) setUp(ctx context.Context, p *pod.Pod) error {
 	if err := makeDirectories(d.dir); err != nil {
 		return err
 	}
-	if err := d.startHolder(ctx, p); err != nil {
-		return err
-	}
-	return d.start(ctx)
+	return d.startHolder(ctx, p)
 }
 
 // startHolder returns when the namespaces are complete.

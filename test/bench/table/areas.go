@@ -30,6 +30,18 @@ bridge binding did, starts dnsmasq, and starts the guest by virsh; it puts nothi
 		},
 	},
 	{
+		title: "libvirt's hook",
+		says: `From exec to exit. Each call of libvirt's costs this much; a domain that is not podnic's is left alone. The state directory is
+on tmpfs, as /run is.`,
+		rows: []row{
+			{what: "a domain that is not podnic's", of: took("HookForeign/podnic"), peer: took("HookForeign/empty"), words: "a Go program that does nothing", ratio: 3},
+			{what: "", of: took("HookForeign/podnic"), peer: took("HookForeign/sh"), words: "`sh -c :`"},
+			{what: "", of: took("HookForeign/podnic"), peer: took("HookForeign/python3"), words: "`python3 -c pass`"},
+			{what: "`prepare begin` to a ready server", of: took("HookPrepare/ready"), limit: 25e6},
+			{what: "`release end` to a restored pod", of: took("HookPrepare/release")},
+		},
+	},
+	{
 		title: "Throughput",
 		says:  `Frames of UDP that fill the MTU, written to the tap in the guest's place, as fast as the wiring takes them.`,
 		rows: []row{

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/domain"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// hookConfig is where the hook looks for a configuration file: libvirt gives a hook neither flags nor an environment.
+const hookConfig = "/etc/podnic/podnic.yaml"
+
+const defaultHookTimeout = 10 * time.Second
+
+// hookArgs finds out whether libvirt calls: the program is started as one of its hooks, or as `podnic hook` with the four
+// arguments of one and nothing else.
+func hookArgs(argv []string) ([]string, bool) {
+	program, args := argv[0], argv[1:]
+	dir := filepath.Dir(program)
+	named := filepath.Base(program) == "qemu" || filepath.Base(dir) == "qemu.d" && filepath.Base(filepath.Dir(dir)) == "hooks"
+	switch {
+	case named && len(args) == 4 && args[0] == "hook" && strings.HasSuffix(args[1], "install"): // or uninstall
+	case named && len(args) == 4:
+		return args, !strings.HasPrefix(args[1], "-")
+	case len(args) == 5 && args[0] == "hook":
+		return args[1:], !strings.HasPrefix(args[2], "-")
+	}
+	return nil, false
+}
+
+// callHook does what libvirt calls for. What is none of podnic's business ends here, before the program is set up: libvirt
+// calls the hook for each guest, several times.
+func callHook(args []string, started time.Time, in io.Reader, out, stderr io.Writer) int {
+	call, err := domain.NewHookCall(args)
+	if err == nil && !call.Known() {
+		return 0
+	}
+	patterns, timeout, err := hookSettings()
+	read := make(chan struct{})
+	var xml []byte
+	go func() {
+		defer close(read)
+		xml, _ = domain.ReadXML(in) // what cannot be read is not a domain either
+	}()
+	select {
+	case <-read:
+		if foreign(xml, patterns, err == nil) {
+			return 0
+		}
+		in = bytes.NewReader(xml)
+	case <-time.After(time.Until(started.Add(timeout))):
+	}
+	status := executeFrom(in, append([]string{"hook", "--"}, args...), started, out, stderr)
+	if call.Tolerant() {
+		return 0
+	}
+	return status
+}
+
+// foreign reports whether a domain is certainly not podnic's. Where the patterns are not known, or are none, a domain can only
+// be podnic's by its name if it has a tap that libvirt is not to make.
+func foreign(xml []byte, patterns []string, known bool) bool {
+	document, err := domain.Parse(xml)
+	if err != nil {
+		return false
+	}
+	if pod, err := document.Pod(); pod != nil || err != nil {
+		return false
+	}
+	switch ours, err := agent.HookConcerns(document, patterns); {
+	case err == nil && ours:
+		return false
+	case err == nil && known:
+		return true
+	}
+	return !document.MayBePods()
+}
+
+// hookSettings reads what it takes to tell whose a domain is, as configure would.
+func hookSettings() (patterns []string, timeout time.Duration, err error) {
+	path, values := os.Getenv("PODNIC_CONFIG"), map[string][]string{}
+	if path == "" {
+		path = existingHookConfig()
+	}
+	if path != "" {
+		values, err = readConfig(path)
+	}
+	setting := func(name, variable string) []string {
+		if text, ok := os.LookupEnv(variable); ok {
+			return []string{text}
+		}
+		return values[name]
+	}
+	for _, text := range setting("hook.domains", "PODNIC_HOOK_DOMAINS") {
+		patterns = append(patterns, strings.Split(text, ",")...)
+	}
+	timeout = defaultHookTimeout
+	for _, text := range setting("hook.timeout", "PODNIC_HOOK_TIMEOUT") {
+		if t, err := time.ParseDuration(text); err == nil {
+			timeout = t
+		}
+	}
+	return patterns, timeout, err
+}
+
+// existingHookConfig is the hook's configuration file, empty when there is none.
+func existingHookConfig() string {
+	if _, err := os.Stat(hookConfig); errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	return hookConfig
+}
+
+func (a *app) hookCommand() *cobra.Command {
+	var flags serviceFlags
+	cmd := &cobra.Command{
+		Use:   "hook GUEST OPERATION SUB-OPERATION EXTRA",
+		Short: "Be libvirt's qemu hook: the network starts with the guest",
+		Long: `Do what libvirt calls its qemu hook for, the domain's XML on standard input:
+give the pod's interface to a guest that is about to start and start a server
+that outlives the hook, look after both while the guest runs, and take them back
+when it has ended. 'podnic hook install' puts it where libvirt looks for it; the
+program also takes itself for the hook when it is called qemu, or lies in
+libvirt's hooks/qemu.d.
+
+It is for domains that say so in their metadata:
+
+  <podnic:pod xmlns:podnic="urn:podnic:domain:1" interface="eth0"/>
+
+and for those whose names match --hook.domains. Other domains it leaves alone.
+Tap, MTU and queues are those of the domain's own interface, of type ethernet
+with <target dev='tap0' managed='no'/>; its MAC must be the pod's.
+
+Flags that libvirt cannot give are read from ` + hookConfig + `,
+if that is there. Each call is bounded by --hook.timeout, and leaves a line that
+'podnic status --log' shows.`,
+		Args: hookCallArgs,
+	}
+	flags.add(cmd.Flags())
+	socket := socketFlag(cmd)
+	domains := cmd.Flags().StringSlice("hook.domains", nil, "also domains whose names match one of these `patterns`, such as vm-*")
+	timeout := cmd.Flags().Duration("hook.timeout", defaultHookTimeout, "how long a call may take")
+	cmd.PersistentPreRunE = func(called *cobra.Command, _ []string) error {
+		if called == cmd && a.common.config == "" {
+			a.common.config = existingHookConfig()
+		}
+		return a.setUp(called)
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		call, err := domain.NewHookCall(args)
+		if err != nil {
+			return usageError{err}
+		}
+		if !call.Known() {
+			return nil
+		}
+		if *timeout < minHookTimeout {
+			return usageError{errors.New("--hook.timeout takes a duration of at least 100ms")}
+		}
+		req, err := a.common.request(*socket)
+		if err != nil {
+			return err
+		}
+		if !cmd.Flags().Changed("tap") {
+			req.Options.Tap = "" // the domain's
+		}
+		if _, err := flags.service(&a.common); err != nil {
+			return err // of the server, which would not start
+		}
+		return agent.Hook(agent.HookRequest{
+			Request: req, Call: call, XML: cmd.InOrStdin(), Domains: *domains, Timeout: *timeout, Started: a.started,
+			ServeArgs: serveArgs(cmd.Flags()), MTU: flags.mtu,
+		}, a.log)
+	}
+	cmd.AddCommand(a.hookInstallCommand(), a.hookUninstallCommand())
+	return cmd
+}
+
+// minHookTimeout is less than a rewire can take.
+const minHookTimeout = 100 * time.Millisecond
+
+func hookCallArgs(_ *cobra.Command, args []string) error {
+	if _, err := domain.NewHookCall(args); err != nil {
+		return usageError{err}
+	}
+	return nil
+}
+
+// serveArgs are the flags that were set, by whatever means, as arguments of `podnic serve`.
+func serveArgs(flags *pflag.FlagSet) []string {
+	var args []string
+	flags.Visit(func(f *pflag.Flag) {
+		switch list, isList := f.Value.(pflag.SliceValue); {
+		case strings.HasPrefix(f.Name, "hook."), f.Name == "config":
+		case isList:
+			for _, text := range list.GetSlice() {
+				args = append(args, "--"+f.Name+"="+text)
+			}
+		default:
+			args = append(args, "--"+f.Name+"="+f.Value.String())
+		}
+	})
+	return args
+}

@@ -1,0 +1,143 @@
+package domain
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/podnic/podnic/network/identity"
+)
+
+func TestHookCallsThatLibvirtMakesAreKnown(t *testing.T) {
+	for line, want := range map[string]struct{ known, tolerant bool }{
+		"vm prepare begin -":         {true, false},
+		"vm start begin -":           {true, false},
+		"vm started begin -":         {true, false},
+		"vm stopped end -":           {true, false},
+		"vm release end destroyed":   {true, false},
+		"vm reconnect begin -":       {true, true},
+		"vm attach begin -":          {true, true},
+		"vm migrate begin -":         {true, false},
+		"vm restore begin -":         {true, false},
+		"vm prepare end -":           {false, false},
+		"vm hibernate begin -":       {false, false},
+		"- shutdown - shutdown":      {false, false},
+		"prepare prepare release -":  {false, false},
+		"vm reconnect whatever oops": {false, true},
+	} {
+		call, err := NewHookCall(strings.Fields(line))
+		if err != nil || call.Known() != want.known || call.Tolerant() != want.tolerant {
+			t.Errorf("%s: known %v, tolerant %v, %v", line, call.Known(), call.Tolerant(), err)
+		}
+	}
+	if _, err := NewHookCall([]string{"vm", "prepare", "begin"}); err == nil {
+		t.Error("three arguments are taken for a call")
+	}
+	if c := (HookCall{Extra: "-"}); c.Reason() != "" {
+		t.Errorf("no reason is %q", c.Reason())
+	}
+}
+
+func TestMetadataSaysWhoseADomainIs(t *testing.T) {
+	const ours = `xmlns:podnic='` + MetadataURI + `'`
+	for name, test := range map[string]struct {
+		metadata string
+		want     *Pod
+		fails    string
+	}{
+		"none":              {"", nil, ""},
+		"empty":             {"<metadata/>", nil, ""},
+		"bare":              {"<metadata><podnic:pod " + ours + "/></metadata>", &Pod{}, ""},
+		"both attributes":   {"<metadata><podnic:pod " + ours + " interface='net1' binding='bridge'/></metadata>", &Pod{"net1", "bridge"}, ""},
+		"default namespace": {"<metadata><pod xmlns='" + MetadataURI + "' interface='net1'/></metadata>", &Pod{"net1", ""}, ""},
+		"another prefix":    {"<metadata><x:pod xmlns:x='" + MetadataURI + "'/></metadata>", &Pod{}, ""},
+		"declared above":    {"<metadata " + ours + "><podnic:pod/></metadata>", &Pod{}, ""},
+		"beside others":     {"<metadata><a xmlns='urn:a'/><podnic:pod " + ours + "/><b xmlns='urn:b'/></metadata>", &Pod{}, ""},
+		"another namespace": {"<metadata><pod xmlns='urn:podnic:domain:2'/></metadata>", nil, ""},
+		"no namespace":      {"<metadata><pod/></metadata>", nil, ""},
+		"another element":   {"<metadata><podnic:pods " + ours + "/></metadata>", nil, ""},
+		"deeper":            {"<metadata><a xmlns='urn:a'><podnic:pod " + ours + "/></a></metadata>", nil, ""},
+		"in a comment":      {"<metadata><!--<podnic:pod " + ours + "/>--></metadata>", nil, ""},
+		"outside":           {"<podnic:pod " + ours + "/>", nil, ""},
+		"twice":             {"<metadata><podnic:pod " + ours + "/><podnic:pod " + ours + "/></metadata>", nil, "two <pod>"},
+		"unknown attribute": {"<metadata><podnic:pod " + ours + " mtu='1400'/></metadata>", nil, "mtu"},
+		"foreign attribute": {"<metadata><podnic:pod " + ours + " podnic:interface='eth0'/></metadata>", nil, "interface"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d, err := Parse([]byte("<domain><name>vm</name>" + test.metadata + "</domain>"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			pod, err := d.Pod()
+			switch {
+			case test.fails != "":
+				if err == nil || !strings.Contains(err.Error(), test.fails) {
+					t.Errorf("%+v, %v", pod, err)
+				}
+			case err != nil || (pod == nil) != (test.want == nil) || pod != nil && *pod != *test.want:
+				t.Errorf("%+v, %v", pod, err)
+			}
+		})
+	}
+}
+
+func TestInterfaceOfThePodIsTheTapThatLibvirtDoesNotMake(t *testing.T) {
+	tap := func(name string) string {
+		return "<interface type='ethernet'><target dev='" + name + "' managed='no'/></interface>"
+	}
+	const other = "<interface type='network'><source network='default'/></interface>"
+	for name, test := range map[string]struct {
+		interfaces, want, fails string
+		taps                    bool
+	}{
+		"one":               {tap("guest0"), "guest0", "", true},
+		"beside another":    {other + tap("guest0"), "guest0", "", true},
+		"the named of two":  {tap("tap1") + tap("tap0"), "tap0", "", true},
+		"two, none named":   {tap("tap1") + tap("tap2"), "", "set dev='tap0'", true},
+		"none":              {"", "", "add <interface type='ethernet'>", false},
+		"of another type":   {other, "", "change <interface type='network'> to type='ethernet'", false},
+		"managed":           {"<interface type='ethernet'><target dev='t7'/></interface>", "", "dev='t7' managed='no'", false},
+		"without target":    {"<interface type='ethernet'/>", "", "dev='tap0' managed='no'", false},
+		"managed by itself": {"<interface type='ethernet'><target dev='t7' managed='yes'/></interface>", "", "managed='no'", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d, err := Parse([]byte("<domain><name>vm</name><devices>" + test.interfaces + "</devices></domain>"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			i, err := d.Tap("tap0")
+			if i.Tap != test.want || (err != nil) != (test.fails != "") || err != nil && !strings.Contains(err.Error(), test.fails) {
+				t.Errorf("%q, %v", i.Tap, err)
+			}
+			if d.MayBePods() != test.taps {
+				t.Errorf("it may be the pod's: %v", !test.taps)
+			}
+		})
+	}
+}
+
+// TestFitsNamesEveryAttribute has all that is wrong in one line, and nothing of what is right.
+func TestFitsNamesEveryAttribute(t *testing.T) {
+	mac := identity.MAC{0x0a, 0x58, 0x0a, 0xf4, 1, 5}
+	pod := NIC{Tap: "tap0", MAC: mac, MTU: 1400, Queues: 2}
+	right := Interface{Tap: "tap0", MAC: mac, MTU: 1400, Queues: 2, Model: "virtio"}
+	if err := right.Fits(pod); err != nil {
+		t.Errorf("what is right: %v", err)
+	}
+	if err := (Interface{Tap: "t", MAC: mac, Queues: 8}).Fits(NIC{MAC: mac, MTU: 1400}); err != nil {
+		t.Errorf("a tap and queues of the domain's choice, and no MTU: %v", err)
+	}
+	wrong := Interface{Tap: "tap1", MAC: identity.MAC{2}, MTU: 1401, Queues: 4, Model: "virtio"}
+	const want = "change <target dev='tap1'/> to dev='tap0'; " +
+		"change <mac address='02:00:00:00:00:00'/> to address='0a:58:0a:f4:01:05', the pod's; " +
+		"change <mtu size='1401'/> to size='1400', the pod's, or less; change <driver> to queues='2'"
+	if err := wrong.Fits(pod); err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
+func TestReadXMLIsBounded(t *testing.T) {
+	xml, err := ReadXML(strings.NewReader(strings.Repeat("x", 3*maxSize)))
+	if err != nil || len(xml) != maxSize+1 {
+		t.Errorf("%d bytes, %v", len(xml), err)
+	}
+}

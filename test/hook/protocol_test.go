@@ -1,0 +1,691 @@
+package hook
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/podnic/podnic/test/internal/process"
+	"github.com/podnic/podnic/test/podtest"
+	"github.com/podnic/podnic/test/shapes/tap"
+)
+
+// lab is a pod in which the test plays libvirt.
+type lab struct {
+	place
+	stateDir string
+}
+
+func newLab(t *testing.T) *lab {
+	t.Helper()
+	podtest.NeedRoot(t)
+	return &lab{place: newPlace(t, podtest.Node(t))}
+}
+
+// in is the same for a subtest.
+func (l *lab) in(t *testing.T) *lab {
+	inner := *l
+	inner.t = t
+	return &inner
+}
+
+// domain is the XML of podnic's domain vm. change edits it.
+func (l *lab) domain(change ...string) string {
+	xml := `<domain type='qemu'><name>vm</name><uuid>11111111-2222-3333-4444-555555555555</uuid>` + metadata +
+		`<devices>` + nic(l.mac) + `</devices></domain>`
+	return strings.NewReplacer(change...).Replace(xml)
+}
+
+// another is a second domain of podnic's, called other.
+func (l *lab) another() string {
+	return l.domain("<name>vm", "<name>other", "<uuid>1", "<uuid>2")
+}
+
+var subOperations = map[string]string{"stopped": "end", "release": "end"}
+
+// hook is a call of the hook for an operation, with the XML of a domain.
+func (l *lab) hook(operation, xml string, env ...string) *exec.Cmd {
+	sub := subOperations[operation]
+	if sub == "" {
+		sub = "begin"
+	}
+	cmd := l.pod.Command(l.t.Context(), l.podnic, "hook", "vm", operation, sub, "-")
+	cmd.Env = append(append(os.Environ(), "PODNIC_STATE_DIR="+l.stateDir), env...)
+	cmd.Stdin = strings.NewReader(xml)
+	return cmd
+}
+
+// must is a call that has to succeed, and to say nothing.
+func (l *lab) must(operation, xml string, env ...string) {
+	l.t.Helper()
+	if stdout, stderr, status := output(l.t, l.hook(operation, xml, env...)); status != 0 || stdout != "" || stderr != "" {
+		l.t.Fatalf("%s: exit status %d, %q, %q", operation, status, stdout, stderr)
+	}
+}
+
+// refused is a call that has to fail with a status, in one line with these words and nothing on standard output.
+func (l *lab) refused(status int, cmd *exec.Cmd, words ...string) {
+	l.t.Helper()
+	stdout, stderr, got := output(l.t, cmd)
+	if got != status || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "podnic: ") {
+		l.t.Errorf("exit status %d, want %d; %q, %q", got, status, stdout, stderr)
+	}
+	for _, word := range words {
+		if !strings.Contains(stderr, word) {
+			l.t.Errorf("the line does not say %q: %s", word, stderr)
+		}
+	}
+}
+
+// command runs another podnic command in the pod.
+func (l *lab) command(args ...string) *exec.Cmd {
+	return l.pod.Command(l.t.Context(), l.podnic, append(args, "--state-dir", l.stateDir)...)
+}
+
+func (l *lab) log() string {
+	text, err := os.ReadFile(filepath.Join(l.stateDir, "hook.log"))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestCalls calls the hook as libvirt does, without libvirt, in one pod. After each test the pod is what it was.
+func TestCalls(t *testing.T) {
+	l := newLab(t)
+	for _, test := range []struct {
+		name string
+		run  func(*lab)
+	}{
+		{"input that is no domain is refused", inputThatIsNoDomainIsRefused},
+		{"what does not fit names the attribute", whatDoesNotFitNamesTheAttribute},
+		{"domain of another is left alone", domainOfAnotherIsLeftAlone},
+		{"every operation", everyOperation},
+		{"tap is the domains", tapIsTheDomains},
+		{"sidecar is used", sidecarIsUsed},
+		{"wiring by hand is used", wiringByHandIsUsed},
+		{"failed server is taken back", failedServerIsTakenBack},
+		{"called by its name", calledByItsName},
+		{"server needs its starter", serverNeedsItsStarter},
+		{"restore ends the server", restoreEndsTheServer},
+		{"hung server is killed", hungServerIsKilled},
+		{"server of somebody else is not ended", serverOfSomebodyElseIsNotEnded},
+		{"one guest gets the interface", oneGuestGetsTheInterface},
+		{"hook killed at any moment", hookKilledAtAnyMoment},
+		{"each call is bounded", eachCallIsBounded},
+		{"configuration has a place", configurationHasAPlace},
+		{"broken configuration", brokenConfiguration},
+		{"server is detached", serverIsDetached},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			l := l.in(t)
+			l.stateDir = filepath.Join(t.TempDir(), "state")
+			test.run(l)
+			l.asBefore()
+		})
+	}
+}
+
+// inputThatIsNoDomainIsRefused also at the operations that must not fail, where it is only said.
+func inputThatIsNoDomainIsRefused(l *lab) {
+	t := l.t
+	large := strings.Replace(l.domain(), "</domain>", "<!--"+strings.Repeat("x", 10<<20)+"--></domain>", 1)
+	for name, test := range map[string]struct{ xml, want string }{
+		"10 MiB":           {large, "longer than the 4194304 bytes"},
+		"malformed":        {l.domain()[:200], "line 1"},
+		"empty":            {"", "empty"},
+		"another document": {"<network><name>vm</name></network>", "<network>"},
+		"unknown metadata": {l.domain("interface=", "colour="), "colour"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := l.in(t)
+			l.refused(2, l.hook("prepare", test.xml), test.want)
+			l.refused(2, l.hook("release", test.xml), test.want)
+			l.refused(0, l.hook("reconnect", test.xml), test.want)
+			l.refused(0, l.hook("attach", test.xml), test.want)
+			l.asBefore()
+			if log := l.log(); !strings.Contains(log, test.want) {
+				t.Errorf("the log does not say %q:\n%s", test.want, log)
+			}
+		})
+	}
+}
+
+// whatDoesNotFitNamesTheAttribute refuses with what to change to what, and touches nothing.
+func whatDoesNotFitNamesTheAttribute(l *lab) {
+	t := l.t
+	for _, test := range []struct {
+		name     string
+		from, to string
+		env      string
+		want     []string
+	}{
+		{"MAC", l.mac, "52:54:00:11:22:33", "", []string{"change <mac address='52:54:00:11:22:33'/> to address='" + l.mac + "'"}},
+		{"no MAC", "<mac address='" + l.mac + "'/>", "", "", []string{"add <mac address='" + l.mac + "'/>"}},
+		{"MTU", "<model", "<mtu size='9000'/><model", "", []string{"change <mtu size='9000'/> to size='1500'"}},
+		{"tap", "x", "x", "PODNIC_TAP=tap7", []string{"change <target dev='tap0'/> to dev='tap7'"}},
+		{"tap of libvirt's", "tap0", "vnet0", "", []string{"change <target dev='vnet0'/>", "vnet"}},
+		{"more queues than configured", "<model", "<driver queues='4'/><model", "PODNIC_QUEUES=1", []string{"change <driver queues='4'/> to queues='1'"}},
+		{"fewer queues than configured", "x", "x", "PODNIC_QUEUES=2", []string{"change <driver> to queues='2'"}},
+		{"a model of one queue", "type='virtio'", "type='e1000'", "PODNIC_QUEUES=2", []string{"change <model type='e1000'/> to type='virtio'"}},
+		{"managed", " managed='no'", "", "", []string{"change <target>", "dev='tap0' managed='no'"}},
+		{"another type", "type='ethernet'", "type='bridge'", "", []string{"change <interface type='bridge'> to type='ethernet'"}},
+		{"no interface", nic(l.mac), "", "", []string{"add <interface type='ethernet'>", "dev='tap0' managed='no'"}},
+		{"two of them", nic(l.mac), strings.Replace(nic(l.mac)+nic(l.mac), "tap0", "tap1", 1) + strings.Replace(nic(l.mac), "tap0", "tap1", 1), "PODNIC_TAP=tap1", []string{"3 interfaces", "dev='tap1'"}},
+		{"no such interface of the pod", "interface=\"eth0\"", "interface=\"net7\"", "", []string{"net7", "eth0"}},
+		{"no such binding", "interface=", "binding=\"macvtap\" interface=", "", []string{"macvtap", "bridge"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			l := l.in(t)
+			l.refused(2, l.hook("prepare", l.domain(test.from, test.to), test.env), test.want...)
+			l.asBefore()
+		})
+	}
+}
+
+// domainOfAnotherIsLeftAlone goes through all operations, and leaves not even a line in the log.
+func domainOfAnotherIsLeftAlone(l *lab) {
+	t := l.t
+	foreign := l.domain(metadata, "<metadata><pod xmlns='urn:somebody'/></metadata>")
+	for _, operation := range operations {
+		l.must(operation, foreign)
+	}
+	if _, err := os.Stat(l.stateDir); err == nil {
+		t.Error("the state directory was made")
+	}
+	l.asBefore()
+
+	// A name is as good as the metadata.
+	l.must("prepare", foreign, "PODNIC_HOOK_DOMAINS=web-*,v?")
+	l.server()
+	l.must("release", foreign, "PODNIC_HOOK_DOMAINS=v?")
+	l.asBefore()
+}
+
+var operations = []string{"migrate", "restore", "prepare", "start", "started", "reconnect", "attach", "stopped", "release"}
+
+// everyOperation goes through a guest's life as libvirt tells it. Nothing is ever printed (must).
+func everyOperation(l *lab) {
+	t := l.t
+	vm := l.domain()
+	for _, operation := range []string{"migrate", "restore", "unheard-of"} {
+		l.must(operation, vm)
+		l.asBefore()
+	}
+	l.refused(1, l.hook("start", vm), "not wired")
+	l.refused(0, l.hook("reconnect", vm), "not wired")
+	l.must("prepare", vm)
+	l.refused(2, l.hook("prepare", l.another()), `given to the guest "vm"`)
+	server := l.server()
+	for _, operation := range []string{"start", "started", "reconnect", "attach"} {
+		l.must(operation, vm)
+		if l.server() != server {
+			t.Errorf("%s replaced the server", operation)
+		}
+	}
+	// One that died is started again by each of them.
+	for _, operation := range []string{"start", "started", "reconnect", "attach", "prepare"} {
+		if err := process.End(t.Context(), l.server(), syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		l.must(operation, vm)
+		l.server()
+	}
+	// A guest that holds a tap which is gone cannot be helped. It is said once: then there is a tap again.
+	for operation, status := range map[string]int{"started": 1, "reconnect": 0} {
+		if out, err := l.pod.Output(t.Context(), "ip", "link", "delete", "tap0"); err != nil {
+			t.Fatal(err, out)
+		}
+		l.refused(status, l.hook(operation, vm), "lost its network", "start it again")
+	}
+	l.must("stopped", vm)
+	l.asBefore()
+	l.must("release", vm)
+	l.asBefore()
+	if lines := strings.Count(l.log(), "\n"); lines != 19 {
+		t.Errorf("19 calls left %d lines:\n%s", lines, l.log())
+	}
+}
+
+// tapIsTheDomains wires with the name, the queues and the MTU that the domain has.
+func tapIsTheDomains(l *lab) {
+	t := l.t
+	vm := l.domain("tap0", "guest0", "<model", "<driver queues='4'/><mtu size='1400'/><model")
+	l.must("prepare", vm)
+	if link, err := l.pod.Output(t.Context(), "ip", "-d", "link", "show", "guest0"); err != nil || !strings.Contains(link, "multi_queue") {
+		t.Errorf("the tap is %s, %v", link, err)
+	}
+	// A guest whose driver takes 1400 bytes is not told the pod's 1500.
+	if out, _, _ := output(t, l.command("status", "-o", "json")); !strings.Contains(out, `"mtu": 1400`) {
+		t.Errorf("status: %s", out)
+	}
+	l.must("release", vm)
+	l.asBefore()
+}
+
+// sidecarIsUsed has a server that the hook did not start, and a wiring that it did not make: both stay.
+func sidecarIsUsed(l *lab) {
+	t := l.t
+	if _, stderr, status := output(t, l.command("prepare")); status != 0 {
+		t.Fatal(stderr)
+	}
+	sidecar := l.command("serve")
+	if err := sidecar.Start(); err != nil {
+		t.Fatal(err)
+	}
+	end := sync.OnceFunc(func() { _ = sidecar.Process.Kill(); _ = sidecar.Wait() })
+	t.Cleanup(end)
+	until(t, "the sidecar", func() bool {
+		out, _, _ := output(t, l.command("status"))
+		return strings.Contains(out, "serving")
+	})
+	vm := l.domain()
+	for _, operation := range []string{"prepare", "start", "started", "stopped", "release"} {
+		l.must(operation, vm)
+		if l.server() != sidecar.Process.Pid {
+			t.Fatalf("after %s, process %d serves, and the sidecar is %d", operation, l.server(), sidecar.Process.Pid)
+		}
+	}
+	out, _, _ := output(t, l.command("status"))
+	if !strings.Contains(out, "serving") {
+		t.Errorf("the wiring did not stay:\n%s", out)
+	}
+	l.refused(2, l.hook("prepare", l.domain("tap0", "tap1")), "change <target dev='tap1'/> to dev='tap0'")
+	end()
+	if _, stderr, status := output(t, l.command("restore")); status != 0 {
+		t.Error(stderr)
+	}
+}
+
+// wiringByHandIsUsed has a wiring that `podnic prepare` made, and a server of the hook's. While a guest holds the tap, what
+// happens to another does not end that server; when the guest has ended, the server ends and the wiring stays.
+func wiringByHandIsUsed(l *lab) {
+	t := l.t
+	if _, stderr, status := output(t, l.command("prepare")); status != 0 {
+		t.Fatal(stderr)
+	}
+	l.must("prepare", l.domain())
+	server := l.server()
+	var guest *os.File
+	if err := l.pod.Do(func() (err error) { guest, err = tap.Open("tap0"); return err }); err != nil {
+		t.Fatal(err)
+	}
+	l.refused(2, l.hook("prepare", l.another()), "tap0 is held by a guest")
+	l.must("release", l.another())
+	l.must("reconnect", l.domain())
+	if after := l.server(); after != server {
+		t.Errorf("the server %d is now %d", server, after)
+	}
+	l.refused(2, l.hook("prepare", l.domain("interface=\"eth0\"", "interface=\"net1\"")), "tap0 is held")
+	guest.Close()
+	l.refused(2, l.hook("prepare", l.domain("interface=\"eth0\"", "interface=\"net1\"")), "net1", "eth0 is wired already")
+	l.must("release", l.domain())
+	if left := processes(t, l.pod); len(left) > 0 {
+		t.Errorf("processes are left: %v", left)
+	}
+	if out, _, _ := output(t, l.command("status")); !strings.Contains(out, "nobody serves it") {
+		t.Errorf("the wiring did not stay:\n%s", out)
+	}
+	if _, stderr, status := output(t, l.command("restore")); status != 0 {
+		t.Error(stderr)
+	}
+}
+
+// failedServerIsTakenBack has a log that cannot be opened: the pod is not left wired without a server.
+func failedServerIsTakenBack(l *lab) {
+	if err := os.MkdirAll(filepath.Join(l.stateDir, "serve.log"), 0o700); err != nil {
+		l.t.Fatal(err)
+	}
+	l.refused(1, l.hook("prepare", l.domain()), "serve.log", "everything was put back")
+	l.refused(2, l.hook("prepare", l.domain(), "PODNIC_STATE_DIR=/proc/nothing"), "/proc/nothing", "state-dir")
+}
+
+// calledByItsName runs the program under the name of libvirt's main script, with the four arguments alone.
+func calledByItsName(l *lab) {
+	name := filepath.Join(l.t.TempDir(), "qemu")
+	if err := os.Symlink(l.podnic, name); err != nil {
+		l.t.Fatal(err)
+	}
+	for _, operation := range [][]string{{"prepare", "begin", "-"}, {"release", "end", "destroyed"}} {
+		cmd := l.pod.Command(l.t.Context(), name, append([]string{"vm"}, operation...)...)
+		cmd.Env = append(os.Environ(), "PODNIC_STATE_DIR="+l.stateDir)
+		cmd.Stdin = strings.NewReader(l.domain())
+		if stdout, stderr, status := output(l.t, cmd); status != 0 || stdout != "" || stderr != "" {
+			l.t.Errorf("%s: exit status %d, %q, %q", operation, status, stdout, stderr)
+		}
+		if operation[0] == "prepare" {
+			l.server()
+		}
+	}
+	if log := l.log(); !strings.Contains(log, `"reason":"destroyed"`) {
+		l.t.Errorf("the log does not have libvirt's reason:\n%s", log)
+	}
+}
+
+// serverNeedsItsStarter until it is told to stay. The test starts one as the hook does.
+func serverNeedsItsStarter(l *lab) {
+	t := l.t
+	start := func() (cmd *exec.Cmd, pair net.Conn, says *bufio.Reader) {
+		ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours, theirs := os.NewFile(uintptr(ends[0]), "ours"), os.NewFile(uintptr(ends[1]), "theirs")
+		defer ours.Close()
+		defer theirs.Close()
+		cmd = l.command("serve", "--starter-fd", "3")
+		cmd.ExtraFiles = []*os.File{theirs}
+		pair, err = net.FileConn(ours)
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { pair.Close(); _ = cmd.Process.Kill(); _ = cmd.Wait() })
+		return cmd, pair, bufio.NewReader(pair)
+	}
+	read := func(says *bufio.Reader, want string) {
+		t.Helper()
+		if line, err := says.ReadString('\n'); err != nil || !strings.Contains(line, want) {
+			t.Fatalf("the server says %q (%v), want %q", line, err, want)
+		}
+	}
+	cmd, _, says := start()
+	read(says, "not wired")
+	_ = cmd.Wait()
+
+	if _, stderr, status := output(t, l.command("prepare")); status != 0 {
+		t.Fatal(stderr)
+	}
+	cmd, pair, says := start()
+	read(says, "ready")
+	pair.Close()
+	until(t, "the end of a server whose starter has gone", func() bool { return len(processes(t, l.pod)) == 0 })
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("a server whose starter has gone: %v", err)
+	}
+
+	cmd, pair, says = start()
+	read(says, "ready")
+	if _, err := pair.Write([]byte("stay\n")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := says.ReadByte(); err != io.EOF {
+		t.Errorf("the server keeps the pair: %v", err)
+	}
+	if l.server() != cmd.Process.Pid {
+		t.Error("a server that was told to stay has ended")
+	}
+	if _, stderr, status := output(t, l.command("restore")); status != 0 { // and ends it
+		t.Error(stderr)
+	}
+	_ = cmd.Wait()
+}
+
+// restoreEndsTheServer that the hook started: nobody else would.
+func restoreEndsTheServer(l *lab) {
+	l.must("prepare", l.domain())
+	l.server()
+	if _, stderr, status := output(l.t, l.command("restore")); status != 0 {
+		l.t.Error(stderr)
+	}
+}
+
+// hungServerIsKilled when it does not end by itself.
+func hungServerIsKilled(l *lab) {
+	l.must("prepare", l.domain())
+	if err := syscall.Kill(l.server(), syscall.SIGSTOP); err != nil {
+		l.t.Fatal(err)
+	}
+	l.must("release", l.domain())
+}
+
+// serverOfSomebodyElseIsNotEnded has the process id in the state file be that of another process, as after a reuse.
+func serverOfSomebodyElseIsNotEnded(l *lab) {
+	t := l.t
+	vm := l.domain()
+	l.must("prepare", vm)
+	server := l.server()
+	if err := process.End(t.Context(), server, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	bystander := exec.Command("sleep", "600")
+	if err := bystander.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = bystander.Process.Kill(); _ = bystander.Wait() })
+	path := filepath.Join(l.stateDir, "state.json")
+	state, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, to := fmt.Sprintf(`"pid": %d`, server), fmt.Sprintf(`"pid": %d`, bystander.Process.Pid)
+	if !strings.Contains(string(state), from) {
+		t.Fatalf("the state does not say who serves: %s", state)
+	}
+	if err := os.WriteFile(path, []byte(strings.Replace(string(state), from, to, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l.must("release", vm)
+	l.asBefore()
+	if ended, err := unix.Wait4(bystander.Process.Pid, nil, unix.WNOHANG, nil); ended != 0 || err != nil {
+		t.Errorf("a process with the server's id was ended (%v)", err)
+	}
+}
+
+// oneGuestGetsTheInterface starts two guests of the pod's at once, several times. The loser's release must not take the
+// interface from the winner.
+func oneGuestGetsTheInterface(l *lab) {
+	t := l.t
+	guests := []string{l.domain(), l.another()}
+	for range 4 {
+		failed := make([]bool, len(guests))
+		var both sync.WaitGroup
+		for i, xml := range guests {
+			cmd := l.hook("prepare", xml)
+			both.Go(func() { failed[i] = cmd.Run() != nil })
+		}
+		both.Wait()
+		if failed[0] == failed[1] {
+			t.Fatalf("failed: %v", failed)
+		}
+		winner, loser := 0, 1
+		if failed[0] {
+			winner, loser = 1, 0
+		}
+		server := l.server()
+		l.must("release", guests[loser])
+		if l.server() != server {
+			t.Error("the release of the one that did not start ended the server of the other")
+		}
+		l.must("start", guests[winner])
+		l.must("release", guests[winner])
+		l.asBefore()
+	}
+}
+
+// hookKilledAtAnyMoment kills the hook at moments all over a call. libvirt takes that for a failure, and calls again to
+// release the guest.
+func hookKilledAtAnyMoment(l *lab) {
+	t := l.t
+	vm := l.domain()
+	for moment := range 16 {
+		cmd := l.hook("prepare", vm)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "the hook", func() bool { return len(processes(t, l.pod)) > 0 || cmd.Process.Signal(syscall.Signal(0)) != nil })
+		// The time is not one that something must be done in: it spreads the kills over a call.
+		time.Sleep(time.Duration(moment) * 2 * time.Millisecond)
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		l.must("release", vm)
+		// A server whose hook was killed ends when it finds out.
+		until(t, "the end of the server", func() bool { return len(processes(t, l.pod)) == 0 })
+		l.asBefore()
+	}
+}
+
+// eachCallIsBounded hangs a call in each way that can be brought about: in a read of its input, in a lock, and in a
+// system call.
+func eachCallIsBounded(l *lab) {
+	t := l.t
+	const timeout = "PODNIC_HOOK_TIMEOUT=1s"
+	words := []string{"(1s)", "hook.timeout"}
+
+	t.Run("input", func(t *testing.T) {
+		l := l.in(t)
+		for operation, status := range map[string]int{"prepare": 1, "reconnect": 0} {
+			reader, writer, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			cmd := l.hook(operation, "", timeout)
+			cmd.Stdin = reader
+			l.refused(status, cmd, append(words, "XML")...)
+			reader.Close()
+			writer.Close()
+		}
+	})
+	t.Run("lock", func(t *testing.T) {
+		l := l.in(t)
+		lock, err := os.Open(l.pod.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer lock.Close()
+		if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+			t.Fatal(err)
+		}
+		// It gives up a tenth of the time before, which is to be enough to say so.
+		l.refused(2, l.hook("prepare", l.domain(), "PODNIC_HOOK_TIMEOUT=2s"), "another podnic")
+	})
+	t.Run("another call", func(t *testing.T) {
+		l := l.in(t)
+		lock, err := os.Open(filepath.Join(l.stateDir, "hook.lock"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer lock.Close()
+		if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+			t.Fatal(err)
+		}
+		l.refused(1, l.hook("prepare", l.domain(), timeout), append(words, "wait for another call")...)
+	})
+	t.Run("system call", func(t *testing.T) {
+		l := l.in(t)
+		// To open a FIFO that nobody writes to takes for ever.
+		record := filepath.Join(l.stateDir, "record.json")
+		if err := unix.Mkfifo(record, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l.refused(1, l.hook("prepare", l.domain(), timeout), append(words, "look at the namespace")...)
+		l.refused(0, l.hook("reconnect", l.domain(), timeout), words...)
+		if err := os.Remove(record); err != nil {
+			t.Fatal(err)
+		}
+	})
+	l.asBefore()
+	if log := l.log(); strings.Count(log, "\n") != 6 || strings.Count(log, "hook.timeout") != 5 {
+		t.Errorf("the log is\n%s", log)
+	}
+}
+
+// configurationHasAPlace that is read without being named: the domain's name, the state directory and the resolver are in
+// it alone. The file is put there for the call's own eyes.
+func configurationHasAPlace(l *lab) {
+	file := filepath.Join(l.t.TempDir(), "podnic.yaml")
+	config := fmt.Sprintf("hook:\n  domains: ['v?']\nstate-dir: %s\ndns: [10.96.0.99]\n", l.stateDir)
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		l.t.Fatal(err)
+	}
+	const script = "mount -t tmpfs tmpfs /etc && install -D $0 /etc/podnic/podnic.yaml && exec \"$@\""
+	call := func(operation, sub string) {
+		cmd := l.pod.Command(l.t.Context(), "sh", "-c", script, file, l.podnic, "hook", "vm", operation, sub, "-")
+		cmd.Stdin = strings.NewReader(l.domain(metadata, ""))
+		if stdout, stderr, status := output(l.t, cmd); status != 0 || stdout != "" || stderr != "" {
+			l.t.Fatalf("%s: exit status %d, %q, %q", operation, status, stdout, stderr)
+		}
+	}
+	call("prepare", "begin")
+	l.server()
+	if out, _, _ := output(l.t, l.command("status")); !strings.Contains(out, "10.96.0.99") {
+		l.t.Errorf("the server does not know the configuration:\n%s", out)
+	}
+	call("release", "end")
+}
+
+// brokenConfiguration stops no domain but those that might be podnic's.
+func brokenConfiguration(l *lab) {
+	t := l.t
+	file := filepath.Join(t.TempDir(), "podnic.yaml")
+	if err := os.WriteFile(file, []byte("hook: [\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config := "PODNIC_CONFIG=" + file
+	foreign := l.domain(metadata, "")
+	l.refused(2, l.hook("prepare", l.domain(), config), file)
+	l.refused(2, l.hook("prepare", foreign, config), file) // it has a tap
+	l.refused(0, l.hook("reconnect", foreign, config), file)
+	l.refused(2, l.hook("prepare", foreign, "PODNIC_HOOK_DOMAINS=[a"), "[a")
+	plain := strings.Replace(foreign, "type='ethernet'", "type='user'", 1)
+	l.must("prepare", plain, config)
+	l.must("prepare", plain, "PODNIC_HOOK_DOMAINS=[a")
+	l.asBefore()
+}
+
+// serverIsDetached looks at the server as the kernel sees it: nothing of it may tie it to the hook, or to libvirt.
+func serverIsDetached(l *lab) {
+	t := l.t
+	extra, err := os.Open(os.DevNull) // as a careless daemon might leave to its hook
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer extra.Close()
+	cmd := l.hook("prepare", l.domain())
+	cmd.ExtraFiles = []*os.File{extra, extra, extra}
+	if _, stderr, status := output(t, cmd); status != 0 {
+		t.Fatalf("prepare: %d: %s", status, stderr)
+	}
+	server := l.server()
+	descriptors := map[int]string{}
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", server))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		fd, _ := strconv.Atoi(e.Name())
+		descriptors[fd], _ = os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", server, fd))
+	}
+	log := filepath.Join(l.stateDir, "serve.log")
+	if descriptors[0] != os.DevNull || descriptors[1] != log || descriptors[2] != log {
+		t.Errorf("the three descriptors are %q, %q, %q", descriptors[0], descriptors[1], descriptors[2])
+	}
+	delete(descriptors, 0)
+	for fd, path := range descriptors {
+		if path == os.DevNull || strings.HasPrefix(path, "pipe:") {
+			t.Errorf("it has inherited descriptor %d, %s", fd, path)
+		}
+	}
+	if session, err := unix.Getsid(server); err != nil || session != server {
+		t.Errorf("its session is %d (%v), its process id %d", session, err, server)
+	}
+	if dir, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", server)); err != nil || dir != "/" {
+		t.Errorf("its directory is %s (%v)", dir, err)
+	}
+	l.must("release", l.domain())
+	l.asBefore()
+}
