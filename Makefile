@@ -5,17 +5,18 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 # libvirt_dlopen: libvirt is opened at run time, so that a build of podnic-libvirt needs no headers of it.
-export GOFLAGS := -tags=libvirt_dlopen,libvirt_without_lxc -trimpath
+TAGS := libvirt_dlopen,libvirt_without_lxc
+export GOFLAGS := -tags=$(TAGS) -trimpath
 export CGO_ENABLED := 1
 export PODNIC_CACHE ?= $(CURDIR)/.cache
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 CNI_PLUGINS := main/ptp main/bridge main/macvlan main/ipvlan ipam/host-local
 CNI := $(addprefix $(PODNIC_CACHE)/cni/,$(notdir $(CNI_PLUGINS)))
-SHELL_SCRIPTS = $(shell grep -lE '^\#!/bin/(ba)?sh' -r scripts .ci test)
+SHELL_SCRIPTS = $(shell grep -lE '^\#!/bin/(ba)?sh' -r scripts .ci deploy test)
 ROOT := $(filter 0,$(shell id -u))
 
-.PHONY: help build check test bench soak fuzz demo cni generate setup clean
+.PHONY: help build check test bench soak fuzz demo images e2e kind cni generate setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,7 +31,9 @@ check: ## the inner loop: formatting, vet, staticcheck, dependency rules, unit t
 	@scripts/setup check
 	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo 'check: run gofmt -w on these' >&2; exit 1; }
 	go vet ./...
+	go vet -tags=$(TAGS),e2e ./test/e2e
 	go tool staticcheck ./...
+	go tool staticcheck -tags=$(TAGS),e2e ./test/e2e
 	scripts/check-imports
 	@if command -v shellcheck >/dev/null; then \
 		echo shellcheck $(SHELL_SCRIPTS); shellcheck $(SHELL_SCRIPTS); \
@@ -63,6 +66,16 @@ demo: setup cni build ## a pod's identity reaches a guest and comes back, as it 
 
 generate: ## the Go code of KubeVirt's hook protocol, from domain/kubevirt/hooks/*/*.proto; the result is committed
 	scripts/generate
+
+images: setup build ## podnic, podnic-launcher and podnic-test, with podman, docker or buildah; scripts/images lists what can be set
+	@go run ./test/e2e/image bin/test
+	@VERSION=$(VERSION) REVISION=$(shell git rev-parse HEAD 2>/dev/null || echo unknown) scripts/images $(if $(SAVE),save $(SAVE))
+
+e2e: ## launcher pods with guests in the cluster of KUBECONFIG, which has the images; docs/kubernetes.md says how
+	go test -tags=$(TAGS),e2e -count=1 -timeout 40m -v ./test/e2e
+
+kind: ## a kind cluster, the images in it, e2e, and the cluster gone again
+	scripts/kind.sh
 
 setup: ## install what test and demo need (Debian, Ubuntu; root)
 	@$(if $(ROOT),scripts/setup,scripts/setup check)

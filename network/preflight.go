@@ -119,6 +119,9 @@ var (
 	capSysAdmin = capability{unix.CAP_SYS_ADMIN, "SYS_ADMIN"}
 )
 
+// MayWire is nil for a process with the capabilities that Prepare and Restore take, and else says which it lacks.
+func MayWire() error { return checkCapabilities(capNetAdmin, capNetRaw) }
+
 // hasCapability reports whether this process has one.
 func hasCapability(c capability) (bool, error) {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}

@@ -73,7 +73,7 @@ func plan(ctx context.Context, req Request) (_ *preparation, err error) {
 			s.close()
 		}
 	}()
-	if err := checkCapabilities(capNetAdmin, capNetRaw); err != nil {
+	if err := MayWire(); err != nil {
 		return nil, err
 	}
 	if err := s.lock(ctx); err != nil {

@@ -60,6 +60,7 @@ type run struct {
 
 	libvirt  *domain.Connection
 	guest    *domain.Guest // set from the beginning if there is one to adopt
+	given    bool          // the wiring is somebody else's: neither made nor taken back here
 	claim    *claim        // until serving has it
 	prepared *network.Result
 	serving  *serving
@@ -131,7 +132,7 @@ func (r *run) connect(ctx context.Context) error {
 		r.libvirt, err = domain.Connect(ctx, r.URI, r.ConnectTimeout, r.log)
 		connected <- err
 	}()
-	_, err := network.Plan(ctx, r.Request)
+	err := r.examine(ctx)
 	if err != nil {
 		cancel()
 	}
@@ -146,6 +147,20 @@ func (r *run) connect(ctx context.Context) error {
 	}
 	if err != nil {
 		r.libvirt.Close()
+	}
+	return err
+}
+
+// examine checks that the namespace can be wired. Where this process may not, and somebody who may has done so, that
+// wiring will do.
+func (r *run) examine(ctx context.Context) error {
+	_, err := network.Plan(ctx, r.Request)
+	if err == nil || network.MayWire() == nil {
+		return err
+	}
+	if seen, failed := network.Inspect(r.Request); failed == nil && seen.Wired {
+		r.given = true
+		return nil
 	}
 	return err
 }
@@ -181,13 +196,24 @@ func (r *run) adopt(seen *network.State) error {
 		}
 		return nil
 	}
-	if ref := recordedDomain(seen); ref == nil || ref.Name != guest.Name() ||
-		ref.UUID != "" && ref.UUID != guest.UUID() || !slices.Contains(guest.Taps(), seen.Names.Tap) {
+	if !r.isOurs(guest, seen) {
 		return network.Refuse("a domain called %s is running already (%s), and not as this pod's guest: end it, or give this one another name", guest.Name(), guest.UUID())
 	}
 	r.guest = guest
 	r.log.Info("adopting the guest that runs", zap.String("domain", guest.Name()), zap.String("uuid", guest.UUID()))
 	return nil
+}
+
+// isOurs goes by the record, and where the wiring is given by the name and the tap alone.
+func (r *run) isOurs(guest *domain.Guest, seen *network.State) bool {
+	if !slices.Contains(guest.Taps(), seen.Names.Tap) {
+		return false
+	}
+	ref := recordedDomain(seen)
+	if ref == nil {
+		return r.given
+	}
+	return ref.Name == guest.Name() && (ref.UUID == "" || ref.UUID == guest.UUID())
 }
 
 func recordedDomain(seen *network.State) *network.DomainRef {
@@ -206,6 +232,9 @@ func (r *run) prepare(ctx context.Context) (err error) {
 	} else if err := RemoveState(r.StateDir); err != nil {
 		return err // of an earlier guest
 	}
+	if r.given {
+		return r.take()
+	}
 	r.prepared, err = network.Prepare(ctx, r.Request)
 	if err != nil {
 		return err
@@ -215,6 +244,21 @@ func (r *run) prepare(ctx context.Context) (err error) {
 	}
 	r.log.Info("wired", zap.String("interface", r.prepared.Names.Interface), zap.String("tap", r.prepared.Names.Tap),
 		zap.Int("changes", len(r.prepared.Steps)), zap.Bool("repaired", r.prepared.Repaired))
+	return nil
+}
+
+// take makes do with the wiring that is there.
+func (r *run) take() error {
+	seen, err := network.Inspect(r.Request)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	r.prepared = &network.Result{
+		Record: &network.Record{Options: seen.Options, Original: seen.Original}, Names: seen.Names, Found: true,
+		Discovered: now, Wired: now, State: seen,
+	}
+	r.log.Info("wired by another, who will take it back", zap.String("interface", seen.Names.Interface), zap.String("tap", seen.Names.Tap))
 	return nil
 }
 
@@ -281,6 +325,9 @@ func (r *run) start(ctx context.Context) error {
 	}
 	r.moment(EventDomainRunning)
 	r.log.Info("guest started", zap.String("domain", r.guest.Name()), zap.String("uuid", r.guest.UUID()))
+	if r.given {
+		return nil
+	}
 	if err := network.SetDomain(r.StateDir, network.DomainRef{Name: r.guest.Name(), UUID: r.guest.UUID()}); err != nil {
 		r.log.Warn("the record does not have the guest's UUID; its name and tap will do", zap.Error(err))
 	}
@@ -325,8 +372,11 @@ func (r *run) follow(stop <-chan os.Signal) (domain.Ending, error) {
 	})
 }
 
-// restore gives the pod its interface back once the guest has gone.
+// restore gives the pod its interface back once the guest has gone, unless that is another's to do.
 func (r *run) restore() error {
+	if r.given {
+		return RemoveState(r.StateDir)
+	}
 	restored, err := network.Restore(context.Background(), r.Request, true)
 	if err != nil {
 		return err

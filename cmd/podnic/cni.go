@@ -6,7 +6,7 @@ import (
 )
 
 func (a *app) cniCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "cni",
 		Short: "Be a CNI plugin, for launcher pods without privileges",
 		Long: `Answer a container runtime that calls podnic as a CNI plugin, chained after the
@@ -26,4 +26,6 @@ says which versions of CNI it speaks.`,
 			return nil
 		},
 	}
+	cmd.AddCommand(a.cniInstallCommand())
+	return cmd
 }

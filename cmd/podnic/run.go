@@ -34,7 +34,9 @@ not done so after --grace; a second signal does not wait. SIGHUP reads resolver,
 hostname and the configuration file anew.
 
 It needs CAP_NET_ADMIN, CAP_NET_RAW, /dev/net/tun, a libvirt daemon in the same
-network namespace, and the program podnic-libvirt beside this one.`,
+network namespace, and the program podnic-libvirt beside this one. Without the
+capabilities it takes a wiring that is there already (by the CNI plugin, with
+--socket udp), and leaves it to whoever made it.`,
 		Args: noArgs,
 	}
 	flags.add(cmd.Flags())

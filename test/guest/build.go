@@ -4,6 +4,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -95,24 +96,25 @@ func (i *Image) writeInitrd(busybox []byte, modules []module, more map[string][]
 	for _, applet := range applets {
 		a.symlink("bin/"+applet, "busybox")
 	}
-	for name, path := range map[string]string{
-		"init":           "init",
-		"default.script": "usr/share/udhcpc/default.script",
-		"ready":          "usr/share/udhcpc/ready",
-		"run":            "www/cgi-bin/run",
-		"shutdown":       "bin/shutdown",
+	// In an order of their own, so that the same guest is the same file.
+	for _, s := range []struct{ name, path string }{
+		{"init", "init"},
+		{"default.script", "usr/share/udhcpc/default.script"},
+		{"ready", "usr/share/udhcpc/ready"},
+		{"run", "www/cgi-bin/run"},
+		{"shutdown", "bin/shutdown"},
 	} {
-		script, err := rootfs.ReadFile("rootfs/" + name)
+		script, err := rootfs.ReadFile("rootfs/" + s.name)
 		if err != nil {
 			return err
 		}
-		if _, other := more[path]; !other {
-			a.file(path, 0o755, script)
+		if _, other := more[s.path]; !other {
+			a.file(s.path, 0o755, script)
 		}
 	}
-	for path, data := range more {
+	for _, path := range slices.Sorted(maps.Keys(more)) {
 		a.parents(path)
-		a.file(path, 0o755, data)
+		a.file(path, 0o755, more[path])
 	}
 	a.file("www/hello", 0o644, []byte("hello from the guest\n"))
 	var order strings.Builder

@@ -104,22 +104,27 @@ func (s *site) run(args ...string) *agent {
 	a := &agent{t: s.t, done: make(chan struct{})}
 	args = append([]string{"run", "--connect", s.libvirtd.URI, "--state-dir", s.stateDir}, args...)
 	a.cmd = s.pod.Command(context.Background(), s.podnic, args...)
+	a.start()
+	return a
+}
+
+func (a *agent) start() {
+	a.t.Helper()
 	a.cmd.Stderr = a
 	if err := a.cmd.Start(); err != nil {
-		s.t.Fatal(err)
+		a.t.Fatal(err)
 	}
 	go func() {
 		_ = a.cmd.Wait()
 		close(a.done)
 	}()
-	s.t.Cleanup(func() {
+	a.t.Cleanup(func() {
 		_ = a.cmd.Process.Kill()
 		<-a.done
-		if s.t.Failed() {
-			s.t.Logf("podnic run said:\n%s", a.text())
+		if a.t.Failed() {
+			a.t.Logf("podnic run said:\n%s", a.text())
 		}
 	})
-	return a
 }
 
 func (a *agent) signal(sig syscall.Signal) {
