@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // recordVersion is raised when an older podnic could not put back what a newer one recorded.
@@ -117,11 +119,12 @@ func (s Store) Writable() error {
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
 		return Refuse("the state directory cannot be made (%w): name a directory that can be written with --state-dir", err)
 	}
-	f, err := os.CreateTemp(s.Dir, ".writable-*")
-	if err != nil {
-		return Refuse("the state directory cannot be written (%w): mount something writable there (an emptyDir will do), or name another with --state-dir", err)
+	// Asked and not tried: whoever is killed while it tries leaves a file behind. That the disk is full shows when the record
+	// is written, which is before anything is changed.
+	if err := unix.Faccessat(unix.AT_FDCWD, s.Dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+		return Refuse("the state directory %s cannot be written (%w): mount something writable there (an emptyDir will do), or name another with --state-dir", s.Dir, err)
 	}
-	return errors.Join(f.Close(), os.Remove(f.Name()))
+	return nil
 }
 
 // WriteFile replaces a file atomically (write, fsync, rename, fsync of the directory), readable by the owner alone.

@@ -1,46 +1,53 @@
 package kubevirt
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 
+	"sigs.k8s.io/yaml"
+
 	"github.com/podnic/podnic/test/pod"
+	"github.com/podnic/podnic/test/podtest"
 )
 
-// attach does what the CNI plugin of the binding does in the pod's namespace before any container starts: the settings
-// that a UDP server without capabilities needs, an address for it to answer from, and a filter for the links that KubeVirt
-// is going to make.
+// attach calls the CNI plugin as Multus does for the network attachment of the manifest, before any container starts. Its
+// records are in a directory of the pod's.
 func (s *site) attach(iface string) {
 	s.t.Helper()
-	base := strings.TrimPrefix(iface, "pod")
-	nic, tap := base+"-nic", tapOf(iface)
-	s.in(s.pod.Namespace, strings.NewReplacer("NIC", nic, "TAP", tap, "IFACE", iface).Replace(`
-echo 0 >/proc/sys/net/ipv4/ip_unprivileged_port_start
-echo 1 >/proc/sys/net/ipv4/conf/all/accept_local
-echo 0 >/proc/sys/net/ipv4/conf/all/rp_filter
-echo 0 >/proc/sys/net/ipv4/conf/default/rp_filter
-ip address replace 169.254.75.10/32 dev lo
-nft -f - <<-END
-	table bridge podnic-IFACE {
-		chain forward {
-			type filter hook forward priority filter
-			iifname { "TAP", "NIC" } meta protocol ip meta l4proto udp udp dport 67-68 drop
-			iifname "TAP" arp operation request arp daddr ip 169.254.75.10 drop
-		}
-		chain input {
-			type filter hook input priority filter
-			iifname "TAP" meta protocol ip udp dport 67 accept
-			iifname "TAP" arp daddr ip 169.254.75.10 accept
-			iifname { "TAP", "NIC" } drop
-		}
-		chain output {
-			type filter hook output priority filter
-			oifname "TAP" meta protocol ip udp sport 67 accept
-			oifname "TAP" arp saddr ip 169.254.75.10 accept
-			oifname { "TAP", "NIC" } drop
-		}
+	text, err := os.ReadFile("../../deploy/kubevirt/network-attachment-definition.yaml")
+	if err != nil {
+		s.t.Fatal(err)
 	}
-END`))
+	var manifest struct{ Spec struct{ Config string } }
+	if err := yaml.Unmarshal(text, &manifest); err != nil {
+		s.t.Fatal(err)
+	}
+	var config map[string]any
+	if err := json.Unmarshal([]byte(manifest.Spec.Config), &config); err != nil {
+		s.t.Fatal(err)
+	}
+	config["interface"], config["stateDir"] = iface, filepath.Join(s.pod.Dir, "cni")
+	stdin, err := json.Marshal(config)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var out []byte
+	err = s.node.Do(func() (err error) {
+		cmd := exec.CommandContext(s.t.Context(), podtest.Program(s.t))
+		cmd.Stdin = bytes.NewReader(stdin)
+		cmd.Env = append(os.Environ(), "CNI_COMMAND=ADD", "CNI_CONTAINERID="+s.pod.Name, "CNI_NETNS="+s.pod.Path,
+			"CNI_IFNAME=podnic-"+iface[:3], "CNI_PATH=/nowhere")
+		out, err = cmd.CombinedOutput()
+		return err
+	})
+	if err != nil {
+		s.t.Fatalf("CNI ADD: %v: %s", err, out)
+	}
 }
 
 // tapOf is what KubeVirt calls the tap of a pod interface.
