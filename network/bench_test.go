@@ -237,9 +237,12 @@ const nftText = `table bridge podnic-eth0 {
 }
 `
 
-// BenchmarkWiredPods shows whether a prepare takes longer the more wired pods there are on the machine.
+// BenchmarkWiredPods shows whether a prepare takes longer the more wired pods there are on the machine. The bare program
+// tells how much of that is the kernel's: what it does for each request also grows with the links of all namespaces.
 func BenchmarkWiredPods(b *testing.B) {
 	p := newBenchPod(b)
+	original, wanted := p.goal()
+	wire := p.byHand(func(b *bare) error { return b.wire(original, wanted) })
 	others := 0
 	for _, n := range []int{1, 10, 100, 300} {
 		for ; others < n-1; others++ {
@@ -249,7 +252,8 @@ func BenchmarkWiredPods(b *testing.B) {
 			}
 			other.prepare()
 		}
-		b.Run(fmt.Sprint(n), func(b *testing.B) { median(b, p.podnic, p.restores) })
+		b.Run(fmt.Sprintf("%d/podnic", n), func(b *testing.B) { median(b, p.podnic, p.restores) })
+		b.Run(fmt.Sprintf("%d/bare", n), func(b *testing.B) { median(b, wire, p.restores) })
 	}
 }
 

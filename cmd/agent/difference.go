@@ -15,6 +15,9 @@ const (
 	PlaceGuest   network.Role = "guest"
 )
 
+// Deaf is what is wrong with a server that runs and has lost its socket.
+const Deaf = "the server runs and cannot hear the guest"
+
 // Difference is one way in which things are not as they should be, and what to do about it.
 type Difference struct {
 	// Where is nic, bridge, tap, placeholder or filter (of the wiring), pod network, server or guest.
@@ -52,6 +55,8 @@ func differences(seen *network.State, report *Report, lease dhcp.Lease, alive bo
 		all = append(all, Difference{PlaceServer, "the server gave up", "its reason is among the warnings; run `podnic run` or `podnic serve` again"})
 	case !alive && started:
 		all = append(all, Difference{PlaceServer, "nobody serves " + seen.Names.Interface, "run `podnic run` or `podnic serve`, or take the interface back with `podnic restore`"})
+	case report.Phase == PhaseWired && alive && started:
+		all = append(all, Difference{PlaceServer, Deaf, "it tries again by itself; what it lacks is named here or in its log"})
 	}
 	if tap := seen.Current.Link(network.Tap); tap != nil && tap.Up && !seen.Attached && expected(report, lease) {
 		all = append(all, Difference{PlaceGuest, fmt.Sprintf("the guest is not attached: nobody holds the other end of %s", tap.Name), "see whether the guest still runs (virsh list), and start it again"})

@@ -330,6 +330,11 @@ func describePhase(report *agent.Report, r agent.InterfaceReport) string {
 	case agent.PhaseOriginal:
 		return "original, nothing is wired"
 	case agent.PhaseWired:
+		for _, d := range r.Differences {
+			if d.What == agent.Deaf {
+				return "wired, and its server cannot hear the guest"
+			}
+		}
 		return "wired, and nobody serves it"
 	case agent.PhaseServing:
 		return "serving, the guest has no lease yet"

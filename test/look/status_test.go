@@ -65,7 +65,7 @@ var breaks = []struct {
 	{name: "bridge down", pod: "ip link set eth0-br down", says: "eth0-br is down"},
 	{name: "NIC down", pod: "ip link set eth0-nic down", says: "eth0-nic is down"},
 	{name: "bridge gone", pod: "ip link delete eth0-br", says: "eth0-br is missing"},
-	{name: "tap gone", pod: "ip link delete tap0", says: "tap0 is missing", stays: true},
+	{name: "tap gone", pod: "ip link delete tap0", do: (*site).serverDeaf, says: "tap0 is missing", stays: true},
 	{name: "placeholder gone", pod: "ip link delete eth0", says: "eth0 is missing"},
 	{name: "filter removed", pod: "nft delete table bridge podnic-eth0", says: "filter podnic-eth0 is missing"},
 	{name: "filter emptied", pod: "nft flush chain bridge podnic-eth0 forward", says: "filter podnic-eth0 has other rules"},
@@ -105,6 +105,16 @@ func TestEveryBreakIsDrawnAndNamed(t *testing.T) {
 				t.Errorf("after prepare:\n%s", drawing)
 			}
 		})
+	}
+}
+
+// serverDeaf waits until the server has noticed that its socket is gone, of which only the status tells.
+func (s *site) serverDeaf() {
+	s.t.Helper()
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(s.must("status"), "cannot hear the guest"); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.t.Fatal("the server does not notice that the tap is gone")
+		}
 	}
 }
 

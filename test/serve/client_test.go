@@ -316,7 +316,8 @@ func TestChainedPodNeedsNoCapability(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, chained, shapes[0])
 			lives(s, shapes[0].expect(s), client)
-			if warnings := s.status().Interfaces[0].Warnings; len(warnings) > 0 {
+			ended := func(warning string) bool { return strings.HasPrefix(warning, "nobody serves eth0") }
+			if warnings := slices.DeleteFunc(s.status().Interfaces[0].Warnings, ended); len(warnings) > 0 {
 				t.Errorf("status warns: %q", warnings)
 			}
 		})
@@ -343,6 +344,7 @@ func lives(s *site, e expectation, client client) {
 	cable.expect(unicast, ack)
 	guest.sees(client.renewed, view)
 
+	s.renewed(bound.Expires) // what is not written yet goes with the server
 	server.end(syscall.SIGKILL)
 	cable.cut.Store(true)
 	cable.expect(unicast)

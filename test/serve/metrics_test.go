@@ -159,7 +159,7 @@ func TestMetricsAreServedWhereAsked(t *testing.T) {
 		case <-time.After(patience):
 			t.Fatalf("%s is served", refused)
 		}
-		text := strings.Join(d.text(), "\n")
+		text := strings.Join(d.output(), "\n")
 		if d.cmd.ProcessState.ExitCode() != 2 || strings.Count(text, "\n") != 0 || !strings.Contains(text, "--metrics-listen") && !strings.Contains(text, "unix:PATH") {
 			t.Errorf("%s: exit status %d: %s", refused, d.cmd.ProcessState.ExitCode(), text)
 		}

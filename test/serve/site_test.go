@@ -219,6 +219,17 @@ func (s *site) ready() report {
 	return s.status("--wait", "ready", "--timeout", patience.String())
 }
 
+// renewed waits until the state says that the lease lasts longer than until then. Only the program knows when it next
+// writes its state.
+func (s *site) renewed(expires time.Time) {
+	s.t.Helper()
+	for deadline := time.Now().Add(patience); !s.status().Interfaces[0].Lease.Expires.After(expires); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("the lease that expires at %v is not renewed", expires)
+		}
+	}
+}
+
 // warned waits until the status has a warning with a text.
 func (s *site) warned(text string) {
 	s.t.Helper()
@@ -272,12 +283,14 @@ type daemon struct {
 	done  chan struct{}
 	mu    sync.Mutex
 	said  []string
+	// drained is closed when all that the program and its children said was read.
+	drained chan struct{}
 }
 
 // start starts a program. What runs still when the test ends is killed.
 func start(t *testing.T, name string, cmd *exec.Cmd) *daemon {
 	t.Helper()
-	d := &daemon{t: t, name: name, cmd: cmd, lines: make(chan string, 1000), done: make(chan struct{})}
+	d := &daemon{t: t, name: name, cmd: cmd, lines: make(chan string, 1000), done: make(chan struct{}), drained: make(chan struct{})}
 	read, write, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -290,9 +303,8 @@ func start(t *testing.T, name string, cmd *exec.Cmd) *daemon {
 		_ = cmd.Wait() // the status is in cmd
 		close(d.done)
 	}()
-	drained := make(chan struct{})
 	go func() {
-		defer close(drained)
+		defer close(d.drained)
 		for in := bufio.NewScanner(read); in.Scan(); {
 			d.mu.Lock()
 			d.said = append(d.said, in.Text())
@@ -308,12 +320,18 @@ func start(t *testing.T, name string, cmd *exec.Cmd) *daemon {
 		<-d.done
 		// A child of the program may have the pipe still; it goes with its namespace.
 		read.Close()
-		<-drained
+		<-d.drained
 		if t.Failed() {
 			t.Logf("%s said:\n%.20000s", name, strings.Join(d.text(), "\n"))
 		}
 	})
 	return d
+}
+
+// output is all that a program without children said, once it has ended.
+func (d *daemon) output() []string {
+	<-d.drained
+	return d.text()
 }
 
 func (d *daemon) text() []string {
