@@ -53,7 +53,7 @@ func TestGuestIsThePod(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, part := range []string{"eth0-nic", "eth0-br", "tap0", "guest attached", "guest vm (running)", nic.MAC, address} {
+		for _, part := range []string{"eth0-nic", "eth0-br", "tap0", "guest attached", "vm (running)", nic.MAC, address} {
 			if !strings.Contains(drawn, part) {
 				t.Errorf("podnic status does not show %s:\n%s", part, drawn)
 			}
