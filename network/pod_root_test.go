@@ -14,6 +14,8 @@ import (
 
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 type netns = ns.NetNS
@@ -91,6 +93,17 @@ func (p *testPod) request() Request {
 // volatile is what the kernel changes in its own time: counters and timers, and the operational state of links, which
 // follows the carrier up to a second later (net/core/link_watch.c).
 var volatile = regexp.MustCompile(` (valid_lft|preferred_lft|expires) \d+sec| state \S+|NO-CARRIER,| linkdown| qdisc \S+|_timer +[0-9.]+`)
+
+// differs compares the pod with a text of it, for as long as the kernel may be at work by itself: it makes the local routes
+// of IPv6 addresses in a work queue (addrconf_dad_work), whose end nobody is told of.
+func (p *testPod) differs(before string) string {
+	p.t.Helper()
+	diff := cmp.Diff(before, p.text())
+	for deadline := time.Now().Add(5 * time.Second); diff != "" && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		diff = cmp.Diff(before, p.text())
+	}
+	return diff
+}
 
 // text is all that ip(8) says of the namespace once it has settled, less what changes on its own.
 func (p *testPod) text() string {
