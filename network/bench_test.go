@@ -126,7 +126,7 @@ func (p *testPod) makesTheSame(wire, unwire func(), without ...string) {
 		p.t.Fatalf("this is not what podnic makes:\n%s", diff)
 	}
 	unwire()
-	if diff := p.differs(before); diff != "" {
+	if diff := cmp.Diff(before, p.text()); diff != "" {
 		p.t.Fatalf("this is not what the pod was:\n%s", diff)
 	}
 }

@@ -40,7 +40,7 @@ func TestPrepareThatFailsAnywhereLeavesTheNamespaceAsItWas(t *testing.T) {
 			if !errors.Is(err, errInjected) {
 				t.Fatalf("step %d: %v", n, err)
 			}
-			if diff := p.differs(before); diff != "" {
+			if diff := cmp.Diff(before, p.text()); diff != "" {
 				t.Fatalf("after step %d failed (%v):\n%s", n, err, diff)
 			}
 			if _, err := os.Stat(filepath.Join(p.dir, "record.json")); !os.IsNotExist(err) {
@@ -70,7 +70,7 @@ func TestRestoreThatFailsAnywhereCanBeRunAgain(t *testing.T) {
 				t.Fatalf("step %d: %v", n, err)
 			}
 			p.restore()
-			if diff := p.differs(before); diff != "" {
+			if diff := cmp.Diff(before, p.text()); diff != "" {
 				t.Fatalf("after step %d failed and a second restore:\n%s", n, diff)
 			}
 		}

@@ -133,7 +133,7 @@ func TestKilledAnywhereNothingIsLost(t *testing.T) {
 						}
 					}
 					p.restore()
-					if diff := p.differs(before); diff != "" {
+					if diff := cmp.Diff(before, p.text()); diff != "" {
 						t.Fatalf("%s killed before request %d, then restore:\n%s", operation, n, diff)
 					}
 					if !killed {
@@ -175,7 +175,7 @@ func TestKilledAtAnyMomentNothingIsLost(t *testing.T) {
 				p.prepare()
 			}
 			p.restore()
-			if diff := p.differs(before); diff != "" {
+			if diff := cmp.Diff(before, p.text()); diff != "" {
 				t.Fatalf("%s killed at point %d of %d:\n%s", operation, i, points, diff)
 			}
 		}

@@ -23,7 +23,7 @@ func (p *testPod) recordPath() string { return Store{p.dir}.Path() }
 
 func (p *testPod) same(before string) {
 	p.t.Helper()
-	if diff := p.differs(before); diff != "" {
+	if diff := cmp.Diff(before, p.text()); diff != "" {
 		p.t.Errorf("the namespace is not as before:\n%s", diff)
 	}
 }
