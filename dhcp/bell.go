@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bell rings whenever a link of the namespace was changed, and at no other time. A UDP socket is never told that the link
-// that it is bound to was deleted. What the kernel says of the change is not read: whoever hears the bell looks for itself.
+// bell rings when a link of the namespace is deleted, moved to another one, or taken out of a bridge, and at no other time.
+// A UDP socket is never told that the link that it is bound to is gone. What the kernel says of it is not read: whoever
+// hears the bell looks for itself.
 type bell struct{ conn *mdsocket.Conn }
 
 // listenLinks hangs up a bell in the namespace of the calling thread. It needs no capability (rtnetlink(7), RTMGRP_LINK).
@@ -19,7 +20,14 @@ func listenLinks() (bell, error) {
 	if err != nil {
 		return bell{}, fmt.Errorf("open netlink socket: %w", err)
 	}
-	if err := conn.Bind(&unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: unix.RTMGRP_LINK}); err != nil {
+	program, err := deletionFilter()
+	if err == nil {
+		err = controlSocket(conn, func(fd int) error { return attachFilter(fd, program) })
+	}
+	if err == nil {
+		err = conn.Bind(&unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: unix.RTMGRP_LINK})
+	}
+	if err != nil {
 		conn.Close()
 		return bell{}, fmt.Errorf("listen to changes of links: %w", err)
 	}
@@ -38,19 +46,29 @@ func (b bell) wait() error {
 
 func (b bell) close() { b.conn.Close() }
 
-// linkState reports whether the link with an index exists in the namespace of a socket, whatever its name is now, and
-// whether it is up. control runs a call on the socket's descriptor and returns the call's error.
-func linkState(index int, control func(call func(fd int) error) error) (exists, up bool) {
+// linkName is the name of the link with an index in the namespace of a socket. control runs a call on the socket's
+// descriptor and returns the call's error.
+func linkName(index int, control func(call func(fd int) error) error) (string, error) {
 	request, err := unix.NewIfreq("")
+	if err != nil {
+		return "", err
+	}
+	request.SetUint32(uint32(index))
+	err = control(func(fd int) error { return unix.IoctlIfreq(fd, unix.SIOCGIFNAME, request) })
+	return request.Name(), err
+}
+
+// linkState reports whether the link with an index exists in the namespace of a socket, whatever its name is now, and
+// whether it is up. control is as for linkName.
+func linkState(index int, control func(call func(fd int) error) error) (exists, up bool) {
+	name, err := linkName(index, control)
 	if err != nil {
 		return false, false
 	}
-	request.SetUint32(uint32(index))
-	err = control(func(fd int) error {
-		if err := unix.IoctlIfreq(fd, unix.SIOCGIFNAME, request); err != nil {
-			return err
-		}
-		return unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, request)
-	})
+	request, err := unix.NewIfreq(name)
+	if err != nil {
+		return false, false
+	}
+	err = control(func(fd int) error { return unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, request) })
 	return err == nil, err == nil && request.Uint16()&unix.IFF_UP != 0
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/podnic/podnic/network/identity"
 )
@@ -160,4 +161,16 @@ func (f filter) assemble() ([]bpf.RawInstruction, error) {
 		return nil, fmt.Errorf("assemble socket filter: %w", err)
 	}
 	return raw, nil
+}
+
+// deletionFilter is for a netlink socket: it passes what tells of a link that was deleted. It loads as from a network, and
+// netlink is in the machine's order.
+func deletionFilter() ([]bpf.RawInstruction, error) {
+	var kind [2]byte
+	binary.NativeEndian.PutUint16(kind[:], unix.RTM_DELLINK)
+	return concat(
+		filter{bpf.LoadAbsolute{Off: 4, Size: 2}}, // struct nlmsghdr, nlmsg_type
+		need(bpf.JumpEqual, uint32(binary.BigEndian.Uint16(kind[:]))),
+		filter{pass},
+	).assemble()
 }

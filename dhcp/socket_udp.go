@@ -2,11 +2,13 @@ package dhcp
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -206,26 +208,41 @@ func (s *udpSocket) elsewhere(at string) []string {
 	return missing
 }
 
-// holder is the link that has the server's address, the socket's own before others; empty when none has it.
+// holder is the link that has the server's address, the socket's own before others; empty when none has it. All addresses
+// are read at once: package net would ask the kernel twice for each link, and keep a server's heap full of the answers.
 func (s *udpSocket) holder() (string, error) {
-	links, err := net.Interfaces()
+	answer, err := syscall.NetlinkRIB(unix.RTM_GETADDR, unix.AF_INET)
 	if err != nil {
 		return "", err
 	}
-	at := ""
-	for _, link := range links {
-		addrs, err := link.Addrs()
-		if err != nil {
-			return "", err
+	messages, err := syscall.ParseNetlinkMessage(answer)
+	if err != nil {
+		return "", err
+	}
+	at := 0
+	for _, m := range messages {
+		attributes, err := syscall.ParseNetlinkRouteAttr(&m)
+		if err != nil || m.Header.Type != unix.RTM_NEWADDR {
+			continue // the end of the answer has none
 		}
-		for _, addr := range addrs {
-			prefix, err := netip.ParsePrefix(addr.String())
-			if err == nil && prefix.Addr() == s.server && (at == "" || link.Name == s.link) {
-				at = link.Name
-			}
+		index := int(binary.NativeEndian.Uint32(m.Data[4:])) // struct ifaddrmsg, ifa_index
+		if slices.ContainsFunc(attributes, s.isServer) && (at == 0 || index == s.index) {
+			at = index
 		}
 	}
-	return at, nil
+	switch at {
+	case 0:
+		return "", nil
+	case s.index:
+		return s.link, nil
+	}
+	return linkName(at, s.control)
+}
+
+// isServer reports whether an attribute of an address says that it is the server's.
+func (s *udpSocket) isServer(a syscall.NetlinkRouteAttr) bool {
+	addr, ok := netip.AddrFromSlice(a.Value)
+	return ok && a.Attr.Type == unix.IFA_LOCAL && addr == s.server
 }
 
 // effective is a setting for which the kernel takes the greater of the link's own and that of all links.

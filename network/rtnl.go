@@ -32,13 +32,17 @@ func newRTNL(ns *Namespace) (r *rtnl, err error) {
 	return r, nil
 }
 
+// bufferSize holds what the kernel sends at once: it makes the parts of a dump no larger, whatever is asked of it
+// (netlink_dump and netlink_recvmsg in net/netlink/af_netlink.c). A single object is far smaller.
+const bufferSize = 32 << 10
+
 // newNetlink opens a socket in the calling thread's namespace.
 func newNetlink(protocol int) (*rtnl, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {
 		return nil, err
 	}
-	r := &rtnl{fd: fd, buffer: make([]byte, nl.RECEIVE_BUFFER_SIZE)}
+	r := &rtnl{fd: fd, buffer: make([]byte, bufferSize)}
 	timeout := unix.Timeval{Sec: 10} // the kernel answers at once; only its RTNL lock can keep a request waiting
 	if err := errors.Join(
 		unix.Bind(r.fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}),
@@ -142,11 +146,14 @@ func (r *rtnl) receive() (b []byte, err error) {
 	var n int
 	var from unix.Sockaddr
 	err = ignoringEINTR(func() (err error) {
-		n, from, err = unix.Recvfrom(r.fd, r.buffer, 0)
+		n, from, err = unix.Recvfrom(r.fd, r.buffer, unix.MSG_TRUNC) // tells the size of what was sent
 		return err
 	})
 	if err != nil {
 		return nil, err
+	}
+	if n > len(r.buffer) {
+		return nil, fmt.Errorf("the kernel sent %d bytes at once, and no more than %d are expected", n, len(r.buffer))
 	}
 	if s, ok := from.(*unix.SockaddrNetlink); !ok || s.Pid != 0 {
 		return nil, nil // from another process
