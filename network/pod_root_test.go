@@ -88,9 +88,9 @@ func (p *testPod) request() Request {
 	}
 }
 
-// volatile is what the kernel changes in its own time: counters and timers, and the operational state of links, which
-// follows the carrier up to a second later (net/core/link_watch.c).
-var volatile = regexp.MustCompile(` (valid_lft|preferred_lft|expires) \d+sec| state \S+|NO-CARRIER,| linkdown| qdisc \S+|_timer +[0-9.]+`)
+// volatile is what the kernel changes in its own time: counters and timers, and the operational state of links and the
+// carrier of a bridge, which follow the carrier of a port up to a second later (net/core/link_watch.c).
+var volatile = regexp.MustCompile(` (valid_lft|preferred_lft|expires) \d+sec| state \S+|NO-CARRIER,|,LOWER_UP| linkdown| qdisc \S+|_timer +[0-9.]+`)
 
 // text is all that ip(8) says of the namespace once it has settled, less what changes on its own.
 func (p *testPod) text() string {
@@ -137,15 +137,16 @@ func (p *testPod) restore() *Restoration {
 }
 
 // settle waits until what the kernel does in its own time after a change is done: duplicate address detection, the local
-// routes of IPv6 addresses, which are made in the same work queue (addrconf_dad_work), and the carrier of a link that came
-// up (net/core/link_watch.c). A pod whose NIC is gone has no carrier to wait for.
+// routes of IPv6 addresses, which are made in the same work queue (addrconf_dad_work), and what follows when the NIC has a
+// carrier (net/core/link_watch.c).
 func (p *testPod) settle() {
 	p.t.Helper()
 	deadline := time.Now().Add(10 * time.Second)
 	for {
 		addresses, routes, link := p.ip("-6 -o addr show up"), p.ip("-6 route show table all")+p.ip("route show table all"), p.ip("link show eth0")
 		down := strings.Contains(routes, "linkdown") || strings.Contains(link, "NO-CARRIER")
-		if !strings.Contains(addresses, "tentative") && hasLocalRoutes(addresses, routes) && (!down || p.ip("link show type veth") == "") {
+		carrier := strings.Contains(p.ip("link show type veth"), ",LOWER_UP")
+		if !strings.Contains(addresses, "tentative") && hasLocalRoutes(addresses, routes) && !(down && carrier) {
 			return
 		}
 		if time.Now().After(deadline) {
