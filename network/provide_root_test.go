@@ -15,7 +15,8 @@ import (
 // everything is the namespace with what ip(8) does not say: the settings that Provide changes, and the firewall.
 func (p *testPod) everything() string {
 	p.t.Helper()
-	settings, err := p.run(p.pod, "sysctl", "net.ipv4.ip_unprivileged_port_start", "net.ipv4.conf.all.accept_local")
+	settings, err := p.run(p.pod, "sysctl", "net.ipv4.ip_unprivileged_port_start", "net.ipv4.conf.all.accept_local",
+		"net.ipv4.conf.all.rp_filter", "net.ipv4.conf.default.rp_filter")
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -73,9 +74,10 @@ func (p *testPod) missing() string {
 	return strings.Join(missing, "\n")
 }
 
-// given are the three things that Provide gives.
+// given are the three things that Provide gives: settings, an address, a filter. The settings are first.
 var given = []string{
-	"net.ipv4.ip_unprivileged_port_start = 0", "net.ipv4.conf.all.accept_local = 1", "inet 169.254.75.10/32 scope host lo",
+	"net.ipv4.ip_unprivileged_port_start = 0", "net.ipv4.conf.all.accept_local = 1",
+	"net.ipv4.conf.all.rp_filter = 0", "net.ipv4.conf.default.rp_filter = 0", "inet 169.254.75.10/32 scope host lo",
 	"podnic-eth0", " eth0-nic drop", " tap0 ",
 }
 
@@ -90,11 +92,13 @@ func TestWithdrawIsTheInverseOfProvide(t *testing.T) {
 	for name, links := range map[string]*Names{"podnic's own wiring": nil, "somebody else's": managedTap()} {
 		t.Run(name, func(t *testing.T) {
 			p := newTestPod(t, podWithAddress)
+			p.sysctl("net.ipv4.conf.all.rp_filter", "1")
+			p.sysctl("net.ipv4.conf.default.rp_filter", "2")
 			before := p.everything()
 			p.provide(links)
 			after := p.everything()
-			for i, text := range given {
-				if want := links != nil || i < 2; strings.Contains(after, text) != want {
+			for _, text := range given {
+				if want := links != nil || strings.Contains(text, " = "); strings.Contains(after, text) != want {
 					t.Errorf("%q is there: %v", text, !want)
 				}
 			}

@@ -102,7 +102,7 @@ func TestDelWithoutUsableRecords(t *testing.T) {
 			if after := s.settings(s.pod); strings.Contains(after, notPutBack) == harm.settings {
 				t.Errorf("the settings: %s", after)
 			}
-			s.in(s.pod, "sysctl -q -w net.ipv4.ip_unprivileged_port_start=1024 net.ipv4.conf.all.accept_local=0")
+			s.in(s.pod, "sysctl -q -w net.ipv4.ip_unprivileged_port_start=1024 net.ipv4.conf.all.accept_local=0 net.ipv4.conf.default.rp_filter=2")
 			s.same(before, s.pod)
 			if left, err := os.ReadDir(s.state); err != nil || len(left) > 0 {
 				t.Errorf("left in the state directory: %v, %v", left, err)

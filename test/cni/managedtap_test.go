@@ -55,6 +55,7 @@ func TestManagedTapIsProvidedFor(t *testing.T) {
 			}
 			for command, want := range map[string]string{
 				"sysctl net.ipv4.ip_unprivileged_port_start net.ipv4.conf.all.accept_local": "port_start = 0\nnet.ipv4.conf.all.accept_local = 1",
+				"sysctl net.ipv4.conf.all.rp_filter net.ipv4.conf.default.rp_filter":        "all.rp_filter = 0\nnet.ipv4.conf.default.rp_filter = 0",
 				"ip -o -4 address show dev lo":                                              "169.254.75.10/32 scope host",
 			} {
 				if out := s.in(s.pod, command); !strings.Contains(out, want) {

@@ -247,7 +247,8 @@ func (s *site) fails(err error, code uint, words ...string) {
 // settings are those of the kernel that the plugin changes and that podtest.State does not tell.
 func (s *site) settings(n *pod.Namespace) string {
 	s.t.Helper()
-	out, err := n.Output(s.t.Context(), "sysctl", "net.ipv4.ip_unprivileged_port_start", "net.ipv4.conf.all.accept_local")
+	out, err := n.Output(s.t.Context(), "sysctl", "net.ipv4.ip_unprivileged_port_start", "net.ipv4.conf.all.accept_local",
+		"net.ipv4.conf.all.rp_filter", "net.ipv4.conf.default.rp_filter")
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -28,7 +28,8 @@ type Namespace struct {
 	Path string
 }
 
-// newNamespace makes an empty namespace whose loopback is up.
+// newNamespace makes an empty namespace whose loopback is up. It filters by reverse path as the machines do that have
+// systemd's settings (50-default.conf), which a pod gets from its node.
 func newNamespace(name string) (*Namespace, error) {
 	n := &Namespace{Name: name, Path: filepath.Join(namespaceDir, name)}
 	if err := n.create(); err != nil {
@@ -36,6 +37,10 @@ func newNamespace(name string) (*Namespace, error) {
 	}
 	if _, err := n.Output(context.Background(), "ip", "link", "set", "lo", "up"); err != nil {
 		return nil, errors.Join(err, n.Close())
+	}
+	err := n.Do(func() error { return os.WriteFile("/proc/sys/net/ipv4/conf/default/rp_filter", []byte("2"), 0) })
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("let %s filter by reverse path: %w", name, err), n.Close())
 	}
 	return n, nil
 }
