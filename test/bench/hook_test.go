@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,8 +23,7 @@ func hookMedian(b *testing.B, op, undo func()) {
 		times = append(times, time.Since(began))
 		undo()
 	}
-	slices.Sort(times)
-	b.ReportMetric(float64(times[len(times)/2]), "ns/op")
+	median(b, times)
 }
 
 // hookRun runs a program to its end, with an input.
@@ -95,11 +93,7 @@ func BenchmarkHookPrepare(b *testing.B) {
 			mac = i.Mac
 		}
 	}
-	stateDir, err := os.MkdirTemp("/dev/shm", "podnic-bench-") // where /run is, in a container
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { os.RemoveAll(stateDir) })
+	stateDir := memoryDir(b)
 	xml := hookDomain("<metadata><podnic:pod xmlns:podnic='urn:podnic:domain:1'/></metadata>", mac)
 	call := func(operation, sub string) func() {
 		return func() {

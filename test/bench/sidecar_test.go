@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -51,12 +50,14 @@ func BenchmarkSidecar(b *testing.B) {
 		i, s, start := runSidecar(b, p, program)
 		idle, serving, starts = append(idle, i), append(serving, s), append(starts, start)
 	}
-	slices.Sort(starts)
-	b.ReportMetric(float64(starts[len(starts)/2].Nanoseconds()), "ns/op")
+	median(b, starts)
 	for state, sizes := range map[string][]sidecarSizes{"idle": idle, "serving": serving} {
-		slices.SortFunc(sizes, func(x, y sidecarSizes) int { return int(x.resident - y.resident) })
-		b.ReportMetric(sizes[len(sizes)/2].resident, state+"-resident-B")
-		b.ReportMetric(sizes[len(sizes)/2].anonymous, state+"-anonymous-B")
+		var resident, anonymous []float64
+		for _, s := range sizes {
+			resident, anonymous = append(resident, s.resident), append(anonymous, s.anonymous)
+		}
+		b.ReportMetric(middle(resident), state+"-resident-B")
+		b.ReportMetric(middle(anonymous), state+"-anonymous-B")
 	}
 }
 
