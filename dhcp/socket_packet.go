@@ -1,7 +1,6 @@
 package dhcp
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -18,6 +17,7 @@ import (
 // packetSocket reads and writes frames on a tap.
 type packetSocket struct {
 	conn  *mdsocket.Conn
+	raw   *rawSocket // of conn
 	link  string
 	index int
 	down  bool // the link was down when last heard of
@@ -48,6 +48,10 @@ func newPacketSocket(link string) (*packetSocket, error) {
 		return nil, fmt.Errorf("open packet socket: %w", err)
 	}
 	s := &packetSocket{conn: conn, link: link}
+	if s.raw, err = newRawSocket(conn); err != nil {
+		s.close()
+		return nil, fmt.Errorf("open packet socket: %w", err)
+	}
 	if s.index, err = s.lookup(); err != nil {
 		s.close()
 		return nil, fmt.Errorf("look up %s: %w", link, err)
@@ -107,7 +111,7 @@ func networkOrder(v uint16) uint16 {
 const downCheck = time.Second
 
 func (s *packetSocket) receive() (packet, error) {
-	n, auxLen, flags, _, err := s.read(s.frame[:], s.aux[:], time.Time{})
+	n, auxLen, flags, err := s.read(s.frame[:], s.aux[:], time.Time{})
 	switch {
 	case err != nil:
 		return packet{}, err
@@ -121,33 +125,33 @@ func (s *packetSocket) receive() (packet, error) {
 var errLinkGone = errors.New("the link is gone")
 
 // read waits for a frame, until a time if one is set: then the error is os.ErrDeadlineExceeded.
-func (s *packetSocket) read(frame, aux []byte, until time.Time) (n, auxLen, flags int, from unix.Sockaddr, err error) {
+func (s *packetSocket) read(frame, aux []byte, until time.Time) (n, auxLen, flags int, err error) {
 	for {
 		if err = s.conn.SetReadDeadline(s.deadline(until)); err != nil {
-			return 0, 0, 0, nil, fmt.Errorf("receive on %s: %w", s.link, err)
+			return 0, 0, 0, fmt.Errorf("receive on %s: %w", s.link, err)
 		}
-		n, auxLen, flags, from, err = s.conn.Recvmsg(context.Background(), frame, aux, 0)
+		n, auxLen, flags, err = s.raw.receive(frame, aux)
 		exists, up := true, true
 		if err != nil {
 			exists, up = linkState(s.index, s.control)
 		}
 		switch {
 		case !exists:
-			return 0, 0, 0, nil, fmt.Errorf("receive on %s: %w", s.link, errLinkGone)
+			return 0, 0, 0, fmt.Errorf("receive on %s: %w", s.link, errLinkGone)
 		case errors.Is(err, unix.ENETDOWN) && !s.down:
 			s.down = true
-			return 0, 0, 0, nil, errLinkDown
+			return 0, 0, 0, errLinkDown
 		case errors.Is(err, unix.ENETDOWN), errors.Is(err, os.ErrDeadlineExceeded):
 			s.down = !up
 			if !until.IsZero() && !time.Now().Before(until) {
-				return 0, 0, 0, nil, os.ErrDeadlineExceeded
+				return 0, 0, 0, os.ErrDeadlineExceeded
 			}
 			continue
 		case err != nil:
-			return 0, 0, 0, nil, fmt.Errorf("receive on %s: %w", s.link, err)
+			return 0, 0, 0, fmt.Errorf("receive on %s: %w", s.link, err)
 		}
 		s.down = false
-		return n, auxLen, flags, from, nil
+		return n, auxLen, flags, nil
 	}
 }
 
@@ -183,7 +187,7 @@ func (s *packetSocket) answer(h *handler, p packet) response {
 }
 
 func (s *packetSocket) send(r response) error {
-	if _, err := s.conn.Write(r.message); err != nil {
+	if err := s.raw.send(r.message); err != nil {
 		return fmt.Errorf("send on %s: %w", s.link, err)
 	}
 	return nil

@@ -25,6 +25,7 @@ import (
 // names what that is.
 type udpSocket struct {
 	conn   *net.UDPConn
+	raw    *rawSocket // of conn
 	link   string
 	client netip.Addr // the only address that a reply is sent to, except everybody's
 	source []byte     // control message that sets the source address of what is sent
@@ -78,11 +79,13 @@ func listenUDP(link string, o Offer, client identity.MAC, w watch) (socket, erro
 		source: unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: o.ServerIdentifier.As4()}),
 		bell:   links,
 	}
-	// The index that the socket is bound to: another link may have the name by now.
-	err = s.control(func(fd int) error {
-		s.index, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX)
-		return err
-	})
+	if s.raw, err = newRawSocket(s.conn); err == nil {
+		// The index that the socket is bound to: another link may have the name by now.
+		err = s.control(func(fd int) error {
+			s.index, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX)
+			return err
+		})
+	}
 	if err != nil {
 		s.conn.Close()
 		links.close()
@@ -119,7 +122,7 @@ func attachFilter(fd int, program []bpf.RawInstruction) error {
 }
 
 func (s *udpSocket) receive() (packet, error) {
-	n, _, flags, source, err := s.conn.ReadMsgUDPAddrPort(s.buffer[:], nil)
+	n, _, flags, err := s.raw.receive(s.buffer[:], nil)
 	switch {
 	case err != nil && s.gone.Load():
 		return packet{}, fmt.Errorf("receive on %s: the link is gone", s.link)
@@ -130,7 +133,7 @@ func (s *udpSocket) receive() (packet, error) {
 	case flags&unix.MSG_TRUNC != 0:
 		return packet{}, dropOversized
 	}
-	return packet{data: s.buffer[:n], source: source.Addr().Unmap()}, nil
+	return packet{data: s.buffer[:n], source: netip.AddrFrom4(s.raw.sourceIPv4())}, nil
 }
 
 func (s *udpSocket) answer(h *handler, p packet) response { return h.datagram(p.data, p.source) }
@@ -143,7 +146,7 @@ func (s *udpSocket) send(r response) error {
 	if r.configured && r.to == s.client {
 		to = r.to
 	}
-	if _, _, err := s.conn.WriteMsgUDPAddrPort(r.message, s.source, netip.AddrPortFrom(to, clientPort)); err != nil {
+	if err := s.raw.sendIPv4(r.message, s.source, to.As4(), networkOrder(clientPort)); err != nil {
 		return fmt.Errorf("send on %s: %w", s.link, err)
 	}
 	return nil

@@ -111,11 +111,7 @@ func (t *Tracer) Lost() uint64 { return t.lost.Add(t.socket.queueDrops()) }
 // Next waits for a frame, or for an answer that does not come. The error is ErrLinkGone when the tap is deleted.
 func (t *Tracer) Next() (Traced, error) {
 	for {
-		n, auxLen, flags, from, err := t.socket.read(t.frame, t.aux[:], t.deadline())
-		var link *unix.SockaddrLinklayer
-		if err == nil {
-			link, _ = from.(*unix.SockaddrLinklayer)
-		}
+		n, auxLen, flags, err := t.socket.read(t.frame, t.aux[:], t.deadline())
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return t.expire(), nil
@@ -123,11 +119,9 @@ func (t *Tracer) Next() (Traced, error) {
 			continue // it may come up again; no message is that large
 		case err != nil:
 			return Traced{}, err
-		case link == nil:
-			return Traced{}, fmt.Errorf("receive on %s: the kernel does not say in which direction a frame passed", t.socket.link)
 		}
 		about := readAux(t.aux[:auxLen])
-		f := t.decoder.decode(t.frame[:n], about.vlan(), link.Pkttype != unix.PACKET_OUTGOING, about.sum)
+		f := t.decoder.decode(t.frame[:n], about.vlan(), t.socket.raw.sourceLink().Pkttype != unix.PACKET_OUTGOING, about.sum)
 		f.At = about.at
 		if about.tagged {
 			f.Data = slices.Concat(f.Data[:12], about.tag[:], f.Data[12:]) // where the kernel took it off
