@@ -8,8 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -26,60 +26,66 @@ import (
 // sidecarQuiet is how long a sidecar is left alone before it is taken to be idle: it gives memory back a second after a call.
 const sidecarQuiet = 2 * time.Second
 
-// sidecarSizes are what is measured of a sidecar, in bytes: resident and anonymous memory of /proc/PID/smaps_rollup.
-type sidecarSizes struct{ resident, anonymous float64 }
+// sidecar is one in a pod of its own.
+type sidecar struct {
+	cmd    *exec.Cmd
+	socket string
+	// start is how long it took from exec to the answer to Info.
+	start time.Duration
+}
 
-// BenchmarkSidecar measures a sidecar's memory: idle after its start, and idle once a launcher has defined its domain and
-// the guest's server runs. Its time is that from exec to the answer to Info.
+// BenchmarkSidecar measures sidecars' memory: idle after their start, and idle once a launcher has defined its domain and
+// the guest's server runs. Its time is that from exec to the answer to Info. Each iteration is a pod; they are left alone
+// together.
 func BenchmarkSidecar(b *testing.B) {
 	podtest.NeedRoot(b)
-	program := podtest.Program(b)
-	p := podtest.Pod(b, podtest.Node(b), pod.Spec{Name: "launcher", Network: pod.PTP})
-	settings := "echo 0 >/proc/sys/net/ipv4/ip_unprivileged_port_start\necho 1 >/proc/sys/net/ipv4/conf/all/accept_local"
-	for _, args := range [][]string{
-		{"sh", "-e", "-c", settings},
-		{program, "prepare", "--socket", "udp", "--state-dir", filepath.Join(b.TempDir(), "host")},
-	} {
-		if _, err := p.Output(b.Context(), args[0], args[1:]...); err != nil {
-			b.Fatal(err)
-		}
-	}
-	var idle, serving []sidecarSizes
+	program, node := podtest.Program(b), podtest.Node(b)
+	var all []*sidecar
 	var starts []time.Duration
 	for range b.N {
-		i, s, start := runSidecar(b, p, program)
-		idle, serving, starts = append(idle, i), append(serving, s), append(starts, start)
+		s := startSidecar(b, node, program)
+		all, starts = append(all, s), append(starts, s.start)
 	}
 	median(b, starts)
-	for state, sizes := range map[string][]sidecarSizes{"idle": idle, "serving": serving} {
+	report := func(state string) {
+		time.Sleep(sidecarQuiet)
 		var resident, anonymous []float64
-		for _, s := range sizes {
-			resident, anonymous = append(resident, s.resident), append(anonymous, s.anonymous)
+		for _, s := range all {
+			r, a := s.memory(b)
+			resident, anonymous = append(resident, r), append(anonymous, a)
 		}
 		b.ReportMetric(middle(resident), state+"-resident-B")
 		b.ReportMetric(middle(anonymous), state+"-anonymous-B")
 	}
+	report("idle")
+	for _, s := range all {
+		s.define(b)
+	}
+	report("serving")
 }
 
-// runSidecar is a sidecar's life, as far as KubeVirt's launcher sees it.
-func runSidecar(b *testing.B, p *pod.Pod, program string) (idle, serving sidecarSizes, start time.Duration) {
+// startSidecar makes a pod, wires it, and starts a sidecar in it.
+func startSidecar(b *testing.B, node *pod.Node, program string) *sidecar {
 	b.Helper()
+	p := podtest.Pod(b, node, pod.Spec{Name: fmt.Sprintf("launcher-%d", sidecars.Add(1)), Network: pod.PTP})
+	run(b, p, "sh", "-e", "-c", "echo 0 >/proc/sys/net/ipv4/ip_unprivileged_port_start\necho 1 >/proc/sys/net/ipv4/conf/all/accept_local")
+	run(b, p, program, "prepare", "--socket", "udp", "--state-dir", filepath.Join(b.TempDir(), "host"))
 	dir := b.TempDir()
 	cmd := exec.CommandContext(context.Background(), program, "sidecar", "--hook-dir", dir, "--container-name", "bench", "--plugin-name", "podnic", "--resolv-conf", "/dev/null", "--log-format", "json")
 	read, write, err := os.Pipe()
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer read.Close()
 	cmd.Stderr = write
 	began := time.Now()
 	if err := errors.Join(p.Do(cmd.Start), write.Close()); err != nil {
 		b.Fatal(err)
 	}
-	defer func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
+	b.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 		_ = cmd.Wait()
-	}()
+		read.Close()
+	})
 	lines := bufio.NewScanner(read)
 	said := ""
 	for !strings.Contains(said, "waiting for the launcher") {
@@ -88,15 +94,21 @@ func runSidecar(b *testing.B, p *pod.Pod, program string) (idle, serving sidecar
 		}
 		said = lines.Text()
 	}
-	socket := filepath.Join(dir, "podnic-bench.sock")
-	callSidecar(b, socket, func(c *grpc.ClientConn) error {
+	s := &sidecar{cmd: cmd, socket: filepath.Join(dir, "podnic-bench.sock")}
+	callSidecar(b, s.socket, func(c *grpc.ClientConn) error {
 		_, err := info.NewInfoClient(c).Info(b.Context(), &info.InfoParams{})
 		return err
 	})
-	start = time.Since(began)
-	time.Sleep(sidecarQuiet)
-	idle = sidecarSize(b, cmd.Process.Pid)
+	s.start = time.Since(began)
+	return s
+}
 
+// sidecars counts those that were started, for their pods' names.
+var sidecars atomic.Int32
+
+// define has the domain defined as KubeVirt's launcher does, which calls more than once.
+func (s *sidecar) define(b *testing.B) {
+	b.Helper()
 	params := &v1alpha3.OnDefineDomainParams{
 		// A domain of KubeVirt's has some 10 KB.
 		DomainXML: []byte("<domain><name>vm</name><devices>" + strings.Repeat("<controller type='usb' index='0' model='none'/>", 200) + "</devices></domain>"),
@@ -104,13 +116,11 @@ func runSidecar(b *testing.B, p *pod.Pod, program string) (idle, serving sidecar
 			"domain": {"devices": {"interfaces": [{"name": "default", "binding": {"name": "podnic"}}]}}}}`),
 	}
 	for range 3 {
-		callSidecar(b, socket, func(c *grpc.ClientConn) error {
+		callSidecar(b, s.socket, func(c *grpc.ClientConn) error {
 			_, err := v1alpha3.NewCallbacksClient(c).OnDefineDomain(b.Context(), params)
 			return err
 		})
 	}
-	time.Sleep(sidecarQuiet)
-	return idle, sidecarSize(b, cmd.Process.Pid), start
 }
 
 // callSidecar connects for one call, as a launcher does.
@@ -125,24 +135,12 @@ func callSidecar(b *testing.B, socket string, call func(*grpc.ClientConn) error)
 	}
 }
 
-func sidecarSize(b *testing.B, pid int) sidecarSizes {
+// memory is what it has in memory, and what of that is no file's, in bytes.
+func (s *sidecar) memory(b *testing.B) (resident, anonymous float64) {
 	b.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", s.cmd.Process.Pid))
 	if err != nil {
 		b.Fatal(err)
 	}
-	size := func(field string) float64 {
-		for line := range strings.Lines(string(text)) {
-			if words := strings.Fields(line); len(words) == 3 && words[0] == field+":" {
-				kib, err := strconv.ParseFloat(words[1], 64)
-				if err != nil {
-					b.Fatal(err)
-				}
-				return kib * 1024
-			}
-		}
-		b.Fatalf("/proc/%d/smaps_rollup has no %s", pid, field)
-		return 0
-	}
-	return sidecarSizes{size("Rss"), size("Anonymous")}
+	return float64(field(b, string(text), "Rss:") << 10), float64(field(b, string(text), "Anonymous:") << 10)
 }
