@@ -67,7 +67,7 @@ func BenchmarkSidecar(b *testing.B) {
 // startSidecar makes a pod, wires it, and starts a sidecar in it.
 func startSidecar(b *testing.B, node *pod.Node, program string) *sidecar {
 	b.Helper()
-	p := podtest.Pod(b, node, pod.Spec{Name: fmt.Sprintf("launcher-%d", sidecars.Add(1)), Network: plain})
+	p := podtest.Pod(b, node, pod.Spec{Name: fmt.Sprintf("p%d", sidecars.Add(1)), Network: plain})
 	run(b, p, "sh", "-e", "-c", "echo 0 >/proc/sys/net/ipv4/ip_unprivileged_port_start\necho 1 >/proc/sys/net/ipv4/conf/all/accept_local")
 	run(b, p, program, "prepare", "--socket", "udp", "--state-dir", filepath.Join(b.TempDir(), "host"))
 	dir := b.TempDir()
