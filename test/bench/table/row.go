@@ -24,6 +24,8 @@ type row struct {
 	words string
 	// ratio is the goal for the figure in units of the peer's, limit the goal for the figure itself; 0 is none.
 	ratio, limit float64
+	// never is the goal that there is none of it.
+	never bool
 }
 
 // took is how long an operation of a benchmark took.
@@ -36,9 +38,12 @@ func (r row) cells(from results) []string {
 		return nil
 	}
 	cells := []string{r.what, r.of.text(value), "", "", ""}
-	missed := r.limit > 0 && value > r.limit
-	if r.limit > 0 {
+	missed := r.limit > 0 && value > r.limit || r.never && value > 0
+	switch {
+	case r.limit > 0:
 		cells[4] = "at most " + r.of.text(r.limit)
+	case r.never:
+		cells[4] = "none"
 	}
 	if r.peer.name != "" {
 		if peer, ok := from.median(r.peer); ok {

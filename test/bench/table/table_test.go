@@ -35,6 +35,7 @@ PASS
 		{what: "memory", of: figure{"Thing/podnic", "all-B"}, limit: 3 << 20},
 		{what: "alone", of: thing, peer: gone, words: "dnsmasq"},
 		{what: "count", of: figure{"Count", "wakeups"}, limit: 2},
+		{what: "never", of: figure{"Count", "wakeups"}, never: true},
 		{what: "not measured", of: gone},
 	}}.write(&b, r)
 	want := `## Things
@@ -47,6 +48,7 @@ What they are.
 | memory | 2.00 MiB |                  |       | at most 3.00 MiB |
 | alone  | 4.00 ms  | no dnsmasq here  |       |                  |
 | count  | 3        |                  |       | at most 2 ✗      |
+| never  | 3        |                  |       | none ✗           |
 
 `
 	if diff := cmp.Diff(want, b.String()); diff != "" {
