@@ -321,6 +321,19 @@ func reportMemory(b *testing.B, resident, anonymous []int64) {
 	b.ReportMetric(0, "ns/op")
 }
 
+// rounds does for each iteration of a benchmark what concerns all servers, less the rounds that another benchmark had done.
+func rounds(b *testing.B, all []*dhcpServer, done int, round func()) {
+	b.Helper()
+	for _, s := range all {
+		s.b = b
+	}
+	for n := 0; b.Loop(); n++ {
+		if n >= done {
+			round()
+		}
+	}
+}
+
 // BenchmarkDHCPExchange is DISCOVER to ACK and what it costs the server. The servers are asked in turn, so that what else
 // the machine does meets all of them alike: the first of the benchmarks asks, and the others report of the same exchanges.
 // The processor time is that of one message of the guest, of which an exchange has two.
@@ -343,16 +356,13 @@ func BenchmarkDHCPExchange(b *testing.B) {
 		b.Run(reported.name, func(b *testing.B) {
 			before := make([]time.Duration, len(all))
 			for k, s := range all {
-				s.b, before[k] = b, s.cpu()
+				before[k] = s.cpu()
 			}
-			for n := 0; b.Loop(); n++ {
-				if n < len(times[i]) {
-					continue
-				}
+			rounds(b, all, len(times[i]), func() {
 				for k, s := range all {
 					times[k] = append(times[k], s.exchange())
 				}
-			}
+			})
 			for k, s := range all {
 				cpu[k] += s.cpu() - before[k]
 			}
@@ -373,17 +383,13 @@ func BenchmarkDHCPReady(b *testing.B) {
 	times := make([][]time.Duration, len(all))
 	for i, reported := range all {
 		b.Run(reported.name, func(b *testing.B) {
-			for n := 0; b.Loop(); n++ {
-				if n < len(times[i]) {
-					continue
-				}
+			rounds(b, all, len(times[i]), func() {
 				for k, s := range all {
-					s.b = b
 					times[k] = append(times[k], s.start())
 					s.stop()
 					time.Sleep(10 * time.Millisecond) // the kernel has yet to free what the socket had
 				}
-			}
+			})
 			reportTimes(b, slices.Clone(times[i]))
 		})
 	}
@@ -399,12 +405,8 @@ func BenchmarkDHCPRest(b *testing.B) {
 	resident, anonymous := make([][]int64, len(all)), make([][]int64, len(all))
 	for i, reported := range all {
 		b.Run(reported.name, func(b *testing.B) {
-			for n := 0; b.Loop(); n++ {
-				if n < len(resident[i]) {
-					continue
-				}
+			rounds(b, all, len(resident[i]), func() {
 				for _, s := range all {
-					s.b = b
 					s.start()
 				}
 				time.Sleep(dhcpStart)
@@ -413,7 +415,7 @@ func BenchmarkDHCPRest(b *testing.B) {
 					resident[k], anonymous[k] = append(resident[k], r), append(anonymous[k], a)
 					s.stop()
 				}
-			}
+			})
 			reportMemory(b, resident[i], anonymous[i])
 		})
 	}
