@@ -135,22 +135,11 @@ func endAll(b *testing.B, pids ...int) {
 }
 
 // memory is a field of /proc/PID/smaps_rollup, in bytes.
-func memory(b *testing.B, pid int, field string) float64 {
+func memory(b testing.TB, pid int, name string) float64 {
 	b.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {
 		b.Fatal(err)
 	}
-	for line := range strings.Lines(string(text)) {
-		words := strings.Fields(line)
-		if len(words) == 3 && words[0] == field+":" {
-			kib, err := strconv.ParseFloat(words[1], 64)
-			if err != nil {
-				b.Fatal(err)
-			}
-			return kib * 1024
-		}
-	}
-	b.Fatalf("/proc/%d/smaps_rollup has no %s", pid, field)
-	return 0
+	return float64(field(b, string(text), name+":") << 10)
 }

@@ -104,6 +104,15 @@ func newDHCPServer(b testing.TB, name string) *dhcpServer {
 	return s
 }
 
+// newDHCPServers makes one of each kind.
+func newDHCPServers(b *testing.B) (all []*dhcpServer) {
+	b.Helper()
+	for _, name := range dhcpKinds(b) {
+		all = append(all, newDHCPServer(b, name))
+	}
+	return all
+}
+
 // run runs a shell script in the pod's namespace and reads what it prints.
 func (s *dhcpServer) run(script string, read func(string) error) {
 	s.b.Helper()
@@ -234,16 +243,6 @@ func (s *dhcpServer) send(frame []byte) {
 	}
 }
 
-// proc reads a file of the server's in /proc.
-func (s *dhcpServer) proc(name string) string {
-	s.b.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", s.cmd.Process.Pid, name))
-	if err != nil {
-		s.b.Fatal(err)
-	}
-	return string(text)
-}
-
 // tasks adds up what a function reads in each thread's file.
 func (s *dhcpServer) tasks(name string, read func(text string) int64) (sum int64) {
 	s.b.Helper()
@@ -306,18 +305,11 @@ func reportTimes(b *testing.B, times []time.Duration) {
 	b.ReportMetric(0, "ns/op") // a mean, and of more than the operation
 }
 
-// memory is what the server has in memory, and what of that is no file's, in bytes.
-func (s *dhcpServer) memory() (resident, anonymous int64) {
-	s.b.Helper()
-	text := s.proc("smaps_rollup")
-	return field(s.b, text, "Rss:") << 10, field(s.b, text, "Anonymous:") << 10
-}
-
 // reportMemory reports medians.
-func reportMemory(b *testing.B, resident, anonymous []int64) {
+func reportMemory(b *testing.B, resident, anonymous []float64) {
 	b.Helper()
-	b.ReportMetric(float64(middle(resident)), "rss-B")
-	b.ReportMetric(float64(middle(anonymous)), "anon-B")
+	b.ReportMetric(middle(resident), "rss-B")
+	b.ReportMetric(middle(anonymous), "anon-B")
 	b.ReportMetric(0, "ns/op")
 }
 
@@ -338,12 +330,10 @@ func rounds(b *testing.B, all []*dhcpServer, done int, round func()) {
 // the machine does meets all of them alike: the first of the benchmarks asks, and the others report of the same exchanges.
 // The processor time is that of one message of the guest, of which an exchange has two.
 func BenchmarkDHCPExchange(b *testing.B) {
-	var all []*dhcpServer
-	for _, name := range dhcpKinds(b) {
-		s := newDHCPServer(b, name)
+	all := newDHCPServers(b)
+	for _, s := range all {
 		s.start()
 		s.plug()
-		all = append(all, s)
 	}
 	time.Sleep(dhcpStart)
 	for range 200 { // the first ones are others: pages and caches are filled, and what is logged has an end
@@ -376,10 +366,7 @@ func BenchmarkDHCPExchange(b *testing.B) {
 // open with the filter in place. The servers are started in turn: the first of the benchmarks does, and the others report
 // of the same starts.
 func BenchmarkDHCPReady(b *testing.B) {
-	var all []*dhcpServer
-	for _, name := range dhcpKinds(b) {
-		all = append(all, newDHCPServer(b, name))
-	}
+	all := newDHCPServers(b)
 	times := make([][]time.Duration, len(all))
 	for i, reported := range all {
 		b.Run(reported.name, func(b *testing.B) {
@@ -398,11 +385,8 @@ func BenchmarkDHCPReady(b *testing.B) {
 // BenchmarkDHCPRest is what a server has in memory before the guest comes. Each iteration starts them all at once, to wait
 // once for what their start leaves to do: the first of the benchmarks does, and the others report of the same servers.
 func BenchmarkDHCPRest(b *testing.B) {
-	var all []*dhcpServer
-	for _, name := range dhcpKinds(b) {
-		all = append(all, newDHCPServer(b, name))
-	}
-	resident, anonymous := make([][]int64, len(all)), make([][]int64, len(all))
+	all := newDHCPServers(b)
+	resident, anonymous := make([][]float64, len(all)), make([][]float64, len(all))
 	for i, reported := range all {
 		b.Run(reported.name, func(b *testing.B) {
 			rounds(b, all, len(resident[i]), func() {
@@ -411,8 +395,8 @@ func BenchmarkDHCPRest(b *testing.B) {
 				}
 				time.Sleep(dhcpStart)
 				for k, s := range all {
-					r, a := s.memory()
-					resident[k], anonymous[k] = append(resident[k], r), append(anonymous[k], a)
+					resident[k] = append(resident[k], memory(b, s.cmd.Process.Pid, "Rss"))
+					anonymous[k] = append(anonymous[k], memory(b, s.cmd.Process.Pid, "Anonymous"))
 					s.stop()
 				}
 			})
@@ -425,12 +409,10 @@ func BenchmarkDHCPRest(b *testing.B) {
 // guests are silent together, and then each moves its own.
 func BenchmarkDHCPIdle(b *testing.B) {
 	const silence = 10 * time.Second
-	var all []*dhcpServer
-	for _, name := range dhcpKinds(b) {
-		s := newDHCPServer(b, name)
+	all := newDHCPServers(b)
+	for _, s := range all {
 		s.start()
 		s.plug()
-		all = append(all, s)
 	}
 	time.Sleep(dhcpStart)
 	for _, s := range all {
@@ -539,12 +521,10 @@ const discard = 9
 // BenchmarkDHCPMemory is what a server has in memory after 100,000 exchanges. They are had in turn: one guest alone would ask
 // more often than podnic answers (docs/dhcp.md).
 func BenchmarkDHCPMemory(b *testing.B) {
-	var all []*dhcpServer
-	for _, name := range dhcpKinds(b) {
-		s := newDHCPServer(b, name)
+	all := newDHCPServers(b)
+	for _, s := range all {
 		s.start()
 		s.plug()
-		all = append(all, s)
 	}
 	for range 100_000 {
 		for _, s := range all {
@@ -553,8 +533,8 @@ func BenchmarkDHCPMemory(b *testing.B) {
 	}
 	for _, s := range all {
 		b.Run(s.name, func(b *testing.B) {
-			r, a := s.memory()
-			reportMemory(b, []int64{r}, []int64{a})
+			pid := s.cmd.Process.Pid
+			reportMemory(b, []float64{memory(b, pid, "Rss")}, []float64{memory(b, pid, "Anonymous")})
 		})
 	}
 }

@@ -51,8 +51,8 @@ func BenchmarkSidecar(b *testing.B) {
 		time.Sleep(sidecarQuiet)
 		var resident, anonymous []float64
 		for _, s := range all {
-			r, a := s.memory(b)
-			resident, anonymous = append(resident, r), append(anonymous, a)
+			resident = append(resident, memory(b, s.cmd.Process.Pid, "Rss"))
+			anonymous = append(anonymous, memory(b, s.cmd.Process.Pid, "Anonymous"))
 		}
 		b.ReportMetric(middle(resident), state+"-resident-B")
 		b.ReportMetric(middle(anonymous), state+"-anonymous-B")
@@ -133,14 +133,4 @@ func callSidecar(b *testing.B, socket string, call func(*grpc.ClientConn) error)
 	if err != nil {
 		b.Fatal(err)
 	}
-}
-
-// memory is what it has in memory, and what of that is no file's, in bytes.
-func (s *sidecar) memory(b *testing.B) (resident, anonymous float64) {
-	b.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", s.cmd.Process.Pid))
-	if err != nil {
-		b.Fatal(err)
-	}
-	return float64(field(b, string(text), "Rss:") << 10), float64(field(b, string(text), "Anonymous:") << 10)
 }
