@@ -71,11 +71,15 @@ func (a *app) trace(ctx context.Context, req network.Request, limits agent.Trace
 		if write == "-" {
 			show = discard
 		} else {
-			f, err := os.Create(write)
-			if err != nil {
-				return network.Refuse("the capture cannot be written: %w", err)
+			f, failed := os.Create(write)
+			if failed != nil {
+				return network.Refuse("the capture cannot be written: %w", failed)
 			}
-			defer func() { err = errors.Join(err, f.Close()) }()
+			defer func() {
+				if failed := f.Close(); failed != nil { // on NFS, say, a full disk shows only now
+					err = errors.Join(err, fmt.Errorf("write the capture: %w", failed))
+				}
+			}()
 			file = f
 		}
 		if capture, err = tracing.Capture(file, "podnic "+buildVersion()); err != nil {
