@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -144,7 +145,7 @@ func scalar(name string, value any) (string, error) {
 	case bool:
 		return fmt.Sprint(v), nil
 	case float64: // JSON's only number
-		return fmt.Sprintf("%.0f", v), nil
+		return strconv.FormatFloat(v, 'f', -1, 64), nil // all of it, so that the flag refuses a fraction
 	}
 	return "", fmt.Errorf("%s takes a text, a number or a list of them", name)
 }

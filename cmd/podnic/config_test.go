@@ -162,6 +162,7 @@ func TestWrongUsageExitsWithTwoAndOneLine(t *testing.T) {
 		{[]string{"prepare", "--config", write("unknown.yaml", "tap-colour: red\n")}, "tap-colour"},
 		{[]string{"prepare", "--config", write("list.yaml", "- tap\n")}, "YAML map"},
 		{[]string{"prepare", "--config", write("value.yaml", "queues: many\n")}, "queues"},
+		{[]string{"prepare", "--config", write("fraction.yaml", "queues: 2.5\n")}, "2.5"},
 		{[]string{"prepare", "--config", write("null.yaml", "queues: null\n")}, "queues"},
 		{[]string{"status", "--wait", "done"}, `"done"`},
 		{[]string{"status", "--watch", "--wait", "ready"}, "--watch"},
