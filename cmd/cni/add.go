@@ -152,12 +152,13 @@ func (c *call) prepare(a *attachment) (*types100.Interface, error) {
 	return &types100.Interface{Name: tap.Name, Mac: tap.MAC.String(), Mtu: tap.MTU, Sandbox: c.Netns}, nil
 }
 
-// undo takes back what was provided for a wiring that failed. What is stuck is left to DEL.
+// undo takes back what was provided for a wiring that failed. What is stuck is left to DEL, and so is what another podnic
+// is in the way of: the attachment stays known, and with it all that DEL needs.
 func (c *call) undo(a *attachment, cause error) error {
 	if _, stuck := errors.AsType[*network.StuckError](cause); stuck {
 		return cause
 	}
-	if err := network.Withdraw(context.Background(), c.request(a, c.Netns), c.store.others(a)); err != nil && !network.IsRefusal(err) {
+	if err := network.Withdraw(context.Background(), c.request(a, c.Netns), c.store.others(a)); err != nil && !refused(err) {
 		return errors.Join(cause, err)
 	}
 	return errors.Join(cause, c.store.remove(a.ContainerID, a.IfName))

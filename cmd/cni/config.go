@@ -22,7 +22,7 @@ const BindingManagedTap = "managedTap"
 const DefaultStateDir = "/run/podnic/cni"
 
 // lockTimeout is how long to wait for another podnic in the namespace. A kubelet tries again after more than that.
-const lockTimeout = 10 * time.Second
+var lockTimeout = 10 * time.Second
 
 // config is the plugin's part of a network configuration.
 type config struct {
