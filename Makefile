@@ -40,7 +40,7 @@ check: ## the inner loop: formatting, vet, staticcheck, dependency rules, unit t
 	else \
 		echo 'check: no shellcheck here, so the scripts were not checked'; \
 	fi
-	PODNIC_UNIT=1 go test ./...
+	PODNIC_UNIT=1 go test -race ./...
 
 test: setup cni build ## all tests, in real namespaces and with real guests; run it as root, or what needs root is left out
 	scripts/run-tests $(if $(ROOT),--no-skip)

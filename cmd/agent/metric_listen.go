@@ -58,7 +58,7 @@ func (s *serving) scrape() []byte {
 	if s.scrapes.Add(1)%collectAfter == 0 {
 		defer runtime.GC()
 	}
-	o := observation{version: s.service.Version, goVersion: runtime.Version(), repairs: -1, process: readProcessUse()}
+	o := observation{version: s.version, goVersion: runtime.Version(), repairs: -1, process: readProcessUse()}
 	if s.server != nil {
 		o.stats = s.server.Stats()
 	}

@@ -105,7 +105,8 @@ func serve(ctx context.Context, req network.Request, service Service, reload <-c
 // serving is a server and what it needs to run.
 type serving struct {
 	req     network.Request
-	service Service
+	service Service // read again on SIGHUP, by the goroutine of run alone
+	version string
 	wiring  *network.State
 	// warnings are those of wiring and offer; the server adds its own.
 	warnings []string
@@ -121,7 +122,7 @@ type serving struct {
 // newServing prepares the server of an interface that this process has claimed, and takes the claim over. The state of an
 // earlier process of this namespace is taken over: a lease is the guest's, whoever gave it.
 func newServing(req network.Request, service Service, wiring *network.State, claim *claim, log *zap.Logger) (*serving, error) {
-	s := &serving{req: req, service: service, wiring: wiring, claim: claim, log: log}
+	s := &serving{req: req, service: service, version: service.Version, wiring: wiring, claim: claim, log: log}
 	unresolved := s.resolveGateway()
 	offer, warnings, err := s.service.offer(wiring.Original, wiring.Options.Socket)
 	if err != nil {
