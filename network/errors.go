@@ -34,8 +34,18 @@ func (e *StuckError) Error() string {
 
 func (e *StuckError) Unwrap() []error { return []error{e.Cause, e.Rollback} }
 
-// ErrBusy is why a lock was not had: another podnic works in the namespace. It is worth trying again.
-var ErrBusy = errors.New("another podnic is changing")
+// ErrBusy is why a lock was not had: another podnic works in the namespace, or so it seems. It is worth trying again.
+var ErrBusy = errors.New("the namespace is locked")
+
+// busyError is ErrBusy, and says more.
+type busyError struct{ error }
+
+func (busyError) Is(target error) bool { return target == ErrBusy }
+func (e busyError) Unwrap() error      { return e.error }
+
+func busy(format string, args ...any) error {
+	return &RefusalError{Reason: busyError{fmt.Errorf(format, args...)}}
+}
 
 var (
 	errNoNamespace  = errors.New("no network namespace")

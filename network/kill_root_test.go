@@ -24,6 +24,7 @@ const (
 	childNamespace = "PODNIC_TEST_NAMESPACE"
 	childStateDir  = "PODNIC_TEST_STATE_DIR"
 	childDieAt     = "PODNIC_TEST_DIE_AT"
+	childLock      = "PODNIC_TEST_LOCK_TIMEOUT" // 10s unless it is set
 )
 
 func TestMain(m *testing.M) {
@@ -43,11 +44,17 @@ func child(operation string) int {
 	if err != nil {
 		panic(err)
 	}
+	wait := 10 * time.Second
+	if text := os.Getenv(childLock); text != "" {
+		if wait, err = time.ParseDuration(text); err != nil {
+			panic(err)
+		}
+	}
 	requests := 0
 	req := Request{
 		Namespace:   os.Getenv(childNamespace),
 		StateDir:    os.Getenv(childStateDir),
-		LockTimeout: 10 * time.Second,
+		LockTimeout: wait,
 		beforeRequest: func() {
 			if requests == dieAt {
 				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)

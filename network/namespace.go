@@ -1,14 +1,11 @@
 package network
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"runtime"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -35,20 +32,14 @@ func OpenNamespace(path string) (*Namespace, error) {
 	if path == "" {
 		return &Namespace{path: ownNamespace, file: own}, nil
 	}
-	f, err := os.Open(path)
+	f, err := openNamespaceFile(path)
 	if err != nil {
 		own.Close()
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, Refuse("%w at %s: name one that exists with --netns", errNoNamespace, path)
-		}
-		return nil, fmt.Errorf("open the network namespace: %w", err)
+		return nil, err
 	}
 	n := &Namespace{path: path, file: f, home: own}
 	err = n.Do(func() error { return nil })
-	switch {
-	case errors.Is(err, unix.EINVAL):
-		err = Refuse("%s is %w: --netns wants a path such as /run/netns/NAME or /proc/PID/ns/net", path, errNotNamespace)
-	case errors.Is(err, unix.EPERM):
+	if errors.Is(err, unix.EPERM) {
 		err = Refuse("entering %s takes CAP_SYS_ADMIN, which this process lacks: run podnic inside the namespace, without --netns", path)
 	}
 	if err != nil {
@@ -56,6 +47,36 @@ func OpenNamespace(path string) (*Namespace, error) {
 		return nil, err
 	}
 	return n, nil
+}
+
+// openNamespaceFile opens what a path names, if it is a network namespace. Only then is it opened at all: a fifo would be
+// waited for, and a device does something when it is opened.
+func openNamespaceFile(path string) (*os.File, error) {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+		return nil, Refuse("%w at %s: name one that exists with --netns", errNoNamespace, path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the network namespace %s: %w", path, err)
+	}
+	defer unix.Close(fd)
+	not := Refuse("%s is %w: --netns wants a path such as /run/netns/NAME or /proc/PID/ns/net", path, errNotNamespace)
+	var system unix.Statfs_t
+	if err := unix.Fstatfs(fd, &system); err != nil {
+		return nil, fmt.Errorf("look at the network namespace %s: %w", path, err)
+	}
+	if system.Type != unix.NSFS_MAGIC {
+		return nil, not
+	}
+	f, err := os.Open(fmt.Sprintf("/proc/thread-self/fd/%d", fd))
+	if err != nil {
+		return nil, fmt.Errorf("open the network namespace %s: %w", path, err)
+	}
+	if kind, err := unix.IoctlRetInt(int(f.Fd()), unix.NS_GET_NSTYPE); err != nil || kind != unix.CLONE_NEWNET {
+		f.Close()
+		return nil, not
+	}
+	return f, nil
 }
 
 // Close lets go of the namespace and of a lock on it.
@@ -126,35 +147,6 @@ func (n *Namespace) ID() (NamespaceID, error) {
 		return NamespaceID{}, fmt.Errorf("read the cookie of %s: %w", n, err)
 	}
 	return id, nil
-}
-
-// lockPoll is how often a lock that somebody holds is asked for again. flock(2) has no time limit of its own, and a
-// thread that waits inside it cannot be called back.
-const lockPoll = 5 * time.Millisecond
-
-// Lock excludes every other podnic that would change this namespace, in this pod or on its node, until the returned
-// function is called or the process ends. It waits for at most the given time.
-func (n *Namespace) Lock(ctx context.Context, wait time.Duration) (unlock func(), err error) {
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	tick := time.NewTicker(lockPoll)
-	defer tick.Stop()
-	for {
-		err := unix.Flock(int(n.file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		switch {
-		case err == nil:
-			return func() { _ = unix.Flock(int(n.file.Fd()), unix.LOCK_UN) }, nil
-		case errors.Is(err, unix.EINTR):
-			continue
-		case !errors.Is(err, unix.EWOULDBLOCK):
-			return nil, fmt.Errorf("lock %s: %w", n, err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, Refuse("%w %s and has not finished after %v: wait for it, or allow more with --lock-timeout", ErrBusy, n, wait)
-		case <-tick.C:
-		}
-	}
 }
 
 // initial reports whether this is the machine's own namespace. Process ids prove nothing (in a container, PID 1 is the

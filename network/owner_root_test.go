@@ -478,7 +478,7 @@ func TestLockIsWaitedForAndThenRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ns.Close()
-	unlock, err := ns.Lock(t.Context(), 0)
+	unlock, _, err := ns.Lock(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -79,7 +79,7 @@ func plan(ctx context.Context, req Request) (_ *preparation, err error) {
 	if err := s.lock(ctx); err != nil {
 		return nil, err
 	}
-	p := &preparation{session: s}
+	p := &preparation{session: s, warnings: s.warnings}
 	if p.record, err = s.load(); err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ func Provide(ctx context.Context, req Request, links *Names, others []*Provision
 		return nil, err
 	}
 	defer s.close()
+	warnings = s.warnings
 	p, err := s.store.LoadProvision()
 	if err != nil {
 		return nil, err
@@ -164,26 +165,23 @@ func (s *session) provide(p *Provision) error {
 
 // Withdraw takes back what Provide gave and removes the record of it. Where nothing was given, or in another namespace, it
 // only does the latter. What one of the others shares stays.
-func Withdraw(ctx context.Context, req Request, others []*Provision) error {
+func Withdraw(ctx context.Context, req Request, others []*Provision) (warnings []string, err error) {
 	store := Store{req.StateDir}
 	p, err := store.LoadProvision()
-	if err != nil {
-		return err
-	}
-	if p == nil {
-		return nil
+	if p == nil || err != nil {
+		return nil, err
 	}
 	s, err := openLocked(ctx, req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer s.close()
 	if p.Namespace == s.id {
 		if err := s.withdraw(p, others); err != nil {
-			return &StuckError{Cause: err}
+			return s.warnings, &StuckError{Cause: err}
 		}
 	}
-	return store.remove(provisionFile)
+	return s.warnings, store.remove(provisionFile)
 }
 
 func (s *session) withdraw(p *Provision, others []*Provision) error {

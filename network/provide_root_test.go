@@ -56,7 +56,7 @@ func (p *testPod) provide(links *Names, others ...*Provision) *Provision {
 
 func (p *testPod) withdraw(others ...*Provision) {
 	p.t.Helper()
-	if err := Withdraw(context.Background(), p.provideFor("eth0"), others); err != nil {
+	if _, err := Withdraw(context.Background(), p.provideFor("eth0"), others); err != nil {
 		p.t.Fatal(err)
 	}
 	if left, err := os.ReadDir(p.dir); err != nil || len(left) > 0 {
@@ -163,13 +163,13 @@ func TestSharedProvisionStaysUntilTheLastOneGoes(t *testing.T) {
 			if !firstGoesFirst {
 				going, staying = []Request{secondReq, firstReq}, []*Provision{first, second}
 			}
-			if err := Withdraw(context.Background(), going[0], staying[:1]); err != nil {
+			if _, err := Withdraw(context.Background(), going[0], staying[:1]); err != nil {
 				t.Fatal(err)
 			}
 			if missing, err := InspectProvision(going[1]); err != nil || len(missing) > 0 {
 				t.Errorf("the other one misses %q, %v", missing, err)
 			}
-			if err := Withdraw(context.Background(), going[1], nil); err != nil {
+			if _, err := Withdraw(context.Background(), going[1], nil); err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(before, p.everything()); diff != "" {

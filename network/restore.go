@@ -40,12 +40,12 @@ func Restore(ctx context.Context, req Request, force bool) (*Restoration, error)
 		return nil, Refuse("the record %s is of an interface that KubeVirt wires, and podnic has nothing to take back", s.store.Path())
 	}
 	if !anyMarked(links) {
-		return &Restoration{}, s.store.Remove()
+		return &Restoration{Warnings: s.warnings}, s.store.Remove()
 	}
 	if err := s.discover(req.Options); err != nil {
 		return nil, err
 	}
-	r := &Restoration{Names: s.found.names}
+	r := &Restoration{Names: s.found.names, Warnings: s.warnings}
 	if record != nil {
 		r.Names, r.Original = record.Options.Names(), record.Original
 	}

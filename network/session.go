@@ -43,6 +43,9 @@ type session struct {
 	// reached is the namespace as it was when it was found to be as wanted.
 	reached *Snapshot
 	close   func()
+	unlock  func()
+	// warnings are what was found on the way to the lock.
+	warnings []string
 
 	noFilter     bool // the kernel has no filter for bridges
 	hiddenFilter bool // this process may not see it
@@ -54,7 +57,7 @@ func open(req Request) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &session{Request: req, ns: ns, store: Store{req.StateDir}, close: func() { ns.Close() }}
+	s := &session{Request: req, ns: ns, store: Store{req.StateDir}, close: func() { ns.Close() }, unlock: func() {}}
 	if err := s.begin(); err != nil {
 		s.close()
 		return nil, err
@@ -80,18 +83,20 @@ func (s *session) begin() (err error) {
 	}
 	s.rtnl.before = s.beforeRequest
 	s.nft = &nft{ns: s.ns, before: s.beforeRequest}
-	s.close = func() { s.nft.close(); s.rtnl.close(); s.ns.Close() }
+	s.close = func() { s.unlock(); s.nft.close(); s.rtnl.close(); s.ns.Close() }
 	return nil
 }
 
 // lock excludes others until the session is closed.
 func (s *session) lock(ctx context.Context) error {
-	unlock, err := s.ns.Lock(ctx, s.LockTimeout)
+	unlock, warning, err := s.ns.Lock(ctx, s.LockTimeout)
 	if err != nil {
 		return err
 	}
-	closeRest := s.close
-	s.close = func() { unlock(); closeRest() }
+	if warning != "" {
+		s.warnings = append(s.warnings, warning)
+	}
+	s.unlock = unlock
 	return nil
 }
 

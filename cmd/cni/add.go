@@ -158,7 +158,7 @@ func (c *call) undo(a *attachment, cause error) error {
 	if _, stuck := errors.AsType[*network.StuckError](cause); stuck {
 		return cause
 	}
-	if err := network.Withdraw(context.Background(), c.request(a, c.Netns), c.store.others(a)); err != nil && !refused(err) {
+	if _, err := network.Withdraw(context.Background(), c.request(a, c.Netns), c.store.others(a)); err != nil && !refused(err) {
 		return errors.Join(cause, err)
 	}
 	return errors.Join(cause, c.store.remove(a.ContainerID, a.IfName))

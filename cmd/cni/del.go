@@ -118,7 +118,10 @@ func (c *call) restore(a *attachment, netns string, log *zap.Logger) error {
 }
 
 func (c *call) withdraw(a *attachment, netns string, log *zap.Logger) error {
-	err := network.Withdraw(context.Background(), c.request(a, netns), c.store.others(a))
+	warnings, err := network.Withdraw(context.Background(), c.request(a, netns), c.store.others(a))
+	for _, w := range warnings {
+		log.Warn(w)
+	}
 	if refused(err) {
 		log.Error("the settings of the namespace could not be put back, and are left as they are", zap.Error(err))
 		return nil

@@ -38,7 +38,7 @@ func TestAddThatCannotUndoLeavesItToDel(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	unlock, err := other.Lock(t.Context(), time.Second)
+	unlock, _, err := other.Lock(t.Context(), time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
