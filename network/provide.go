@@ -26,6 +26,11 @@ func Provide(ctx context.Context, req Request, links *Names, others []*Provision
 		return nil, err
 	}
 	fresh := p == nil || p.Namespace != s.id
+	if !fresh {
+		if err := p.checkFor(req.Options.Interface); err != nil {
+			return nil, err
+		}
+	}
 	if fresh {
 		if p, err = s.newProvision(links, others); err != nil {
 			return nil, err
@@ -177,6 +182,9 @@ func Withdraw(ctx context.Context, req Request, others []*Provision) (warnings [
 	}
 	defer s.close()
 	if p.Namespace == s.id {
+		if err := p.checkFor(req.Options.Interface); err != nil {
+			return s.warnings, err
+		}
 		if err := s.withdraw(p, others); err != nil {
 			return s.warnings, &StuckError{Cause: err}
 		}

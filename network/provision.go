@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/podnic/podnic/network/identity"
@@ -34,10 +35,12 @@ type Provision struct {
 // provisionVersion is raised when an older podnic could not take back what a newer one gave.
 const provisionVersion = 1
 
+const unprivilegedPorts = "net/ipv4/ip_unprivileged_port_start"
+
 // sysctls are the settings that a UDP server cannot do without, below /proc/sys.
 var sysctls = map[string]string{
 	// Port 67 may be bound without CAP_NET_BIND_SERVICE.
-	"net/ipv4/ip_unprivileged_port_start": "0",
+	unprivilegedPorts: "0",
 	// A guest that renews writes from the pod's address, which is local here: without this the kernel takes its packets
 	// for forged (fib_validate_source).
 	"net/ipv4/conf/all/accept_local": "1",
@@ -75,7 +78,47 @@ func (s Store) LoadProvision() (*Provision, error) {
 	if p.Version > provisionVersion {
 		return nil, Refuse("the record %s was written by a newer podnic (version %d, this one reads up to %d): use that podnic", path, p.Version, provisionVersion)
 	}
+	if err := p.check(); err != nil {
+		return nil, Refuse("the record %s is damaged (%w)", path, err)
+	}
 	return p, nil
+}
+
+// check is what a record has to pass, since what it names is changed: the settings that Provide changes and no others, to
+// what they can hold, and links by names that links can have.
+func (p *Provision) check() error {
+	switch {
+	case p.Version < 1:
+		return errors.New("it has no version")
+	case p.Namespace.Boot == "" || p.Namespace.Cookie == 0:
+		return errors.New("it does not say which namespace it is of")
+	}
+	for name, value := range p.Sysctls {
+		if _, ours := sysctls[name]; !ours {
+			return fmt.Errorf("%q is not a setting that podnic changes", name)
+		}
+		n, err := strconv.ParseInt(value, 10, 32)
+		if err != nil || value != strconv.FormatInt(n, 10) || name == unprivilegedPorts && (n < 0 || n > 1<<16-1) {
+			return fmt.Errorf("%s cannot hold %q", dotted(name), value)
+		}
+	}
+	if p.Links == nil {
+		return nil
+	}
+	for _, name := range []string{p.Links.Interface, p.Links.NIC, p.Links.Bridge, p.Links.Tap} {
+		if !validName(name) {
+			return fmt.Errorf("%q cannot be the name of a link", name)
+		}
+	}
+	return nil
+}
+
+// checkFor refuses a record of another interface than the one that is asked for: its filter is taken away by its name.
+func (p *Provision) checkFor(iface string) error {
+	if p.Links == nil || iface == "" || p.Links.Interface == iface {
+		return nil
+	}
+	return Refuse("the record %s is of the interface %q, and not of %q", provisionFile, p.Links.Interface, iface)
 }
 
 // InspectProvision lists what is missing of what Provide gave, in words. Nothing is changed or locked.
@@ -88,6 +131,11 @@ func InspectProvision(req Request) (missing []string, err error) {
 	p, err := s.store.LoadProvision()
 	if err != nil {
 		return nil, err
+	}
+	if p != nil && p.Namespace == s.id {
+		if err := p.checkFor(req.Options.Interface); err != nil {
+			return nil, err
+		}
 	}
 	if p == nil || p.Namespace != s.id {
 		return []string{fmt.Sprintf("there is no record %s of this namespace", filepath.Join(s.store.Dir, provisionFile))}, nil

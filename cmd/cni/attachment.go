@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/containernetworking/cni/pkg/utils"
 	"github.com/podnic/podnic/network"
 )
 
@@ -56,7 +57,31 @@ func (s attachments) load(containerID, ifName string) (*attachment, error) {
 	if a.Version > attachmentVersion {
 		return nil, fmt.Errorf("the attachment %s was written by a newer podnic (version %d, this one reads up to %d)", path, a.Version, attachmentVersion)
 	}
+	if err := a.check(containerID, ifName); err != nil {
+		return nil, fmt.Errorf("the attachment %s is damaged: %w", path, err)
+	}
 	return a, nil
+}
+
+// check is what an attachment has to pass, since what it names is opened, changed and removed. It is of the directory that
+// it lies in.
+func (a *attachment) check(containerID, ifName string) error {
+	switch {
+	case a.Version < 1:
+		return errors.New("it has no version")
+	case a.ContainerID != containerID || a.IfName != ifName:
+		return fmt.Errorf("it is of %q of the container %q", a.IfName, a.ContainerID)
+	case a.Namespace.Boot == "" || a.Namespace.Cookie == 0:
+		return errors.New("it does not say which namespace it is of")
+	case a.Binding != network.BindingBridge && a.Binding != BindingManagedTap:
+		return fmt.Errorf("no binding is called %q", a.Binding)
+	case a.Netns != "" && !filepath.IsAbs(a.Netns):
+		return fmt.Errorf("%q is not the path of a namespace", a.Netns)
+	}
+	if err := utils.ValidateInterfaceName(a.Interface); err != nil {
+		return fmt.Errorf("%q cannot be the name of a link", a.Interface)
+	}
+	return nil
 }
 
 func (s attachments) save(a *attachment) error {

@@ -10,6 +10,7 @@ import (
 	"github.com/podnic/podnic/network"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"golang.org/x/sys/unix"
 )
 
 // CommandVariable is the environment variable by which a runtime says what a plugin is to do. Only a plugin finds it set.
@@ -21,6 +22,7 @@ var versions = version.PluginSupports("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0
 // Main answers one call of a runtime and returns the exit status. The call is in the environment and on standard input,
 // the answer on standard output, the log on standard error. Called by hand, it says what it is.
 func Main(programVersion string) int {
+	notOpened(os.Getenv("CNI_NETNS"))
 	err := skel.PluginMainFuncsWithError(skel.CNIFuncs{
 		Add: command(add), Del: command(del), Check: command(check), GC: command(gc), Status: command(status),
 	}, versions, "CNI plugin podnic "+programVersion)
@@ -31,6 +33,20 @@ func Main(programVersion string) int {
 		fmt.Fprintln(os.Stderr, "podnic:", printed)
 	}
 	return 1
+}
+
+// notOpened keeps skel from opening what is no network namespace, to compare it with the plugin's own (ns.CheckNetNS): it
+// would wait for a fifo. What is wrong with it the commands say.
+func notOpened(netns string) {
+	if netns == "" {
+		return
+	}
+	ns, err := network.OpenNamespace(netns)
+	if err == nil {
+		ns.Close()
+	} else if network.IsNoNamespace(err) {
+		_ = os.Setenv("CNI_NETNS_OVERRIDE", "1") // fails on a name that is none
+	}
 }
 
 // call is one call of the runtime.
@@ -82,7 +98,8 @@ func (c *config) logger() (log *zap.Logger, done func()) {
 	if c.LogFile == "" {
 		return log, done
 	}
-	file, err := os.OpenFile(c.LogFile, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	// A fifo that nobody reads is an error then, and not waited for.
+	file, err := os.OpenFile(c.LogFile, os.O_APPEND|os.O_CREATE|os.O_WRONLY|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		log.Warn("the log goes here", zap.Error(err))
 		return log, done

@@ -20,7 +20,7 @@ func TestAddThatCannotUndoLeavesItToDel(t *testing.T) {
 	p := podtest.Pod(t, podtest.Node(t), pod.Spec{Name: "vm", Network: pod.PTP})
 	c := &call{
 		CmdArgs: &skel.CmdArgs{ContainerID: "vm", IfName: "eth0", Netns: p.Path},
-		config:  &config{}, store: attachments{t.TempDir()}, log: zap.NewNop(),
+		config:  &config{Binding: network.BindingBridge}, store: attachments{t.TempDir()}, log: zap.NewNop(),
 	}
 	a, _, err := c.attach()
 	if err != nil {

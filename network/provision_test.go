@@ -1,0 +1,51 @@
+package network
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestARecordOfProvideNamesNothingElse reads records that name what Provide never changes.
+func TestARecordOfProvideNamesNothingElse(t *testing.T) {
+	const namespace = `"version":1,"namespace":{"boot":"b","cookie":7}`
+	for record, word := range map[string]string{
+		`{` + namespace + `,"sysctls":{"net/ipv4/ip_unprivileged_port_start":"1024","net/ipv4/conf/all/rp_filter":"2"}}`: "",
+		`{` + namespace + `,"links":{"interface":"eth0","nic":"eth0-nic","bridge":"k6t-eth0","tap":"tap0"}}`:             "",
+
+		`{` + namespace + `,"sysctls":{"../../etc/cron.d/job":"1"}}`:                                                "not a setting",
+		`{` + namespace + `,"sysctls":{"/kernel/core_pattern":"1"}}`:                                                "not a setting",
+		`{` + namespace + `,"sysctls":{"net/ipv4/../ipv4/ip_unprivileged_port_start":"1"}}`:                         "not a setting",
+		`{` + namespace + `,"sysctls":{"kernel/core_pattern":"|/tmp/x"}}`:                                           "not a setting",
+		`{` + namespace + `,"sysctls":{"":"1"}}`:                                                                    "not a setting",
+		`{` + namespace + `,"sysctls":{"net/ipv4/ip_unprivileged_port_start":"65536"}}`:                             "cannot hold",
+		`{` + namespace + `,"sysctls":{"net/ipv4/ip_unprivileged_port_start":"-1"}}`:                                "cannot hold",
+		`{` + namespace + `,"sysctls":{"net/ipv4/conf/all/rp_filter":"1\n2"}}`:                                      "cannot hold",
+		`{` + namespace + `,"sysctls":{"net/ipv4/conf/all/rp_filter":"01"}}`:                                        "cannot hold",
+		`{` + namespace + `,"sysctls":{"net/ipv4/conf/all/rp_filter":"99999999999"}}`:                               "cannot hold",
+		`{` + namespace + `,"sysctls":{"net/ipv4/conf/all/rp_filter":""}}`:                                          "cannot hold",
+		`{` + namespace + `,"links":{"interface":"../eth0","nic":"n","bridge":"b","tap":"t"}}`:                      "name of a link",
+		`{` + namespace + `,"links":{"interface":"eth0","nic":"n","bridge":"b","tap":"sixteen-letters-"}}`:          "name of a link",
+		`{` + namespace + `,"links":{"interface":"eth0","nic":"","bridge":"b","tap":"t"}}`:                          "name of a link",
+		`{"namespace":{"boot":"b","cookie":7}}`:                                                                     "no version",
+		`{"version":1}`:                                                                                             "which namespace",
+		`{"version":1,"namespace":{"boot":"b"}}`:                                                                    "which namespace",
+		`{"version":1,"namespace":{"boot":"b","cookie":7},"sysctls":{"net/ipv4/conf/all/rp_filter":{"no":"text"}}}`: "damaged",
+		`null`: "damaged",
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, provisionFile), []byte(record), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p, err := Store{dir}.LoadProvision()
+		switch {
+		case word == "":
+			if err != nil || p == nil {
+				t.Errorf("%s: %v", record, err)
+			}
+		case !IsRefusal(err) || !strings.Contains(err.Error(), word) || !strings.Contains(err.Error(), dir):
+			t.Errorf("%s: %v, want %q", record, err, word)
+		}
+	}
+}
