@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/podnic/podnic/cmd/printable"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/sys/unix"
@@ -26,17 +27,18 @@ func NewLogger(w io.Writer, logLevel, format string) (*zap.Logger, error) {
 		}
 	}
 	var encoder zapcore.Encoder
+	var printed io.Writer
 	switch format {
 	case "json":
-		encoder = zapcore.NewJSONEncoder(config)
+		encoder, printed = zapcore.NewJSONEncoder(config), printable.JSON(w)
 	case "console":
 		config.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
 		config.EncodeLevel = zapcore.CapitalLevelEncoder
-		encoder = zapcore.NewConsoleEncoder(config)
+		encoder, printed = zapcore.NewConsoleEncoder(config), printable.Entries(w)
 	default:
 		return nil, fmt.Errorf("--log-format takes console or json, not %q", format)
 	}
-	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), level)), nil
+	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(printed)), level)), nil
 }
 
 // IsTerminal reports whether somebody may be looking.

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/podnic/podnic/cmd/printable"
 	"github.com/podnic/podnic/dhcp"
 )
 
@@ -39,7 +40,7 @@ func TraceLine(f dhcp.Traced, width int) string {
 		}
 		parts = append(parts, text)
 	}
-	return cut(line+strings.Join(parts, ", "), width)
+	return cut(printable.Line(line+strings.Join(parts, ", ")), width)
 }
 
 // cut shortens a text to so many characters.

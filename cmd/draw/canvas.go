@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/podnic/podnic/cmd/printable"
 )
 
 // Width is how wide a drawing is at most, in columns.
@@ -32,7 +34,7 @@ type canvas struct {
 }
 
 func (c *canvas) put(s style, line string) {
-	line = strings.TrimRight(clip(line), " ")
+	line = strings.TrimRight(clip(printable.Line(line)), " ")
 	if c.color && s != plain && line != "" {
 		line = string(s) + line + endStyle
 	}
@@ -59,6 +61,7 @@ func Wrap(begin, text string) []string {
 		line, next = "", strings.Repeat(" ", columns(begin))
 	}
 	for _, word := range strings.Fields(text) {
+		word = printable.Line(word)
 		if line != "" && columns(line)+1+columns(word) > room {
 			flush()
 		}

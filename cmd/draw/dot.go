@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/printable"
 	"github.com/podnic/podnic/network"
 )
 
@@ -98,5 +99,5 @@ func (g *graph) node(id string, place network.Role, text ...string) {
 
 // quoted is a string of Graphviz's language, whose lines are centred.
 func quoted(text string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(strings.TrimSpace(text)) + `"`
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(printable.Text(strings.TrimSpace(text))) + `"`
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/printable"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
 )
@@ -27,7 +28,7 @@ func Text(w io.Writer, v agent.View, color bool) error {
 func lines(v agent.View, color bool) []string {
 	d := &drawing{canvas: canvas{color: color}, view: v, r: v.Report.Interfaces[0]}
 	for _, l := range d.r.Links {
-		d.names = max(d.names, columns(l.Name))
+		d.names = max(d.names, columns(printable.Line(l.Name)))
 	}
 	d.names = max(d.names, 10)
 	heading := d.r.Name + ": " + describePhase(v.Report, d.r)
@@ -120,7 +121,7 @@ func (d *drawing) at(place network.Role) []agent.Difference {
 
 // place draws the heading of a place, with its differences below it.
 func (d *drawing) place(place network.Role, name, text string) {
-	begin, s := "  ", plain
+	begin, s, name := "  ", plain, printable.Line(name)
 	at := d.at(place)
 	if len(at) > 0 {
 		begin, s = mark, bad
@@ -154,7 +155,7 @@ func (d *drawing) link(role network.Role) {
 		d.list("", len(l.Addresses), func(i int) string { return l.Addresses[i].String() })
 		return
 	}
-	name := d.view.Seen.Names.Of(role)
+	name := printable.Line(d.view.Seen.Names.Of(role))
 	d.put(bad, fmt.Sprintf("%s%-*s is missing", mark, d.names, name))
 	d.marks(d.at(role), name+" is missing")
 }

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/podnic/podnic/cmd/printable"
 	"github.com/podnic/podnic/domain/libvirt"
 )
 
@@ -22,7 +23,7 @@ func main() {
 	// this one. They are caught, since what is ignored would be ignored by the ssh of a remote URI, too.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
 	if err := libvirt.Serve(os.Stdin, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, err)
+		fmt.Fprintln(os.Stderr, printable.Text(err.Error()))
 		os.Exit(1)
 	}
 }

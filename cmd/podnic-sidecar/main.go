@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/printable"
 	"github.com/podnic/podnic/domain/kubevirt"
 	"github.com/podnic/podnic/domain/kubevirt/hooks"
 	"github.com/podnic/podnic/network"
@@ -25,7 +26,7 @@ func main() {
 	if err == nil {
 		return
 	}
-	fmt.Fprintf(os.Stderr, "podnic: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+	fmt.Fprintf(os.Stderr, "podnic: %s\n", printable.Line(strings.ReplaceAll(err.Error(), "\n", "; ")))
 	if network.IsRefusal(err) {
 		os.Exit(2)
 	}

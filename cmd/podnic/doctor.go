@@ -84,7 +84,7 @@ The checks: ` + wrapped(doctor.Names()) + `.`,
 			return err
 		}
 		if asJSON {
-			err = printJSON(a.out, report)
+			err = a.printJSON(report)
 		} else {
 			err = report.Text(a.out)
 		}
@@ -159,7 +159,7 @@ says what is in it. A file that is there is not overwritten.`,
 			if err != nil {
 				return err
 			}
-			files, err := doctor.Bundle(args[0], a.out, options, versionText())
+			files, err := doctor.Bundle(args[0], a.stdout, options, versionText())
 			if err == nil && args[0] != "-" {
 				fmt.Fprintf(a.out, "%s: %d files; read them before you pass them on\n", args[0], files)
 			}

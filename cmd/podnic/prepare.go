@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/printable"
 	"github.com/podnic/podnic/network"
 	"github.com/spf13/cobra"
 )
@@ -39,7 +40,7 @@ It needs CAP_NET_ADMIN, CAP_NET_RAW and /dev/net/tun.`,
 			if err != nil {
 				return err
 			}
-			return printSteps(a.out, steps, asJSON)
+			return a.printSteps(steps, asJSON)
 		}
 		result, err := agent.Prepare(cmd.Context(), req, a.started)
 		if err != nil {
@@ -50,7 +51,7 @@ It needs CAP_NET_ADMIN, CAP_NET_RAW and /dev/net/tun.`,
 			return err
 		}
 		if asJSON {
-			return printJSON(a.out, report)
+			return a.printJSON(report)
 		}
 		printPrepared(a.out, result, report)
 		return nil
@@ -58,18 +59,18 @@ It needs CAP_NET_ADMIN, CAP_NET_RAW and /dev/net/tun.`,
 	return cmd
 }
 
-func printSteps(w io.Writer, steps []network.Step, asJSON bool) error {
+func (a *app) printSteps(steps []network.Step, asJSON bool) error {
 	if asJSON {
 		if steps == nil {
 			steps = []network.Step{}
 		}
-		return printJSON(w, map[string]any{"steps": steps})
+		return a.printJSON(map[string]any{"steps": steps})
 	}
 	if len(steps) == 0 {
-		fmt.Fprintln(w, "nothing to do: the interface is wired as it should be")
+		fmt.Fprintln(a.out, "nothing to do: the interface is wired as it should be")
 	}
 	for _, s := range steps {
-		fmt.Fprintln(w, s)
+		fmt.Fprintln(a.out, printable.Line(s.String()))
 	}
 	return nil
 }
@@ -107,12 +108,12 @@ func guestLine(r agent.InterfaceReport) []string {
 
 func printWarnings(w io.Writer, warnings []string) {
 	for _, warning := range warnings {
-		fmt.Fprintf(w, "warning: %s\n", warning)
+		fmt.Fprintf(w, "warning: %s\n", printable.Line(warning))
 	}
 }
 
-func printJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
+func (a *app) printJSON(v any) error {
+	e := json.NewEncoder(printable.JSON(a.stdout))
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
 	return e.Encode(v)

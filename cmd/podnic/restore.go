@@ -36,7 +36,7 @@ does nothing. While a guest holds the tap it refuses, unless --force is said.`,
 			if steps == nil {
 				steps = []network.Step{}
 			}
-			return printJSON(a.out, map[string]any{"apiVersion": "podnic/v1", "phase": agent.PhaseOriginal, "steps": steps, "warnings": append([]string{}, r.Warnings...)})
+			return a.printJSON(map[string]any{"apiVersion": "podnic/v1", "phase": agent.PhaseOriginal, "steps": steps, "warnings": append([]string{}, r.Warnings...)})
 		}
 		if len(r.Steps) == 0 {
 			fmt.Fprintln(a.out, "nothing to restore: no interface is wired")

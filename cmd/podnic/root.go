@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/printable"
 	"github.com/podnic/podnic/network"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -19,9 +20,11 @@ import (
 type app struct {
 	common  commonFlags
 	started time.Time
-	out     io.Writer
-	err     io.Writer
-	log     *zap.Logger
+	// out and err make fit for a terminal what is written to them. What is made fit already, or is no text, goes to stdout
+	// and stderr.
+	out, err       io.Writer
+	stdout, stderr io.Writer
+	log            *zap.Logger
 	// configured are the flags that environment and file have set.
 	configured []*pflag.Flag
 }
@@ -33,12 +36,14 @@ func execute(args []string, started time.Time, out, stderr io.Writer) int {
 
 // executeFrom is execute with another standard input.
 func executeFrom(in io.Reader, args []string, started time.Time, out, stderr io.Writer) int {
-	a := &app{started: started, out: out, err: stderr, log: zap.NewNop()}
+	a := &app{
+		started: started, out: printable.Writer(out), err: printable.Writer(stderr), stdout: out, stderr: stderr, log: zap.NewNop(),
+	}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(in)
-	root.SetOut(out)
-	root.SetErr(stderr)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
 	return a.exit(root.Execute())
 }
 
@@ -84,7 +89,7 @@ func (a *app) setUp(cmd *cobra.Command) error {
 	if err := a.configure(cmd); err != nil {
 		return usageError{err}
 	}
-	log, err := agent.NewLogger(a.err, a.common.logLevel, a.common.logFormat)
+	log, err := agent.NewLogger(a.stderr, a.common.logLevel, a.common.logFormat)
 	if err != nil {
 		return usageError{err}
 	}
@@ -144,6 +149,6 @@ func (a *app) exit(err error) int {
 	case errors.As(err, &usage), network.IsRefusal(err):
 		status = exitRefused
 	}
-	fmt.Fprintf(a.err, "podnic: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+	fmt.Fprintf(a.err, "podnic: %s\n", printable.Line(strings.ReplaceAll(err.Error(), "\n", "; ")))
 	return status
 }

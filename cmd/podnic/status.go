@@ -85,21 +85,21 @@ func (a *app) shower() (func(agent.View) error, error) {
 	case "dot":
 		return func(v agent.View) error { return draw.Dot(a.out, v) }, nil
 	case "json":
-		return func(v agent.View) error { return printJSON(a.out, v.Report) }, nil
+		return func(v agent.View) error { return a.printJSON(v.Report) }, nil
 	}
 	_, err := a.common.json("dot")
-	return func(v agent.View) error { return draw.Text(a.out, v, colorful(a.out)) }, err
+	return func(v agent.View) error { return draw.Text(a.stdout, v, colorful(a.stdout)) }, err
 }
 
 // watch shows looks until it is interrupted: as drawings in one place on a terminal, else one after the other.
 func (a *app) watch(req network.Request, show func(agent.View) error) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	screen := &draw.Screen{Terminal: agent.IsTerminal(a.out), Color: colorful(a.out), Rows: func() int { return rows(a.out) }}
+	screen := &draw.Screen{Terminal: agent.IsTerminal(a.stdout), Color: colorful(a.stdout), Rows: func() int { return rows(a.stdout) }}
 	return agent.Watch(ctx, req, a.common.looker(), func(v agent.View, failed error) error {
 		switch {
 		case a.common.output == "text":
-			return screen.Show(a.out, v, failed)
+			return screen.Show(a.stdout, v, failed)
 		case failed != nil:
 			fmt.Fprintf(a.err, "podnic: %v\n", failed)
 			return nil

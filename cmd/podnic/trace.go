@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/printable"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
 	"github.com/spf13/cobra"
@@ -67,7 +68,7 @@ func (a *app) trace(ctx context.Context, req network.Request, limits agent.Trace
 	defer tracing.Close()
 	show, capture := a.traceLines(asJSON), discard
 	if write != "" {
-		file := a.out
+		file := a.stdout
 		if write == "-" {
 			show = discard
 		} else {
@@ -109,7 +110,7 @@ const lineWidth = 120
 
 func (a *app) traceLines(asJSON bool) func(dhcp.Traced) error {
 	if asJSON {
-		e := json.NewEncoder(a.out)
+		e := json.NewEncoder(printable.JSON(a.stdout))
 		e.SetEscapeHTML(false)
 		return func(f dhcp.Traced) error { return e.Encode(f) }
 	}
@@ -121,7 +122,7 @@ func (a *app) traceLines(asJSON bool) func(dhcp.Traced) error {
 
 // width is the terminal's, which may change while lines are printed.
 func (a *app) width() int {
-	f, ok := a.out.(*os.File)
+	f, ok := a.stdout.(*os.File)
 	if !ok {
 		return lineWidth
 	}

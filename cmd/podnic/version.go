@@ -22,7 +22,7 @@ func (a *app) versionCommand() *cobra.Command {
 				return err
 			}
 			if asJSON {
-				return printJSON(a.out, map[string]string{"version": buildVersion(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH})
+				return a.printJSON(map[string]string{"version": buildVersion(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH})
 			}
 			_, err = fmt.Fprintln(a.out, versionText())
 			return err
