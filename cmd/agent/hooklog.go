@@ -10,9 +10,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/podnic/podnic/cmd/printable"
 	"github.com/podnic/podnic/network"
 )
 
@@ -55,6 +57,7 @@ func appendHookLog(dir string, e *HookEntry) error {
 	var line bytes.Buffer
 	encoder := json.NewEncoder(&line)
 	encoder.SetEscapeHTML(false) // it quotes XML
+	e.bound()
 	if err := encoder.Encode(e); err != nil {
 		return fmt.Errorf("write the hook's log: %w", err)
 	}
@@ -83,18 +86,92 @@ func HookLog(dir string) ([]HookEntry, error) {
 	}
 	defer f.Close()
 	var entries []HookEntry
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, maxLog)
-	for lines.Scan() {
-		var e HookEntry
-		if json.Unmarshal(lines.Bytes(), &e) == nil {
+	lines := bufio.NewReader(f)
+	for {
+		line, left, err := readLine(lines)
+		if e, ok := parseHookEntry(line, left); ok {
 			entries = append(entries, e)
 		}
+		if errors.Is(err, io.EOF) {
+			return entries, nil
+		}
+		if err != nil {
+			return entries, fmt.Errorf("read the hook's log: %w", err)
+		}
 	}
-	if err := lines.Err(); err != nil {
-		return entries, fmt.Errorf("read the hook's log: %w", err)
+}
+
+// Bounds of a line. A domain's XML, which errors quote, may be as long as its author likes. What is written stays far
+// below what is read, even where each byte takes six in JSON.
+const (
+	maxHookText = 2 << 10 // bytes of one text
+	maxHookList = 16      // texts of one kind
+	maxHookLine = 1 << 20 // bytes of a line that are read
+)
+
+// bound shortens what is too long for a line of the log, and says so.
+func (e *HookEntry) bound() {
+	for _, text := range []*string{&e.Guest, &e.UUID, &e.Operation, &e.SubOperation, &e.Reason, &e.Error} {
+		*text = shortened(*text)
 	}
-	return entries, nil
+	for _, list := range []*[]string{&e.Did, &e.Warnings} {
+		texts := slices.Clone((*list)[:min(len(*list), maxHookList)])
+		for i := range texts {
+			texts[i] = shortened(texts[i])
+		}
+		if over := len(*list) - len(texts); over > 0 {
+			texts = append(texts, fmt.Sprintf("(%d more)", over))
+		}
+		*list = texts
+	}
+}
+
+func shortened(text string) string {
+	if len(text) <= maxHookText {
+		return text
+	}
+	return fmt.Sprintf("%s… (%d bytes more)", strings.ToValidUTF8(text[:maxHookText], ""), len(text)-maxHookText)
+}
+
+// readLine reads a line and keeps its beginning. left is how much of it is not kept.
+func readLine(r *bufio.Reader) (line []byte, left int, err error) {
+	for {
+		part, err := r.ReadSlice('\n')
+		keep := min(len(part), maxHookLine-len(line))
+		line = append(line, part[:keep]...)
+		left += len(part) - keep
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return line, left, err
+		}
+	}
+}
+
+// parseHookEntry reads a line, or of one that is not whole the fields that are.
+func parseHookEntry(line []byte, left int) (e HookEntry, ok bool) {
+	if left == 0 {
+		return e, json.Unmarshal(line, &e) == nil
+	}
+	fields := make(map[string]json.RawMessage)
+	d := json.NewDecoder(bytes.NewReader(line))
+	if begin, err := d.Token(); err != nil || begin != json.Delim('{') {
+		return e, false
+	}
+	for {
+		key, err := d.Token()
+		name, isText := key.(string)
+		var value json.RawMessage
+		if err != nil || !isText || d.Decode(&value) != nil {
+			break
+		}
+		fields[name] = value
+	}
+	whole, err := json.Marshal(fields)
+	if err != nil || json.Unmarshal(whole, &e) != nil {
+		return e, false
+	}
+	e.Warnings = append(e.Warnings, fmt.Sprintf("the line of the log is too long, and %d bytes of it were not read", left))
+	e.bound()
+	return e, true
 }
 
 // DrawHookLog writes the log for people, one call a line, apart from what is above it.
@@ -119,7 +196,8 @@ func DrawHookLog(w io.Writer, entries []HookEntry) error {
 		if len(e.Warnings) > 0 {
 			text += "; warning: " + strings.Join(e.Warnings, "; ")
 		}
-		if _, err := fmt.Fprintf(w, "%s  %-8s %-9s %7.1f ms  %s\n", e.Time.Local().Format(time.DateTime), e.Guest, e.Operation, e.Milliseconds, text); err != nil {
+		line := fmt.Sprintf("%s  %-8s %-9s %7.1f ms  %s", e.Time.Local().Format(time.DateTime), e.Guest, e.Operation, e.Milliseconds, text)
+		if _, err := fmt.Fprintln(w, printable.Line(line)); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/network"
+	"go.uber.org/zap"
 )
 
 // TestHookLogIsReadAsItWasWritten also when a line of it was cut short, and shown one call a line.
@@ -45,6 +46,65 @@ func TestHookLogIsReadAsItWasWritten(t *testing.T) {
 	}
 	if entries, err := HookLog(t.TempDir()); len(entries) > 0 || err != nil {
 		t.Errorf("where there is no log: %v, %v", entries, err)
+	}
+}
+
+// TestALongLineOfTheHookLogIsNotTheEnd writes an entry of which everything is too long, and reads one that another podnic
+// wrote without a bound.
+func TestALongLineOfTheHookLogIsNotTheEnd(t *testing.T) {
+	dir := t.TempDir()
+	long := strings.Repeat("\x1b€", 1<<16)
+	e := &HookEntry{Guest: long, UUID: long, Operation: long, SubOperation: long, Reason: long}
+	for range 40 {
+		e.Did, e.Warnings = append(e.Did, long), append(e.Warnings, long)
+	}
+	e.finish(errors.New(long), time.Now())
+	if err := appendHookLog(dir, e); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(hookLogPath(dir))
+	if err != nil || len(text) > maxHookLine {
+		t.Errorf("the line has %d bytes, %v", len(text), err)
+	}
+	text = append(text, `{"time":"2026-11-27T12:00:00Z","guest":"vm","operation":"prepare","outcome":"failed","error":"`+strings.Repeat("x", 3<<20)+`"}`+"\n"...)
+	text = append(text, `{"guest":"`+strings.Repeat("x", 3<<20)+"\n"...)
+	text = append(text, strings.Repeat("no JSON", 1<<20)+"\n"...)
+	text = append(text, `{"guest":"last","operation":"release"}`...) // and no end of the line
+	if err := os.WriteFile(hookLogPath(dir), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := HookLog(dir)
+	if err != nil || len(entries) != 4 {
+		t.Fatalf("%d entries, %v", len(entries), err)
+	}
+	if first := entries[0]; !strings.Contains(first.Error, "bytes more") || len(first.Did) != maxHookList+1 || first.Did[maxHookList] != "(24 more)" {
+		t.Errorf("%.100q, %d", first.Error, len(first.Did))
+	}
+	if cut := entries[1]; cut.Guest != "vm" || cut.Outcome != "failed" || cut.Time.IsZero() || !strings.Contains(strings.Join(cut.Warnings, ""), "too long") {
+		t.Errorf("%.300v", cut)
+	}
+	if last := entries[3]; last.Guest != "last" {
+		t.Errorf("%v", last)
+	}
+	var drawn strings.Builder
+	if err := DrawHookLog(&drawn, entries); err != nil || strings.Count(drawn.String(), "\n") != 5 || strings.Contains(drawn.String(), "\x1b") {
+		t.Errorf("%v, %d lines", err, strings.Count(drawn.String(), "\n"))
+	}
+}
+
+// TestLogsAreHarmless in either format.
+func TestLogsAreHarmless(t *testing.T) {
+	for format, want := range map[string]string{"console": `a\x1b[1m\nb\u009b`, "json": `a\u001b[1m\nb\u009b`} {
+		var out strings.Builder
+		log, err := NewLogger(&out, "info", format)
+		if err != nil {
+			t.Fatal(err)
+		}
+		log.Warn("a\x1b[1m\nb\u009b\u202e", zap.String("name", "c\x1b\u009b\u202e"))
+		text := out.String()
+		if strings.ContainsAny(text, "\x1b\u009b\u202e") || strings.Count(text, "\n") != 1 || !strings.Contains(text, want) {
+			t.Errorf("%s: %q", format, text)
+		}
 	}
 }
 
