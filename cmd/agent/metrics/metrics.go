@@ -1,7 +1,7 @@
 // Package metrics hands numbers to Prometheus: the text format, the address to serve it at, and a server for it.
 //
 // It is small on purpose. A process serves one guest and has a few dozen numbers, all of which it counts anyway; the
-// Prometheus library and net/http would make it larger by more than it is (docs/adr/0018-trace-and-metrics.md).
+// Prometheus library would make it larger by more than it is (docs/adr/0018-trace-and-metrics.md).
 package metrics
 
 import (
