@@ -47,7 +47,7 @@ func Provide(ctx context.Context, req Request, links *Names, others []*Provision
 		if undone := s.withdraw(p, others); undone != nil {
 			return nil, &StuckError{Cause: err, Rollback: undone}
 		}
-		return nil, errors.Join(fmt.Errorf("%w (everything was put back)", err), s.store.remove(provisionFile))
+		return nil, errors.Join(fmt.Errorf("%w (everything was put back)", err), s.store.removeProvision())
 	}
 	return warnings, err
 }
@@ -165,7 +165,7 @@ func (s *session) provide(p *Provision) error {
 // Withdraw takes back what Provide gave and removes the record of it. Where nothing was given, or in another namespace, it
 // only does the latter. What one of the others shares stays.
 func Withdraw(ctx context.Context, req Request, others []*Provision) error {
-	store := Store{req.StateDir}
+	store := Store{req.StateDir, req.Options.Interface}
 	p, err := store.LoadProvision()
 	if err != nil {
 		return err
@@ -183,7 +183,7 @@ func Withdraw(ctx context.Context, req Request, others []*Provision) error {
 			return &StuckError{Cause: err}
 		}
 	}
-	return store.remove(provisionFile)
+	return store.removeProvision()
 }
 
 func (s *session) withdraw(p *Provision, others []*Provision) error {

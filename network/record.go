@@ -9,11 +9,13 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/podnic/podnic/network/statedir"
 	"golang.org/x/sys/unix"
 )
 
-// recordVersion is raised when an older podnic could not put back what a newer one recorded.
-const recordVersion = 1
+// recordVersion is raised when an older podnic could not put back what a newer one recorded. Version 1 was of the one
+// interface that podnic served, and lay in the state directory itself.
+const recordVersion = 2
 
 const recordFile = "record.json"
 
@@ -28,6 +30,9 @@ type Record struct {
 	Domain *DomainRef `json:"domain,omitempty"`
 	// Repairs is how often a later prepare found the wiring not as it should be, and mended it.
 	Repairs int `json:"repairs,omitempty"`
+
+	// first says that the record is one of version 1 in the place of those.
+	first bool
 }
 
 // DomainRef names a libvirt domain. The UUID is empty until libvirt has said it.
@@ -36,29 +41,112 @@ type DomainRef struct {
 	UUID string `json:"uuid,omitempty"`
 }
 
-// Store is the state directory.
-type Store struct{ Dir string }
+// Store is the place of an interface's record: a directory of its name in the state directory.
+type Store struct{ Dir, Interface string }
 
-// Path is where the record lies.
-func (s Store) Path() string { return filepath.Join(s.Dir, recordFile) }
+// Path is where the record lies, or will.
+func (s Store) Path() string { return s.path(recordFile) }
 
-// Load reads the record; nil when there is none. A record that cannot be used is a refusal that says why.
+func (s Store) path(name string) string { return filepath.Join(s.Dir, s.Interface, name) }
+
+// read reads a file of the interface; nil when there is none.
+func (s Store) read(name string) ([]byte, error) {
+	d, err := statedir.Open(s.Dir, s.Interface)
+	if err == nil {
+		defer d.Close()
+		var b []byte
+		if b, err = d.Read(name); err == nil {
+			return b, nil
+		}
+	}
+	return nil, unlessMissing(err)
+}
+
+// readFirst reads a file in the place that files of version 1 had; nil when there is none.
+func (s Store) readFirst(name string) ([]byte, error) {
+	d, err := statedir.OpenTop(s.Dir)
+	if err == nil {
+		defer d.Close()
+		var b []byte
+		if b, err = d.Read(name); err == nil {
+			return b, nil
+		}
+	}
+	if _, none := os.Lstat(filepath.Join(s.Dir, name)); statedir.IsUntrusted(err) && none != nil {
+		return nil, nil // the state directory is an emptyDir, say, and nothing of version 1 in it
+	}
+	return nil, unlessMissing(err)
+}
+
+func unlessMissing(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err == nil || statedir.IsUntrusted(err):
+		return err
+	}
+	return Refuse("the record cannot be read: %w", err)
+}
+
+// Load reads the record; nil when there is none. A record that cannot be used is a refusal that says why. One that is not
+// to be believed, since others could have written it or put it there, is an error of which [IsLost] is true: what the
+// namespace itself carries has to do.
 func (s Store) Load() (*Record, error) {
-	b, err := os.ReadFile(s.Path())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+	b, err := s.read(recordFile)
+	if err != nil || b == nil {
+		if first, failed := s.loadFirst(); first != nil || failed != nil {
+			return first, failed
+		}
+		return nil, err
 	}
+	r, err := decodeRecord(b, s.Path())
 	if err != nil {
-		return nil, Refuse("the record cannot be read: %w", err)
+		return nil, err
 	}
-	var version struct {
+	if r.Options.Interface != s.Interface {
+		return nil, &statedir.UntrustedError{Path: s.Path(), Why: fmt.Sprintf("it is of the interface %s", r.Options.Interface)}
+	}
+	return r, nil
+}
+
+// loadFirst reads a record of version 1 that is of this interface.
+func (s Store) loadFirst() (*Record, error) {
+	b, err := s.readFirst(recordFile)
+	if err != nil || b == nil {
+		return nil, err
+	}
+	if version, err := versionOf(b); err == nil && version > 1 {
+		return nil, nil // it is there for a podnic of version 1
+	}
+	r, err := decodeRecord(b, filepath.Join(s.Dir, recordFile))
+	if err != nil || s.Interface != "" && r.Options.Interface != s.Interface {
+		return nil, err
+	}
+	r.first = true
+	return r, nil
+}
+
+// IsLost reports whether err means that there is something where a record would be, and that it is not to be believed.
+func IsLost(err error) bool { return statedir.IsUntrusted(err) }
+
+func versionOf(b []byte) (int, error) {
+	var v struct {
 		Version int `json:"version"`
 	}
-	if err := json.Unmarshal(b, &version); err != nil {
-		return nil, Refuse("the record %s is damaged (%w): move it away, and podnic goes by what the namespace itself carries", s.Path(), err)
+	err := json.Unmarshal(b, &v)
+	return v.Version, err
+}
+
+func decodeRecord(b []byte, path string) (*Record, error) {
+	damaged := func(err error) error {
+		return Refuse("the record %s is damaged (%w): move it away, and podnic goes by what the namespace itself carries", path, err)
 	}
-	if version.Version > recordVersion {
-		return nil, Refuse("the record %s was written by a newer podnic (version %d, this one reads up to %d): use that podnic", s.Path(), version.Version, recordVersion)
+	version, err := versionOf(b)
+	if err != nil {
+		return nil, damaged(err)
+	}
+	if version > recordVersion {
+		return nil, Refuse("the record %s was written by a newer podnic (version %d, this one reads up to %d): use that podnic", path, version, recordVersion)
 	}
 	r := new(Record)
 	err = json.Unmarshal(b, r)
@@ -66,37 +154,56 @@ func (s Store) Load() (*Record, error) {
 		err = r.check()
 	}
 	if err != nil {
-		return nil, Refuse("the record %s is damaged (%w): move it away, and podnic goes by what the namespace itself carries", s.Path(), err)
+		return nil, damaged(err)
 	}
+	r.Original.Filter = nil // one that is podnic's own was left over, and is not put back
 	return r, nil
-}
-
-func (r *Record) check() error {
-	switch {
-	case r.Version < 1:
-		return errors.New("it has no version")
-	case r.Original == nil || r.Original.Link(NIC) == nil:
-		return errors.New("it does not hold the pod's interface")
-	case r.Namespace.Boot == "" || r.Namespace.Cookie == 0:
-		return errors.New("it does not say which namespace it is of")
-	}
-	if r.managed() {
-		return nil
-	}
-	_, err := r.Options.normal()
-	return err
 }
 
 // managed reports whether the record is of an interface that KubeVirt wires: it cannot be put back by podnic.
 func (r *Record) managed() bool { return r.Options.Binding == BindingManagedTap }
 
-// Save replaces the record atomically: whoever reads it finds the old one or the new one, also after a power cut.
-func (s Store) Save(r *Record) error { return s.save(recordFile, r) }
+// path is where the record lies, in a state directory.
+func (r *Record) path(stateDir string) string {
+	if r.first {
+		return filepath.Join(stateDir, recordFile)
+	}
+	return Store{stateDir, r.Options.Interface}.Path()
+}
 
+// Save replaces the record atomically: whoever reads it finds the old one or the new one, also after a power cut. A record
+// of version 1 stays what it is, where it is.
+func (s Store) Save(r *Record) error {
+	if r.first {
+		d, err := statedir.OpenOwnTop(s.Dir)
+		if err != nil {
+			return fmt.Errorf("write the record: %w", err)
+		}
+		defer d.Close()
+		return write(d, recordFile, r)
+	}
+	r.Version = recordVersion
+	if err := s.save(recordFile, r); err != nil {
+		return err
+	}
+	s.markFirst()
+	return nil
+}
+
+// save writes a file of the interface.
 func (s Store) save(name string, record any) error {
+	d, err := statedir.Make(s.Dir, s.Interface)
+	if err != nil {
+		return fmt.Errorf("write the record: %w", err)
+	}
+	defer d.Close()
+	return write(d, name, record)
+}
+
+func write(d *statedir.Dir, name string, record any) error {
 	b, err := json.MarshalIndent(record, "", "  ")
 	if err == nil {
-		err = WriteFile(filepath.Join(s.Dir, name), append(b, '\n'))
+		err = d.Write(name, append(b, '\n'), 0o600, true)
 	}
 	if err != nil {
 		return fmt.Errorf("write the record: %w", err)
@@ -104,60 +211,146 @@ func (s Store) save(name string, record any) error {
 	return nil
 }
 
-// Remove deletes the record. One that is not there is as good.
-func (s Store) Remove() error { return s.remove(recordFile) }
+// marker is what lies in the place of version 1 while an interface is wired: a podnic of version 1 refuses by it, and does
+// not take the record for lost.
+var marker = []byte("{\"version\":2}\n")
 
-func (s Store) remove(name string) error {
-	if err := os.Remove(filepath.Join(s.Dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove the record: %w", err)
+// markFirst puts the marker there, also in the place of a record that has moved, unless others can write there: then a
+// podnic of version 1 is on its own.
+func (s Store) markFirst() {
+	d, err := statedir.OpenOwnTop(s.Dir)
+	if err != nil {
+		return
 	}
-	return syncDir(s.Dir)
+	defer d.Close()
+	if b, err := d.Read(recordFile); err == nil && string(b) == string(marker) {
+		return
+	}
+	_ = d.Write(recordFile, marker, 0o600, true) // what is lost is a refusal of another program
 }
 
-// Writable makes the directory if need be, and tells before anything is changed whether a record could be written.
-func (s Store) Writable() error {
-	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
-		return Refuse("the state directory cannot be made (%w): name a directory that can be written with --state-dir", err)
+// Remove deletes the record, wherever it lies, and what is there for a podnic of version 1. One that is not there is as
+// good, and one that is not podnic's own is left.
+func (s Store) Remove() error {
+	if err := s.remove(recordFile); err != nil {
+		return err
 	}
-	// Asked and not tried: whoever is killed while it tries leaves a file behind. That the disk is full shows when the record
-	// is written, which is before anything is changed.
-	if err := unix.Faccessat(unix.AT_FDCWD, s.Dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
-		return Refuse("the state directory %s cannot be written (%w): mount something writable there (an emptyDir will do), or name another with --state-dir", s.Dir, err)
+	b, err := s.readFirst(recordFile)
+	if err == nil && b == nil {
+		return nil
+	}
+	if version, err := versionOf(b); err == nil && version > 1 {
+		if s.others() {
+			return nil
+		}
+	} else if r, err := decodeRecord(b, ""); err == nil && r.Options.Interface != s.Interface {
+		return nil
+	}
+	return s.removeFirst(recordFile)
+}
+
+// others reports whether another interface has a record.
+func (s Store) others() bool {
+	names, _ := statedir.Interfaces(s.Dir)
+	for _, name := range names {
+		if b, err := (Store{s.Dir, name}).read(recordFile); name != s.Interface && err == nil && b != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// removeFirst deletes a file in the place of version 1.
+func (s Store) removeFirst(name string) error {
+	d, err := statedir.OpenOwnTop(s.Dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), statedir.IsUntrusted(err):
+		return nil
+	case err == nil:
+		defer d.Close()
+		err = d.Remove(name)
+	}
+	if err != nil {
+		return fmt.Errorf("remove the record: %w", err)
 	}
 	return nil
 }
 
-// WriteFile replaces a file atomically (write, fsync, rename, fsync of the directory), readable by the owner alone.
-func WriteFile(path string, b []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // made with mode 0600
+func (s Store) remove(name string) error {
+	d, err := statedir.OpenOwn(s.Dir, s.Interface)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), statedir.IsUntrusted(err):
+		return nil
+	case err == nil:
+		defer d.Close()
+		err = d.Remove(name)
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("remove the record: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
+	return nil
 }
 
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+// Writable makes the interface's directory if need be, and tells before anything is changed whether a record could be
+// written.
+func (s Store) Writable() error {
+	if err := MakeStateDir(s.Dir); err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	d, err := statedir.Make(s.Dir, s.Interface)
+	switch {
+	case statedir.IsUntrusted(err):
+		return Refuse("%w, and nothing is written there: remove it, or name another directory with --state-dir", err)
+	case err != nil:
+		return Refuse("the directory of %s cannot be made (%w): name another with --state-dir", s.Interface, err)
+	}
+	defer d.Close()
+	// Asked and not tried: whoever is killed while it tries leaves a file behind. That the disk is full shows when the record
+	// is written, which is before anything is changed.
+	if err := d.Writable(); err != nil {
+		return Refuse("the state directory cannot be written (%w): mount something writable there (an emptyDir will do), or name another with --state-dir", err)
+	}
+	return nil
+}
+
+// MakeStateDir makes a state directory if need be, and tells whether directories could be made in it.
+func MakeStateDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return Refuse("the state directory cannot be made (%w): name a directory that can be written with --state-dir", err)
+	}
+	if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+		return Refuse("the state directory %s cannot be written (%w): mount something writable there (an emptyDir will do), or name another with --state-dir", dir, err)
+	}
+	return nil
+}
+
+// Forget removes what is believed of an interface's record where that cannot be used, so that what the namespace itself
+// carries has to do.
+func Forget(req Request) error { return Store{req.StateDir, req.Options.Interface}.Remove() }
+
+// checkReserved refuses an interface whose directory would have the name of one of podnic's own files.
+func checkReserved(iface string) error {
+	if statedir.Reserved(iface) {
+		return Refuse("an interface called %s cannot be served, since podnic has a file of that name: rename it (ip link set %s name eth0)", iface, iface)
+	}
+	return nil
+}
+
+// records are those of all interfaces that a state directory has, of whatever namespace. What is not to be believed, or is
+// damaged, is none.
+func records(stateDir string) []*Record {
+	names, _ := statedir.Interfaces(stateDir)
+	var all []*Record
+	for _, name := range names {
+		s := Store{stateDir, name}
+		if b, err := s.read(recordFile); err == nil && b != nil {
+			if r, err := decodeRecord(b, s.Path()); err == nil && r.Options.Interface == name {
+				all = append(all, r)
+			}
+		}
+	}
+	if first, err := (Store{Dir: stateDir}).loadFirst(); err == nil && first != nil {
+		all = append(all, first)
+	}
+	return all
 }

@@ -88,9 +88,9 @@ func TestDelWithoutUsableRecords(t *testing.T) {
 	}{
 		"all gone":           {os.RemoveAll, false},
 		"attachment damaged": {damage("attachment.json"), true},
-		"record damaged":     {damage("record.json"), true},
-		"record gone":        {func(dir string) error { return os.Remove(filepath.Join(dir, "record.json")) }, true},
-		"provision damaged":  {damage("provision.json"), false},
+		"record damaged":     {damage("eth0/record.json"), true},
+		"record gone":        {func(dir string) error { return os.Remove(filepath.Join(dir, "eth0", "record.json")) }, true},
+		"provision damaged":  {damage("eth0/provision.json"), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t)
