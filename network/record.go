@@ -230,12 +230,15 @@ func (s Store) markFirst() {
 }
 
 // Remove deletes the record, wherever it lies, and what is there for a podnic of version 1. One that is not there is as
-// good, and one that is not podnic's own is left.
+// good, and one that is not podnic's own, or of another interface, is left.
 func (s Store) Remove() error {
-	if err := s.remove(recordFile); err != nil {
-		return err
+	b, err := s.read(recordFile)
+	if other, damaged := decodeRecord(b, ""); err != nil || damaged != nil || other.Options.Interface == s.Interface {
+		if err := s.remove(recordFile); err != nil {
+			return err
+		}
 	}
-	b, err := s.readFirst(recordFile)
+	b, err = s.readFirst(recordFile)
 	if err == nil && b == nil {
 		return nil
 	}
