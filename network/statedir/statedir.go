@@ -26,11 +26,11 @@ import (
 // Own is the name of the directory of what has no interface.
 const Own = ".podnic"
 
-// Reserved reports whether a link of that name could not have a directory of its name: it is one of podnic's, or was the
-// name of a file in the state directory before interfaces had directories.
+// Reserved reports whether a link of that name cannot have a directory of its name: it is one of podnic's, was the name of a
+// file in the state directory before interfaces had directories, or is that of a socket which the documents put there.
 func Reserved(name string) bool {
 	switch name {
-	case "record.json", "state.json", "provision.json", "attachment.json", "hook.lock", "hook.log", "hook.log.1", "serve.log", "serve.log.1":
+	case "record.json", "state.json", "provision.json", "attachment.json", "hook.lock", "hook.log", "hook.log.1", "serve.log", "serve.log.1", "metrics.sock":
 		return true
 	}
 	return name == "" || strings.HasPrefix(name, ".") || strings.ContainsRune(name, '/')
