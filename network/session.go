@@ -22,9 +22,6 @@ type Request struct {
 	// AllowHostNamespace lifts the refusal to work in the machine's own namespace, or in a node's.
 	AllowHostNamespace bool
 
-	// Others are users who are believed besides root and the effective user to have written a record. Nothing that changes
-	// anything has any.
-	Others []uint32
 	// StayFirst leaves a record of version 1 where it is: the podnic that wrote it, or another of its version, serves.
 	StayFirst bool
 

@@ -93,24 +93,28 @@ func interfaceOf(holder *network.Holder) string {
 // server is a process that serves an interface, proven: its user is root or this one, and it has the socket of who serves.
 type server struct {
 	holder network.Holder
-	pid    int
+	pid    int // 0 where it is not to be seen: in another container, say, whose process ids are others
 	// detached says that the hook started it.
 	detached bool
 }
 
-// provenServer is who serves, if it is a podnic that this process believes and sees: the one that a state file names which
-// is to be believed, or else the one that is a `podnic serve` of the hook's by its command line. It is nil, without an
-// error, where the socket's holder is neither.
+// provenServer is who serves, if it is a podnic that this process believes: the one that a state file names which is to be
+// believed, or else the one that is a `podnic serve` of the hook's by its command line. It is nil, without an error, where the
+// socket's holder is neither.
 func provenServer(holder *network.Holder, stateDir string, id network.NamespaceID) (*server, error) {
 	if !holder.Trusted() {
 		return nil, nil
 	}
 	state, err := LoadState(stateDir, interfaceOf(holder), id)
-	if state != nil && state.Server != nil && holder.HeldBy(state.Server.ID) {
+	named := state != nil && state.Server != nil
+	if named && holder.HeldBy(state.Server.ID) {
 		return &server{*holder, state.Server.ID, state.Server.Detached}, nil
 	}
-	// The file is lost, or it is in another directory.
-	if pid := holder.Process(); pid > 0 && isDetached(network.CommandOf(pid)) {
+	pid := holder.Process()
+	switch {
+	case named && pid == 0:
+		return &server{holder: *holder}, nil
+	case pid > 0 && isDetached(network.CommandOf(pid)): // the file is lost, or it is in another directory
 		return &server{*holder, pid, true}, nil
 	}
 	if statedir.IsUntrusted(err) {

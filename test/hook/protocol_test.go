@@ -299,6 +299,13 @@ func sidecarIsUsed(l *lab) {
 			t.Fatalf("after %s, process %d serves, and the sidecar is %d", operation, l.server(), sidecar.Process.Pid)
 		}
 	}
+	// From another container, where it is not to be seen.
+	apart := l.hook("prepare", vm)
+	apart.Args = append([]string{"unshare", "--pid", "--fork", "--mount-proc", "--"}, apart.Args...)
+	apart.Path = "/usr/bin/unshare"
+	if _, stderr, status := output(t, apart); status != 0 {
+		t.Errorf("prepare in another PID namespace: status %d: %s", status, stderr)
+	}
 	out, _, _ := output(t, l.command("status"))
 	if !strings.Contains(out, "serving") {
 		t.Errorf("the wiring did not stay:\n%s", out)

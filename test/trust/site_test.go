@@ -36,7 +36,25 @@ func TestMain(m *testing.M) {
 		}
 		select {}
 	}
-	os.Exit(m.Run())
+	os.Exit(run(m))
+}
+
+// squatter is a copy of the test's binary that everybody may run. It is made before anything else runs: who forks while a file
+// is open to write has it open too, and it cannot be run then.
+var squatter string
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "squatter")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	squatter = filepath.Join(dir, "squatter")
+	text, err := os.ReadFile("/proc/self/exe")
+	if err = errors.Join(err, os.WriteFile(squatter, text, 0o755), os.Chmod(dir, 0o755)); err != nil {
+		panic(err)
+	}
+	return m.Run()
 }
 
 // network gives a pod one address, always the same MAC and index, and a gateway.
@@ -84,14 +102,6 @@ func (s *site) in(t *testing.T) *site {
 	c.t, c.dir = t, t.TempDir()
 	c.state = filepath.Join(c.dir, "state")
 	err := errors.Join(os.Chmod(filepath.Dir(c.dir), 0o755), os.Chmod(c.dir, 0o777), os.Mkdir(c.state, 0o777), os.Chmod(c.state, 0o777))
-	if err != nil {
-		t.Fatal(err)
-	}
-	// What binds sockets, where everybody may run it.
-	text, err := os.ReadFile("/proc/self/exe")
-	if err == nil {
-		err = os.WriteFile(filepath.Join(c.dir, "squatter"), text, 0o755)
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +182,7 @@ func (s *site) hook(operation string) *exec.Cmd {
 // squat has a process of a user take the name of who serves eth0, until the test ends or the returned function is called.
 func (s *site) squat(user int) (pid int, end func()) {
 	s.t.Helper()
-	cmd := s.pod.Command(context.Background(), "setpriv", "--reuid", fmt.Sprint(user), "--clear-groups", filepath.Join(s.dir, "squatter"))
+	cmd := s.pod.Command(context.Background(), "setpriv", "--reuid", fmt.Sprint(user), "--clear-groups", squatter)
 	cmd.Env = append(os.Environ(), squatName+"=@podnic/serve/eth0")
 	out, err := cmd.StdoutPipe()
 	if err == nil {

@@ -45,7 +45,7 @@ func (s *site) tree() string {
 	s.t.Helper()
 	var b strings.Builder
 	err := filepath.WalkDir(s.dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || filepath.Base(path) == "squatter" {
+		if err != nil {
 			return err
 		}
 		info, err := e.Info()
@@ -94,7 +94,7 @@ func TestLostRecordIsNotTakenFromOthers(t *testing.T) {
 		{"a link to another's directory", away + "mkdir evil; cp forged.json evil/record.json; ln -s ../evil state/eth0", []string{"not a directory"}},
 		{"a link to podnic's own directory", away + "ln -s gone state/eth0", []string{"not a directory"}},
 		{"a fifo", away + "mkfifo state/eth0", []string{"not a directory"}},
-		{"a socket", away + squatName + "=$PWD/state/eth0 ./squatter", []string{"not a directory"}},
+		{"a socket", away + squatName + "=$PWD/state/eth0 " + squatter, []string{"not a directory"}},
 		{"a file", away + "cp forged.json state/eth0", []string{"not a directory"}},
 		{"a fifo as the record", away + "umask 022; mkdir state/eth0; mkfifo state/eth0/record.json", []string{"user 107 owns it"}},
 		{"a link as the record", away + "umask 022; mkdir state/eth0; ln -s ../../secret state/eth0/record.json", []string{"user 107 owns it"}},
@@ -327,11 +327,11 @@ func TestHookEndsItsServerAlone(t *testing.T) {
 		s := pod.in(t)
 		other := s.bystander()
 		s.run(0, nil, "prepare")
-		squatter, end := s.squat(107)
+		pid, end := s.squat(107)
 		s.takeForgedState(other.Process.Pid)
 		s.says(0, nil, s.hook("release"))
 		s.lives("a bystander", other.Process.Pid)
-		s.lives("the squatter", squatter)
+		s.lives("the squatter", pid)
 		end()
 		s.run(0, nil, "restore")
 		s.asBefore()
@@ -341,14 +341,14 @@ func TestHookEndsItsServerAlone(t *testing.T) {
 		s := pod.in(t)
 		other := s.bystander()
 		s.run(0, nil, "prepare")
-		squatter, end := s.squat(0)
+		pid, end := s.squat(0)
 		s.forgedState(other.Process.Pid)
 		if err := os.Rename(filepath.Join(s.dir, "state-forged.json"), filepath.Join(s.state, "eth0", "state.json")); err != nil {
 			t.Fatal(err)
 		}
 		s.says(0, nil, s.hook("release"))
 		s.lives("a bystander", other.Process.Pid)
-		s.lives("who has the socket", squatter)
+		s.lives("who has the socket", pid)
 		end()
 		s.run(0, nil, "restore")
 		s.asBefore()
@@ -373,8 +373,8 @@ func TestSquatterIsNoServer(t *testing.T) {
 	for name, user := range map[string]int{"the emulator": 107, "a program of root": 0} {
 		t.Run(name, func(t *testing.T) {
 			s := pod.in(t)
-			squatter, end := s.squat(user)
-			who := []string{fmt.Sprintf("process %d", squatter), fmt.Sprintf("user %d", user)}
+			pid, end := s.squat(user)
+			who := []string{fmt.Sprintf("process %d", pid), fmt.Sprintf("user %d", user)}
 			s.says(2, who, s.hook("prepare"))
 			s.asBefore()
 			s.run(0, nil, "prepare")
