@@ -272,6 +272,41 @@ for f in eth0/record.json eth0/state.json .podnic/hook.log .podnic/x.log x.log h
 	}
 }
 
+// TestStatusIsOfWhoServes has nobody serve, as in a pod that the CNI plugin wires, and others ask.
+func TestStatusIsOfWhoServes(t *testing.T) {
+	s := newSite(t).in(t)
+	s.run(0, nil, "prepare")
+	if err := os.Rename(filepath.Join(s.state, "eth0"), filepath.Join(s.dir, "away")); err != nil { // the record is not in the pod
+		t.Fatal(err)
+	}
+	as := func(user string, args ...string) *exec.Cmd {
+		options := []string{"--reuid", user, "--clear-groups", "--inh-caps=-all,+net_raw", "--ambient-caps=-all,+net_raw", s.podnic}
+		return s.pod.Command(t.Context(), "setpriv", append(append(options, args...), "--state-dir", s.state)...)
+	}
+	server := as("65534", "serve")
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	end := func() { _ = server.Process.Signal(syscall.SIGTERM); _ = server.Wait() }
+	t.Cleanup(end)
+	const told = `"event": "serving"`
+	s.until("the server's state", func() bool {
+		out, _, _ := s.output(as("65534", "status", "-o", "json"))
+		return strings.Contains(out, told)
+	})
+	for _, user := range []string{"0", "107"} {
+		s.says(0, []string{told}, as(user, "status", "-o", "json"))
+	}
+	// Not of somebody else than that one.
+	s.attack("mkdir -m 755 evil; cp state/eth0/state.json evil/; mv state/eth0 state/gone; mv evil state/eth0")
+	if out := s.says(0, []string{"user 107 owns it"}, as("0", "status", "-o", "json")); strings.Contains(out, told) {
+		t.Errorf("status believes another than who serves: %s", out)
+	}
+	end()
+	s.run(0, nil, "restore")
+	s.asBefore()
+}
+
 // bystander is a process of root's that nobody may end.
 func (s *site) bystander() *exec.Cmd {
 	s.t.Helper()
