@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -43,7 +42,7 @@ func TestPrepareThatFailsAnywhereLeavesTheNamespaceAsItWas(t *testing.T) {
 			if diff := cmp.Diff(before, p.text()); diff != "" {
 				t.Fatalf("after step %d failed (%v):\n%s", n, err, diff)
 			}
-			if _, err := os.Stat(filepath.Join(p.dir, "record.json")); !os.IsNotExist(err) {
+			if _, err := os.Stat(p.recordPath()); !os.IsNotExist(err) {
 				t.Fatalf("step %d: the record is left: %v", n, err)
 			}
 		}

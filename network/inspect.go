@@ -40,13 +40,14 @@ func Inspect(req Request) (*State, error) {
 	}
 	defer s.close()
 	state := &State{ID: s.id}
-	record, err := s.load()
-	if err != nil && !errors.Is(err, fs.ErrPermission) { // who may not read it goes by the namespace
-		state.Warnings = append(state.Warnings, err.Error())
-	}
 	if err := s.discover(req.Options); err != nil {
 		return nil, err
 	}
+	record, err := s.recorded()
+	if err != nil && !errors.Is(err, fs.ErrPermission) { // who may not read it goes by the namespace
+		state.Warnings = append(state.Warnings, err.Error())
+	}
+	state.Warnings = append(state.Warnings, s.warnings...)
 	managed := s.found.names.managed
 	state.Wired, state.Names = managed || len(s.found.marked) > 0, s.found.names
 	if state.Wired && record != nil && record.managed() == managed {
@@ -109,9 +110,27 @@ func optionsOf(wired *Snapshot, names Names) Options {
 	return o
 }
 
-// SetDomain writes into the record which guest was given the interface.
-func SetDomain(stateDir string, domain DomainRef) error {
-	store := Store{stateDir}
+// Recorded is the record of the namespace's interface; nil when there is none that counts. Nothing is locked.
+func Recorded(req Request) (*Record, error) {
+	s, err := open(req)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	if err := s.discover(req.Options); err == nil {
+		return s.recorded()
+	}
+	for _, record := range records(req.StateDir) { // the pod's network was taken away
+		if record.Namespace == s.id {
+			return record, nil
+		}
+	}
+	return nil, nil
+}
+
+// SetDomain writes into an interface's record which guest was given the interface.
+func SetDomain(stateDir, iface string, domain DomainRef) error {
+	store := Store{stateDir, iface}
 	r, err := store.Load()
 	if err != nil {
 		return err

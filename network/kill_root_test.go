@@ -140,6 +140,7 @@ func TestKilledAnywhereNothingIsLost(t *testing.T) {
 						}
 					}
 					p.restore()
+					p.noFiles()
 					if diff := cmp.Diff(before, p.text()); diff != "" {
 						t.Fatalf("%s killed before request %d, then restore:\n%s", operation, n, diff)
 					}

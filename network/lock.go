@@ -161,7 +161,7 @@ func (l *locking) without() (warning string, ok bool) {
 // busy says who is waited for, as far as it can be seen.
 func (l *locking) busy() error {
 	var names []string
-	var idle *holder
+	var idle *lockHolder
 	for _, h := range l.ns.holders() {
 		if h.idle == "" {
 			names = append(names, h.String())

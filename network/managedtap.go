@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"time"
 
@@ -118,12 +117,12 @@ func RecordManaged(req Request) (*State, error) {
 	if err != nil || seen.Wired || seen.underWay {
 		return seen, err
 	}
-	store, nic := Store{req.StateDir}, seen.Original.Link(NIC)
+	store, nic := Store{req.StateDir, seen.Names.Interface}, seen.Original.Link(NIC)
+	if err := checkReserved(store.Interface); err != nil {
+		return nil, err
+	}
 	if known, err := store.Load(); err == nil && known != nil && !nic.Up && known.Namespace == seen.ID && known.Original.Link(NIC).Index == nic.Index {
 		return seen, nil // set down to be wired: the routes are gone already
-	}
-	if err := os.MkdirAll(req.StateDir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the state directory: %w", err)
 	}
 	options := Options{Interface: seen.Names.Interface, Binding: BindingManagedTap, Socket: SocketUDP}
 	return seen, store.Save(&Record{

@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func (p *testPod) recordPath() string { return Store{p.dir}.Path() }
+func (p *testPod) recordPath() string { return Store{p.dir, "eth0"}.Path() }
 
 func (p *testPod) same(before string) {
 	p.t.Helper()
@@ -527,13 +527,13 @@ func TestRecordIsPrivate(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer old.Close()
-	if err := SetDomain(p.dir, DomainRef{Name: "vm-0"}); err != nil {
+	if err := SetDomain(p.dir, "eth0", DomainRef{Name: "vm-0"}); err != nil {
 		t.Fatal(err)
 	}
 	if b, err := io.ReadAll(old); err != nil || len(b) == 0 || strings.Contains(string(b), "vm-0") {
 		t.Errorf("the record is written in place: %v: %s", err, b)
 	}
-	files, err := filepath.Glob(filepath.Join(p.dir, ".*"))
+	files, err := filepath.Glob(filepath.Join(p.dir, "eth0", ".*"))
 	if err != nil || len(files) > 0 {
 		t.Errorf("left beside the record: %v, %v", files, err)
 	}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -116,6 +118,20 @@ func (p *testPod) dump() string {
 		}
 	}
 	return b.String()
+}
+
+// noFiles fails the test if there is a file in the state directory, a hidden one too. The interfaces' directories stay.
+func (p *testPod) noFiles() {
+	p.t.Helper()
+	err := filepath.WalkDir(p.dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			p.t.Errorf("left in the state directory: %s", path)
+		}
+		return err
+	})
+	if err != nil {
+		p.t.Error(err)
+	}
 }
 
 func (p *testPod) prepare() *Result {

@@ -79,11 +79,11 @@ func plan(ctx context.Context, req Request) (_ *preparation, err error) {
 	if err := s.lock(ctx); err != nil {
 		return nil, err
 	}
-	p := &preparation{session: s, warnings: s.warnings}
-	if p.record, err = s.load(); err != nil {
+	p := &preparation{session: s}
+	if err := s.discover(req.Options); err != nil {
 		return nil, err
 	}
-	if err := s.discover(req.Options); err != nil {
+	if p.record, err = s.recorded(); err != nil {
 		return nil, err
 	}
 	if err := s.refuseManaged(); err != nil {
@@ -130,7 +130,7 @@ func (p *preparation) read() (err error) {
 	if wired && p.found.nic.Name == "" {
 		return Refuse("%s, which was wired, is gone (link %d): the pod's network was taken away; run `podnic restore` to remove what is left", p.found.names.Interface, p.found.nic.Index)
 	}
-	p.names = p.found.names
+	p.names, p.store.Interface = p.found.names, p.found.names.Interface
 	options := p.Options
 	options.Interface, options.Tap = p.names.Interface, p.names.Tap
 	if p.current, err = p.session.read(p.found.all, p.found.nic.Index, p.names); err != nil {
@@ -155,6 +155,9 @@ func lostRecord(path string) string {
 
 // check refuses what cannot be wired. A namespace that is wired already passed.
 func (p *preparation) check() error {
+	if err := checkReserved(p.names.Interface); err != nil {
+		return err
+	}
 	if err := checkNames(p.found.all, p.found.nic.Index, p.names); err != nil {
 		return err
 	}
@@ -184,11 +187,17 @@ func (p *preparation) spareGuest() {
 }
 
 func (p *preparation) prepare() (*Result, error) {
-	if err := p.store.Writable(); err != nil {
-		return nil, err
+	// A record of version 1 that stays lies in a directory that is podnic's own.
+	if !(p.record.first && p.StayFirst) {
+		if err := p.store.Writable(); err != nil {
+			return nil, err
+		}
 	}
 	if p.Domain != nil && (p.record.Domain == nil || *p.record.Domain != *p.Domain) {
 		p.record.Domain, p.fresh = p.Domain, true
+	}
+	if p.record.first && !p.StayFirst {
+		p.record.first, p.fresh = false, true
 	}
 	if p.fresh {
 		if err := p.store.Save(p.record); err != nil {
@@ -214,7 +223,7 @@ func (p *preparation) prepare() (*Result, error) {
 		return nil, err
 	}
 	r.Steps, r.Repaired, r.Wired = steps, repair && len(steps) > 0, time.Now()
-	r.Warnings = p.warnings
+	r.Warnings = append(p.session.warnings, p.warnings...)
 	if r.Repaired {
 		p.record.Repairs++
 		if err := p.store.Save(p.record); err != nil {

@@ -53,7 +53,7 @@ func Provide(ctx context.Context, req Request, links *Names, others []*Provision
 		if undone := s.withdraw(p, others); undone != nil {
 			return nil, &StuckError{Cause: err, Rollback: undone}
 		}
-		return nil, errors.Join(fmt.Errorf("%w (everything was put back)", err), s.store.remove(provisionFile))
+		return nil, errors.Join(fmt.Errorf("%w (everything was put back)", err), s.store.removeProvision())
 	}
 	return warnings, err
 }
@@ -171,7 +171,7 @@ func (s *session) provide(p *Provision) error {
 // Withdraw takes back what Provide gave and removes the record of it. Where nothing was given, or in another namespace, it
 // only does the latter. What one of the others shares stays.
 func Withdraw(ctx context.Context, req Request, others []*Provision) (warnings []string, err error) {
-	store := Store{req.StateDir}
+	store := Store{req.StateDir, req.Options.Interface}
 	p, err := store.LoadProvision()
 	if p == nil || err != nil {
 		return nil, err
@@ -189,7 +189,7 @@ func Withdraw(ctx context.Context, req Request, others []*Provision) (warnings [
 			return s.warnings, &StuckError{Cause: err}
 		}
 	}
-	return s.warnings, store.remove(provisionFile)
+	return s.warnings, store.removeProvision()
 }
 
 func (s *session) withdraw(p *Provision, others []*Provision) error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"os"
 	"strings"
 	"testing"
 
@@ -47,7 +46,7 @@ func (p *testPod) provide(links *Names, others ...*Provision) *Provision {
 	if _, err := Provide(context.Background(), p.provideFor("eth0"), links, others); err != nil {
 		p.t.Fatal(err)
 	}
-	given, err := Store{p.dir}.LoadProvision()
+	given, err := Store{p.dir, "eth0"}.LoadProvision()
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -59,9 +58,7 @@ func (p *testPod) withdraw(others ...*Provision) {
 	if _, err := Withdraw(context.Background(), p.provideFor("eth0"), others); err != nil {
 		p.t.Fatal(err)
 	}
-	if left, err := os.ReadDir(p.dir); err != nil || len(left) > 0 {
-		p.t.Errorf("left in the state directory: %v, %v", left, err)
-	}
+	p.noFiles()
 }
 
 // missing is what a look finds missing.
@@ -155,7 +152,7 @@ func TestSharedProvisionStaysUntilTheLastOneGoes(t *testing.T) {
 			if _, err := Provide(context.Background(), secondReq, &names, []*Provision{first}); err != nil {
 				t.Fatal(err)
 			}
-			second, err := Store{secondReq.StateDir}.LoadProvision()
+			second, err := Store{secondReq.StateDir, "net1"}.LoadProvision()
 			if err != nil {
 				t.Fatal(err)
 			}

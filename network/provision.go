@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"net/netip"
 	"os"
@@ -63,13 +62,17 @@ const provisionFile = "provision.json"
 
 // LoadProvision reads the record of Provide; nil when there is none.
 func (s Store) LoadProvision() (*Provision, error) {
-	path := filepath.Join(s.Dir, provisionFile)
-	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+	path := s.path(provisionFile)
+	b, err := s.read(provisionFile)
+	if err == nil && b == nil {
+		path = filepath.Join(s.Dir, provisionFile)
+		b, err = s.readFirst(provisionFile)
 	}
-	if err != nil {
+	switch {
+	case IsLost(err):
 		return nil, Refuse("the record cannot be read: %w", err)
+	case err != nil || b == nil:
+		return nil, err
 	}
 	p := new(Provision)
 	if err := json.Unmarshal(b, p); err != nil {
@@ -138,7 +141,7 @@ func InspectProvision(req Request) (missing []string, err error) {
 		}
 	}
 	if p == nil || p.Namespace != s.id {
-		return []string{fmt.Sprintf("there is no record %s of this namespace", filepath.Join(s.store.Dir, provisionFile))}, nil
+		return []string{fmt.Sprintf("there is no record %s of this namespace", s.store.path(provisionFile))}, nil
 	}
 	for _, name := range slices.Sorted(maps.Keys(sysctls)) {
 		value, err := s.sysctl(name)
@@ -205,3 +208,8 @@ func (s *session) setSysctl(name, value string) error {
 
 // dotted is the name of a setting as sysctl(8) has it.
 func dotted(name string) string { return strings.ReplaceAll(name, "/", ".") }
+
+// removeProvision deletes the record of Provide, wherever it lies.
+func (s Store) removeProvision() error {
+	return errors.Join(s.remove(provisionFile), s.removeFirst(provisionFile))
+}

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,17 +35,18 @@ func TestARecordOfProvideNamesNothingElse(t *testing.T) {
 		`{"version":1,"namespace":{"boot":"b","cookie":7},"sysctls":{"net/ipv4/conf/all/rp_filter":{"no":"text"}}}`: "damaged",
 		`null`: "damaged",
 	} {
-		dir := t.TempDir()
-		if err := os.WriteFile(filepath.Join(dir, provisionFile), []byte(record), 0o600); err != nil {
+		store := Store{t.TempDir(), "eth0"}
+		path := store.path(provisionFile)
+		if err := errors.Join(os.Mkdir(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(record), 0o600)); err != nil {
 			t.Fatal(err)
 		}
-		p, err := Store{dir}.LoadProvision()
+		p, err := store.LoadProvision()
 		switch {
 		case word == "":
 			if err != nil || p == nil {
 				t.Errorf("%s: %v", record, err)
 			}
-		case !IsRefusal(err) || !strings.Contains(err.Error(), word) || !strings.Contains(err.Error(), dir):
+		case !IsRefusal(err) || !strings.Contains(err.Error(), word) || !strings.Contains(err.Error(), path):
 			t.Errorf("%s: %v, want %q", record, err, word)
 		}
 	}

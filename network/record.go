@@ -2,18 +2,15 @@ package network
 
 import (
 	"encoding/json"
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/podnic/podnic/network/statedir"
 )
 
-// recordVersion is raised when an older podnic could not put back what a newer one recorded.
-const recordVersion = 1
+// recordVersion is raised when an older podnic could not put back what a newer one recorded. Version 1 was of the one
+// interface that podnic served, and lay in the state directory itself.
+const recordVersion = 2
 
 const recordFile = "record.json"
 
@@ -28,6 +25,9 @@ type Record struct {
 	Domain *DomainRef `json:"domain,omitempty"`
 	// Repairs is how often a later prepare found the wiring not as it should be, and mended it.
 	Repairs int `json:"repairs,omitempty"`
+
+	// first says that the record is one of version 1 in the place of those.
+	first bool
 }
 
 // DomainRef names a libvirt domain. The UUID is empty until libvirt has said it.
@@ -36,29 +36,27 @@ type DomainRef struct {
 	UUID string `json:"uuid,omitempty"`
 }
 
-// Store is the state directory.
-type Store struct{ Dir string }
+// IsLost reports whether err means that there is something where a record would be, and that it is not to be believed.
+func IsLost(err error) bool { return statedir.IsUntrusted(err) }
 
-// Path is where the record lies.
-func (s Store) Path() string { return filepath.Join(s.Dir, recordFile) }
-
-// Load reads the record; nil when there is none. A record that cannot be used is a refusal that says why.
-func (s Store) Load() (*Record, error) {
-	b, err := os.ReadFile(s.Path())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, Refuse("the record cannot be read: %w", err)
-	}
-	var version struct {
+func versionOf(b []byte) (int, error) {
+	var v struct {
 		Version int `json:"version"`
 	}
-	if err := json.Unmarshal(b, &version); err != nil {
-		return nil, Refuse("the record %s is damaged (%w): move it away, and podnic goes by what the namespace itself carries", s.Path(), err)
+	err := json.Unmarshal(b, &v)
+	return v.Version, err
+}
+
+func decodeRecord(b []byte, path string) (*Record, error) {
+	damaged := func(err error) error {
+		return Refuse("the record %s is damaged (%w): move it away, and podnic goes by what the namespace itself carries", path, err)
 	}
-	if version.Version > recordVersion {
-		return nil, Refuse("the record %s was written by a newer podnic (version %d, this one reads up to %d): use that podnic", s.Path(), version.Version, recordVersion)
+	version, err := versionOf(b)
+	if err != nil {
+		return nil, damaged(err)
+	}
+	if version > recordVersion {
+		return nil, Refuse("the record %s was written by a newer podnic (version %d, this one reads up to %d): use that podnic", path, version, recordVersion)
 	}
 	r := new(Record)
 	err = json.Unmarshal(b, r)
@@ -66,98 +64,46 @@ func (s Store) Load() (*Record, error) {
 		err = r.check()
 	}
 	if err != nil {
-		return nil, Refuse("the record %s is damaged (%w): move it away, and podnic goes by what the namespace itself carries", s.Path(), err)
+		return nil, damaged(err)
 	}
+	r.Original.Filter = nil // one that is podnic's own was left over, and is not put back
 	return r, nil
-}
-
-func (r *Record) check() error {
-	switch {
-	case r.Version < 1:
-		return errors.New("it has no version")
-	case r.Original == nil || r.Original.Link(NIC) == nil:
-		return errors.New("it does not hold the pod's interface")
-	case r.Namespace.Boot == "" || r.Namespace.Cookie == 0:
-		return errors.New("it does not say which namespace it is of")
-	}
-	if r.managed() {
-		return nil
-	}
-	_, err := r.Options.normal()
-	return err
 }
 
 // managed reports whether the record is of an interface that KubeVirt wires: it cannot be put back by podnic.
 func (r *Record) managed() bool { return r.Options.Binding == BindingManagedTap }
 
-// Save replaces the record atomically: whoever reads it finds the old one or the new one, also after a power cut.
-func (s Store) Save(r *Record) error { return s.save(recordFile, r) }
-
-func (s Store) save(name string, record any) error {
-	b, err := json.MarshalIndent(record, "", "  ")
-	if err == nil {
-		err = WriteFile(filepath.Join(s.Dir, name), append(b, '\n'))
+// path is where the record lies, in a state directory.
+func (r *Record) path(stateDir string) string {
+	if r.first {
+		return filepath.Join(stateDir, recordFile)
 	}
-	if err != nil {
-		return fmt.Errorf("write the record: %w", err)
+	return Store{stateDir, r.Options.Interface}.Path()
+}
+
+// checkReserved refuses an interface whose directory would have the name of one of podnic's own files.
+func checkReserved(iface string) error {
+	if statedir.Reserved(iface) {
+		return Refuse("an interface called %s cannot be served, since podnic has a file of that name: rename it (ip link set %s name eth0)", iface, iface)
 	}
 	return nil
 }
 
-// Remove deletes the record. One that is not there is as good.
-func (s Store) Remove() error { return s.remove(recordFile) }
-
-func (s Store) remove(name string) error {
-	if err := os.Remove(filepath.Join(s.Dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove the record: %w", err)
-	}
-	return syncDir(s.Dir)
-}
-
-// Writable makes the directory if need be, and tells before anything is changed whether a record could be written.
-func (s Store) Writable() error {
-	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
-		return Refuse("the state directory cannot be made (%w): name a directory that can be written with --state-dir", err)
-	}
-	// Asked and not tried: whoever is killed while it tries leaves a file behind. That the disk is full shows when the record
-	// is written, which is before anything is changed.
-	if err := unix.Faccessat(unix.AT_FDCWD, s.Dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
-		return Refuse("the state directory %s cannot be written (%w): mount something writable there (an emptyDir will do), or name another with --state-dir", s.Dir, err)
-	}
-	return nil
-}
-
-// WriteFile replaces a file atomically (write, fsync, rename, fsync of the directory), readable by the owner alone.
-func WriteFile(path string, b []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // made with mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
+// records are those of all interfaces that a state directory has, of whatever namespace. What is not to be believed, or is
+// damaged, is none.
+func records(stateDir string) []*Record {
+	names, _ := statedir.Interfaces(stateDir)
+	var all []*Record
+	for _, name := range names {
+		s := Store{stateDir, name}
+		if b, err := s.read(recordFile); err == nil && b != nil {
+			if r, err := decodeRecord(b, s.Path()); err == nil && r.Options.Interface == name {
+				all = append(all, r)
+			}
 		}
-	}()
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
+	if first, err := (Store{Dir: stateDir}).loadFirst(); err == nil && first != nil {
+		all = append(all, first)
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return all
 }

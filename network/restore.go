@@ -28,22 +28,22 @@ func Restore(ctx context.Context, req Request, force bool) (*Restoration, error)
 	if err := s.lock(ctx); err != nil {
 		return nil, err
 	}
-	record, err := s.load()
-	if err != nil {
-		return nil, err
-	}
 	links, err := s.rtnl.links()
 	if err != nil {
 		return nil, err
 	}
-	if record != nil && record.managed() {
-		return nil, Refuse("the record %s is of an interface that KubeVirt wires, and podnic has nothing to take back", s.store.Path())
-	}
 	if !anyMarked(links) {
-		return &Restoration{Warnings: s.warnings}, s.store.Remove()
+		return s.forget()
 	}
 	if err := s.discover(req.Options); err != nil {
 		return nil, err
+	}
+	record, err := s.recorded()
+	if err != nil {
+		return nil, err
+	}
+	if record != nil && record.managed() {
+		return nil, kubeVirts(record, s.StateDir)
 	}
 	r := &Restoration{Names: s.found.names, Warnings: s.warnings}
 	if record != nil {
@@ -72,6 +72,39 @@ func Restore(ctx context.Context, req Request, force bool) (*Restoration, error)
 		return nil, &StuckError{Cause: fmt.Errorf("restore %s: %w", r.Names.Interface, err)}
 	}
 	return r, s.store.Remove()
+}
+
+// forget is what restore does where nothing is wired: what records of the namespace remember is past.
+func (s *session) forget() (*Restoration, error) {
+	r, name := &Restoration{}, s.Options.Interface
+	if err := s.discover(s.Options); err == nil {
+		r.Names, name = s.found.names, s.found.names.Interface
+	}
+	if name != "" {
+		record, err := s.load(name)
+		if err != nil {
+			return nil, err
+		}
+		if record != nil && record.managed() {
+			return nil, kubeVirts(record, s.StateDir)
+		}
+		if err := s.store.Remove(); err != nil {
+			return nil, err
+		}
+	}
+	for _, record := range records(s.StateDir) {
+		if record.Namespace == s.id && !record.managed() && s.Options.Interface == "" {
+			if err := (Store{s.StateDir, record.Options.Interface}).Remove(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	r.Warnings = s.warnings
+	return r, nil
+}
+
+func kubeVirts(record *Record, stateDir string) error {
+	return Refuse("the record %s is of an interface that KubeVirt wires, and podnic has nothing to take back", record.path(stateDir))
 }
 
 func anyMarked(links []Link) bool {

@@ -22,6 +22,9 @@ type Request struct {
 	// AllowHostNamespace lifts the refusal to work in the machine's own namespace, or in a node's.
 	AllowHostNamespace bool
 
+	// StayFirst leaves a record of version 1 where it is: the podnic that wrote it, or another of its version, serves.
+	StayFirst bool
+
 	// Domain, if set, is written into the record: the guest that the interface is for.
 	Domain *DomainRef
 
@@ -44,7 +47,8 @@ type session struct {
 	reached *Snapshot
 	close   func()
 	unlock  func()
-	// warnings are what was found on the way to the lock.
+	// warnings are what was found on the way: who holds the lock that cannot be podnic, and records that are not to be
+	// believed.
 	warnings []string
 
 	noFilter     bool // the kernel has no filter for bridges
@@ -57,7 +61,7 @@ func open(req Request) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &session{Request: req, ns: ns, store: Store{req.StateDir}, close: func() { ns.Close() }, unlock: func() {}}
+	s := &session{Request: req, ns: ns, store: Store{req.StateDir, req.Options.Interface}, close: func() { ns.Close() }, unlock: func() {}}
 	if err := s.begin(); err != nil {
 		s.close()
 		return nil, err
@@ -100,9 +104,14 @@ func (s *session) lock(ctx context.Context) error {
 	return nil
 }
 
-// load reads the record and refuses that of another namespace. The options are those of the record, if there is one.
-func (s *session) load() (*Record, error) {
+// load reads the record of an interface and refuses that of another namespace. One that is not to be believed is lost.
+func (s *session) load(iface string) (*Record, error) {
+	s.store.Interface = iface
 	r, err := s.store.Load()
+	if IsLost(err) {
+		s.warnings = append(s.warnings, fmt.Sprintf("%v; nothing in it is believed", err))
+		return nil, nil
+	}
 	if err != nil || r == nil {
 		return nil, err
 	}
@@ -111,9 +120,33 @@ func (s *session) load() (*Record, error) {
 		if r.Namespace.Boot != s.id.Boot {
 			why = "the machine was started again since"
 		}
-		return nil, Refuse("the record %s is of another network namespace (%s): remove it if that namespace is gone, or name another directory with --state-dir", s.store.Path(), why)
+		return nil, Refuse("the record %s is of another network namespace (%s): remove it if that namespace is gone, or name another directory with --state-dir", r.path(s.StateDir), why)
 	}
 	return r, nil
+}
+
+// recorded finds the record of the interface that was discovered. Where too little is left of the wiring to tell its name,
+// the index of the pod's link, which our links carry, tells its record.
+func (s *session) recorded() (*Record, error) {
+	r, err := s.load(s.found.names.Interface)
+	if err != nil || len(s.found.marked) == 0 {
+		return r, err
+	}
+	mark := s.found.marked[0].Group
+	if r != nil && !r.managed() && !markedFor(mark, r.Original.Link(NIC).Index) {
+		s.warnings = append(s.warnings, fmt.Sprintf("the record %s is of another link than the one that is wired; it is not believed", r.path(s.StateDir)))
+		r = nil
+	}
+	if r != nil {
+		return r, nil
+	}
+	for _, other := range records(s.StateDir) {
+		if other.Namespace == s.id && !other.managed() && markedFor(mark, other.Original.Link(NIC).Index) && other.Options.Interface != s.store.Interface {
+			s.store.Interface = other.Options.Interface
+			return other, nil
+		}
+	}
+	return nil, nil
 }
 
 func (s *session) discover(o Options) error {

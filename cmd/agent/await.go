@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/podnic/podnic/network"
@@ -47,7 +48,7 @@ func Await(req network.Request, service Service, phase string, timeout time.Dura
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	changed, stop, err := watchDir(req.StateDir)
+	changed, stop, err := watchDir(req.StateDir, view.Seen.Names.Interface)
 	if err != nil {
 		return view, false, err
 	}
@@ -73,15 +74,17 @@ func reached(phase, wanted string) bool {
 	return wanted == "" || phaseOrder[phase] >= phaseOrder[wanted]
 }
 
-// watchDir announces that files of a directory were replaced (inotify(7)). A directory that is not there announces
-// nothing.
-func watchDir(dir string) (changed <-chan struct{}, stop func(), err error) {
+// watchDir announces that files of an interface's directory were replaced (inotify(7)), or those beside it, where they were
+// before interfaces had directories. A directory that is not there announces nothing.
+func watchDir(stateDir, iface string) (changed <-chan struct{}, stop func(), err error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
-		return nil, nil, fmt.Errorf("watch %s: %w", dir, err)
+		return nil, nil, fmt.Errorf("watch %s: %w", stateDir, err)
 	}
 	f := os.NewFile(uintptr(fd), "inotify")
-	_, _ = unix.InotifyAddWatch(fd, dir, unix.IN_MOVED_TO|unix.IN_DELETE)
+	for _, dir := range []string{stateDir, filepath.Join(stateDir, iface)} {
+		_, _ = unix.InotifyAddWatch(fd, dir, unix.IN_MOVED_TO|unix.IN_DELETE|unix.IN_ONLYDIR)
+	}
 	c := make(chan struct{}, 1)
 	go func() {
 		buffer := make([]byte, 4096)

@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/statedir"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,13 +32,10 @@ const starterFD = 3
 // StarterFlag is the flag by which `podnic serve` learns that it is detached.
 const StarterFlag = "starter-fd"
 
-// maxLog is from what size on a log is put aside when it is opened, in bytes.
-const maxLog = 1 << 20
-
 // startDetached starts a server with these arguments of `podnic serve`, and returns its process id when it can hear the
 // guest.
 func startDetached(ctx context.Context, stateDir string, args []string) (int, error) {
-	log, err := openLog(filepath.Join(stateDir, "serve.log"))
+	log, err := openLog(stateDir, "serve.log")
 	if err != nil {
 		return 0, fmt.Errorf("open the server's log: %w", err)
 	}
@@ -103,14 +100,14 @@ func keepDescriptors() error {
 	return nil
 }
 
-// openLog opens a log to append to. One that has grown long is put aside first, in the place of the one before.
-func openLog(path string) (*os.File, error) {
-	if info, err := os.Stat(path); err == nil && info.Size() > maxLog {
-		if err := os.Rename(path, path+".1"); err != nil {
-			return nil, err
-		}
+// openLog opens a log to append to. It is of no interface.
+func openLog(stateDir, name string) (*os.File, error) {
+	d, err := statedir.Make(stateDir, statedir.Own)
+	if err != nil {
+		return nil, err
 	}
-	return os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	defer d.Close()
+	return d.Append(name)
 }
 
 // Starter is, in a detached server, the process that started it. A nil Starter is nobody.
@@ -180,33 +177,29 @@ func startTime(pid int) (uint64, error) {
 	return strconv.ParseUint(fields[field], 10, 64)
 }
 
-// detached finds the detached server of a namespace, if it runs. The descriptor is for its process, whatever becomes of the
-// id.
-func detached(stateDir string, id network.NamespaceID) (pidfd, pid int, err error) {
-	state, err := LoadState(stateDir, id)
-	if err != nil || state == nil || state.Server == nil || !state.Server.Detached {
-		return -1, 0, err
-	}
-	fd, err := unix.PidfdOpen(state.Server.ID, 0)
+// open returns a descriptor for the server's process, whatever becomes of its id; -1 when it has ended.
+func (s *server) open() (pidfd int, err error) {
+	fd, err := unix.PidfdOpen(s.pid, 0)
 	if errors.Is(err, unix.ESRCH) {
-		return -1, 0, nil
+		return -1, nil
 	}
 	if err != nil {
-		return -1, 0, fmt.Errorf("find the server, process %d: %w", state.Server.ID, err)
+		return -1, fmt.Errorf("find the server, process %d: %w", s.pid, err)
 	}
-	// Read after the descriptor was opened, so it is of that process, or of none when it has ended since.
-	if start, err := startTime(state.Server.ID); err != nil || start != state.Server.Start {
+	// Looked at after the descriptor was opened, so it is that process which has the socket of who serves.
+	if !s.holder.HeldBy(s.pid) {
 		unix.Close(fd)
-		return -1, 0, nil
+		return -1, nil
 	}
-	return fd, state.Server.ID, nil
+	return fd, nil
 }
 
 // endPatience is what a detached server has to end in when told to, before it is killed.
 const endPatience = 2 * time.Second
 
-// endDetached ends the detached server of a namespace and returns its process id, 0 when there was none.
-func endDetached(req network.Request) (int, error) {
+// endDetached ends the detached server of an interface, or of any if none is named, and returns its process id, 0 when there
+// was none. It ends nothing but what is proven to be one: what a file says of a process is not enough.
+func endDetached(req network.Request, iface string) (int, error) {
 	ns, err := network.OpenNamespace(req.Namespace)
 	if err != nil {
 		return 0, err
@@ -216,7 +209,29 @@ func endDetached(req network.Request) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	fd, pid, err := detached(req.StateDir, id)
+	holders, err := ns.Holders(presencePrefix + iface)
+	if err != nil {
+		return 0, err
+	}
+	for _, holder := range holders {
+		if iface != "" && holder.Name != presencePrefix+iface {
+			continue
+		}
+		server, err := provenServer(&holder, req.StateDir, id)
+		if err != nil {
+			return 0, err
+		}
+		if server != nil && server.detached {
+			return server.end()
+		}
+	}
+	return 0, nil
+}
+
+// end ends the server and returns its process id, 0 when it had ended.
+func (s *server) end() (int, error) {
+	pid := s.pid
+	fd, err := s.open()
 	if fd < 0 {
 		return 0, err
 	}

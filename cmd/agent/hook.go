@@ -5,15 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/podnic/podnic/domain"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/statedir"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 )
@@ -135,10 +134,15 @@ func (h *hook) run(ctx context.Context) (r hookResult) {
 	h.entry.UUID = h.document.UUID()
 	h.stage("wait for another call of the hook")
 	unlock, err := lockHooks(h.StateDir)
-	if err != nil {
+	switch {
+	case err == nil:
+		defer unlock()
+	case statedir.IsUntrusted(err) && h.Call.Operation != domain.HookPrepare:
+		// Whoever can put a directory of their own there must not keep the pod from its interface.
+		h.entry.Warnings = append(h.entry.Warnings, err.Error())
+	default:
 		return hookResult{&h.entry, err}
 	}
-	defer unlock()
 	return hookResult{&h.entry, h.dispatch(ctx)}
 }
 
@@ -169,10 +173,12 @@ func (h *hook) dispatch(ctx context.Context) error {
 // lockHooks excludes other calls of the hook: libvirt starts guests side by side, and each call looks, decides and acts.
 // Whoever waits too long is ended by the timeout.
 func lockHooks(stateDir string) (unlock func(), err error) {
-	if err := os.MkdirAll(stateDir, 0o700); err != nil {
-		return nil, network.Refuse("the state directory cannot be made (%w): name a directory that can be written with state-dir", err)
+	d, err := statedir.Make(stateDir, statedir.Own)
+	if err != nil {
+		return nil, network.Refuse("the state directory cannot be made or written (%w): name another with state-dir", err)
 	}
-	f, err := os.OpenFile(filepath.Join(stateDir, "hook.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	defer d.Close()
+	f, err := d.OpenLock("hook.lock")
 	if err != nil {
 		return nil, network.Refuse("the state directory cannot be written (%w): name another with state-dir", err)
 	}
@@ -269,7 +275,7 @@ func (h *hook) settle(ctx context.Context, seen *network.State) (*network.State,
 		}
 		return nil, network.Refuse("%s is held by %s, and a pod's interface is for one: end that one first", seen.Names.Tap, owner)
 	}
-	alive, own, err := h.served(seen)
+	alive, own, err := h.served(ctx, seen)
 	switch {
 	case err != nil:
 		return nil, err
@@ -288,22 +294,53 @@ func (h *hook) settle(ctx context.Context, seen *network.State) (*network.State,
 	return network.Inspect(h.Request)
 }
 
-// served reports whether a process serves the interface, and whether it is a detached server.
-func (h *hook) served(seen *network.State) (alive, own bool, err error) {
+// served reports whether a process serves the interface, and whether it is a detached server. Somebody who has the name of
+// who serves and is no podnic that a state file names is a refusal: the guest would start without a server.
+func (h *hook) served(ctx context.Context, seen *network.State) (alive, own bool, err error) {
 	ns, err := network.OpenNamespace(h.Namespace)
 	if err != nil {
 		return false, false, err
 	}
 	defer ns.Close()
-	if alive, err = present(ns, seen.Names.Interface); err != nil || !alive {
+	look := func() (*network.Holder, *server, error) {
+		holder, err := present(ns, seen.Names.Interface)
+		if err != nil || holder == nil {
+			return nil, nil, err
+		}
+		if !holder.Trusted() {
+			return holder, nil, squatted(holder)
+		}
+		server, err := provenServer(holder, h.StateDir, seen.ID)
+		return holder, server, err
+	}
+	holder, found, err := look()
+	if holder == nil || found != nil || err != nil {
+		return found != nil, found != nil && found.detached, err
+	}
+	// One that has just begun writes its file in a moment.
+	ctx, cancel := context.WithTimeout(ctx, namedPatience)
+	defer cancel()
+	changed, stop, err := watchDir(h.StateDir, seen.Names.Interface)
+	if err != nil {
 		return false, false, err
 	}
-	fd, _, err := detached(h.StateDir, seen.ID)
-	if fd >= 0 {
-		unix.Close(fd)
+	defer stop()
+	for {
+		holder, found, err = look()
+		if holder == nil || found != nil || err != nil {
+			return found != nil, found != nil && found.detached, err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return false, false, network.Refuse("%s has the socket @%s, by which podnic knows who serves, and no state in %s names it: end it, or have it use this directory",
+				holder, holder.Name, h.StateDir)
+		}
 	}
-	return true, fd >= 0, err
 }
+
+// namedPatience is how long a server that has begun may take until its state file names it.
+const namedPatience = time.Second
 
 // fits refuses an interface that asks for what the pod, or the wiring that is there, does not have.
 func (h *hook) fits(seen *network.State) error {
@@ -352,13 +389,13 @@ func (h *hook) wire(ctx context.Context, seen *network.State) error {
 // serve makes sure that somebody serves the guest, and returns when the guest can be heard.
 func (h *hook) serve(ctx context.Context, seen *network.State) error {
 	h.stage("ask who serves " + seen.Names.Interface)
-	alive, _, err := h.served(seen)
+	alive, _, err := h.served(ctx, seen)
 	if err != nil {
 		return err
 	}
 	if alive {
 		h.stage("wait for the server of " + seen.Names.Interface)
-		return awaitServer(ctx, h.StateDir, seen.ID)
+		return awaitServer(ctx, h.StateDir, seen)
 	}
 	args := slices.Clone(h.ServeArgs)
 	if mtu := h.nic.MTU; mtu > 0 && mtu < seen.Original.Link(network.NIC).MTU && (h.MTU == 0 || mtu < h.MTU) {
@@ -373,20 +410,20 @@ func (h *hook) serve(ctx context.Context, seen *network.State) error {
 	return nil
 }
 
-// awaitServer waits until the server of a namespace says that it can hear the guest. One that keeps its state elsewhere says
-// nothing here, and is believed.
-func awaitServer(ctx context.Context, stateDir string, id network.NamespaceID) error {
+// awaitServer waits until the server of an interface says that it can hear the guest.
+func awaitServer(ctx context.Context, stateDir string, seen *network.State) error {
+	iface, id := seen.Names.Interface, seen.ID
 	// Most often it can. A watch is made only where it cannot yet, since to give one back takes the kernel milliseconds.
-	if heard, err := hears(stateDir, id); heard || err != nil {
+	if heard, err := hears(stateDir, iface, id); heard || err != nil {
 		return err
 	}
-	changed, stop, err := watchDir(stateDir)
+	changed, stop, err := watchDir(stateDir, iface)
 	if err != nil {
 		return err
 	}
 	defer stop()
 	for {
-		if heard, err := hears(stateDir, id); heard || err != nil {
+		if heard, err := hears(stateDir, iface, id); heard || err != nil {
 			return err
 		}
 		select {
@@ -398,8 +435,8 @@ func awaitServer(ctx context.Context, stateDir string, id network.NamespaceID) e
 }
 
 // hears reports whether the server says that it can hear the guest, or nothing.
-func hears(stateDir string, id network.NamespaceID) (bool, error) {
-	state, err := LoadState(stateDir, id)
+func hears(stateDir, iface string, id network.NamespaceID) (bool, error) {
+	state, err := LoadState(stateDir, iface, id)
 	switch {
 	case err != nil:
 		return false, err
@@ -439,7 +476,7 @@ func (h *hook) check(ctx context.Context) error {
 // end takes back what was given to the guest, which has ended. What is another guest's, or was prepared by hand, stays.
 func (h *hook) end(ctx context.Context) error {
 	h.stage("look whose wiring it is")
-	record, err := network.Store{Dir: h.StateDir}.Load()
+	record, err := network.Recorded(h.Request)
 	if err != nil {
 		return err
 	}
@@ -454,7 +491,7 @@ func (h *hook) end(ctx context.Context) error {
 		}
 	}
 	h.stage("end the server")
-	pid, err := endDetached(h.Request)
+	pid, err := endDetached(h.Request, "")
 	if pid > 0 {
 		h.did("ended the server (process %d)", pid)
 	}

@@ -8,14 +8,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/podnic/podnic/cmd/printable"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/statedir"
 )
 
 // HookEntry is one call of the hook in its log: a line of JSON. libvirt shows nobody what a hook says.
@@ -50,7 +49,7 @@ func (e *HookEntry) finish(err error, started time.Time) {
 	}
 }
 
-func hookLogPath(dir string) string { return filepath.Join(dir, "hook.log") }
+const hookLog = "hook.log"
 
 // appendHookLog adds a line. A line is written at once, so that those of two calls do not mix.
 func appendHookLog(dir string, e *HookEntry) error {
@@ -61,10 +60,7 @@ func appendHookLog(dir string, e *HookEntry) error {
 	if err := encoder.Encode(e); err != nil {
 		return fmt.Errorf("write the hook's log: %w", err)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("write the hook's log: %w", err)
-	}
-	f, err := openLog(hookLogPath(dir))
+	f, err := openLog(dir, hookLog)
 	if err != nil {
 		return fmt.Errorf("write the hook's log: %w", err)
 	}
@@ -77,16 +73,15 @@ func appendHookLog(dir string, e *HookEntry) error {
 
 // HookLog reads the log, oldest first. A line that cannot be read is left out.
 func HookLog(dir string) ([]HookEntry, error) {
-	f, err := os.Open(hookLogPath(dir))
+	text, err := readHookLog(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the hook's log: %w", err)
 	}
-	defer f.Close()
 	var entries []HookEntry
-	lines := bufio.NewReader(f)
+	lines := bufio.NewReader(bytes.NewReader(text))
 	for {
 		line, left, err := readLine(lines)
 		if e, ok := parseHookEntry(line, left); ok {
@@ -172,6 +167,15 @@ func parseHookEntry(line []byte, left int) (e HookEntry, ok bool) {
 	e.Warnings = append(e.Warnings, fmt.Sprintf("the line of the log is too long, and %d bytes of it were not read", left))
 	e.bound()
 	return e, true
+}
+
+func readHookLog(dir string) ([]byte, error) {
+	d, err := statedir.Open(dir, statedir.Own)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return d.Read(hookLog)
 }
 
 // DrawHookLog writes the log for people, one call a line, apart from what is above it.

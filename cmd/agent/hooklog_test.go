@@ -9,8 +9,11 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/statedir"
 	"go.uber.org/zap"
 )
+
+func hookLogPath(dir string) string { return filepath.Join(dir, statedir.Own, hookLog) }
 
 // TestHookLogIsReadAsItWasWritten also when a line of it was cut short, and shown one call a line.
 func TestHookLogIsReadAsItWasWritten(t *testing.T) {
@@ -109,15 +112,19 @@ func TestLogsAreHarmless(t *testing.T) {
 }
 
 func TestLongLogIsPutAside(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "log")
+	dir := t.TempDir()
+	path := hookLogPath(dir)
+	if err := os.Mkdir(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		size  int
 		aside bool
-	}{{maxLog, false}, {maxLog + 1, true}} {
+	}{{statedir.MaxLog, false}, {statedir.MaxLog + 1, true}} {
 		if err := os.WriteFile(path, make([]byte, test.size), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		f, err := openLog(path)
+		f, err := openLog(dir, hookLog)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -127,7 +134,7 @@ func TestLongLogIsPutAside(t *testing.T) {
 			t.Errorf("after %d bytes the log has %d: %v", test.size, info.Size(), err)
 		}
 	}
-	if info, err := os.Stat(path + ".1"); err != nil || info.Size() != maxLog+1 {
+	if info, err := os.Stat(path + ".1"); err != nil || info.Size() != statedir.MaxLog+1 {
 		t.Errorf("what was put aside: %v", err)
 	}
 }

@@ -66,7 +66,7 @@ func (s *serving) scrape() []byte {
 		o.state = *state
 		o.state.Timeline, o.state.Warnings = slices.Clone(state.Timeline), slices.Clone(state.Warnings)
 	})
-	if r, err := (network.Store{Dir: s.req.StateDir}).Load(); err == nil && r != nil && r.Namespace == o.state.Namespace {
+	if r, err := (network.Store{Dir: s.req.StateDir, Interface: s.wiring.Names.Interface}).Load(); err == nil && r != nil && r.Namespace == o.state.Namespace {
 		o.repairs = r.Repairs
 	}
 	return metrics.Text(o.families())

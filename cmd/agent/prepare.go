@@ -1,14 +1,22 @@
 package agent
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"time"
 
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/statedir"
 )
 
 // Prepare wires the namespace and notes when, for the process that will serve.
 func Prepare(ctx context.Context, req network.Request, started time.Time) (*network.Result, error) {
+	older, err := olderServer(req)
+	if err != nil {
+		return nil, err
+	}
+	req.StayFirst = older != nil
 	r, err := network.Prepare(ctx, req)
 	if err != nil {
 		return nil, err
@@ -20,8 +28,13 @@ func Prepare(ctx context.Context, req network.Request, started time.Time) (*netw
 	state.Timeline.Add(EventStarted, started)
 	state.Timeline.Add(EventDiscovered, r.Discovered)
 	state.Timeline.Add(EventWired, r.Wired)
-	k := keeper{dir: req.StateDir, state: state}
-	if err := k.write(); err != nil {
+	dir, err := statedir.OpenOwn(req.StateDir, r.Names.Interface)
+	if err == nil {
+		defer dir.Close()
+		k := keeper{dir: dir, state: state}
+		err = errors.Join(k.write(), removeFirstState(req.StateDir))
+	}
+	if err != nil {
 		r.Warnings = append(r.Warnings, err.Error())
 	}
 	return r, nil
@@ -29,12 +42,52 @@ func Prepare(ctx context.Context, req network.Request, started time.Time) (*netw
 
 // Restore takes the interface back, ends a server that the hook started for it, and forgets what a server knew of the guest.
 func Restore(ctx context.Context, req network.Request, force bool) (*network.Restoration, error) {
+	older, err := olderServer(req)
+	if err != nil {
+		return nil, err
+	}
+	if older != nil && !older.detached {
+		return nil, network.Refuse("an older podnic, %s, serves the interface: end it first (as `podnic run` it takes the interface back itself)", older.holder.String())
+	}
 	r, err := network.Restore(ctx, req, force)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := endDetached(req); err != nil {
+	iface := cmp.Or(r.Names.Interface, req.Options.Interface)
+	if _, err := endDetached(req, iface); err != nil {
 		return nil, err
 	}
-	return r, RemoveState(req.StateDir)
+	if iface == "" {
+		return r, nil // nothing was wired, and what a server knew of an earlier guest is of no namespace's interface
+	}
+	return r, RemoveState(req.StateDir, iface)
+}
+
+// olderServer is the process that serves the interface, if it is of a podnic that kept a record of version 1: it looks for
+// its record, and keeps its state, where that has them. Nil if there is none.
+func olderServer(req network.Request) (*server, error) {
+	ns, err := network.OpenNamespace(req.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	id, err := ns.ID()
+	if err != nil {
+		return nil, err
+	}
+	holders, err := ns.Holders(presencePrefix)
+	if err != nil {
+		return nil, err
+	}
+	for _, holder := range holders {
+		state, err := LoadState(req.StateDir, interfaceOf(&holder), id)
+		if err == nil && state != nil && state.first && holder.Trusted() {
+			s := &server{holder: holder}
+			if state.Server != nil {
+				s.pid, s.detached = state.Server.ID, state.Server.Detached
+			}
+			return s, nil
+		}
+	}
+	return nil, nil
 }

@@ -4,16 +4,22 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/statedir"
 )
 
-// A serving process holds an abstract unix socket (unix(7)) in the pod's network namespace: the name belongs to the
-// namespace, whatever file systems and process ids the containers of the pod see, it needs no privilege, and it goes
-// with the process however that ends.
+// presencePrefix begins the name of the abstract unix socket (unix(7)) that a serving process holds in the pod's network
+// namespace: the name belongs to the namespace, whatever file systems and process ids the containers of the pod see, it
+// needs no privilege, and it goes with the process however that ends. Since it needs none, any process of the pod can take
+// it first: who has it, the kernel says.
+const presencePrefix = "podnic/serve/"
+
 func presenceAddress(iface string) *net.UnixAddr {
-	return &net.UnixAddr{Net: "unixgram", Name: "@podnic/serve/" + iface}
+	return &net.UnixAddr{Net: "unixgram", Name: "@" + presencePrefix + iface}
 }
 
 // claim is the right of this process to serve an interface, and its sockets besides the server's.
@@ -29,6 +35,11 @@ func claimService(req network.Request, iface string) (*claim, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer func() {
+		if err != nil {
+			ns.Close()
+		}
+	}()
 	c := &claim{ns: ns}
 	err = ns.Do(func() (err error) {
 		c.socket, err = net.ListenUnixgram("unixgram", presenceAddress(iface))
@@ -37,11 +48,24 @@ func claimService(req network.Request, iface string) (*claim, error) {
 	if err == nil {
 		return c, nil
 	}
-	ns.Close()
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, network.Refuse("another podnic serves %s in %s already: use that one, or end it first", iface, ns)
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("claim the service of %s: %w", iface, err)
 	}
-	return nil, fmt.Errorf("claim the service of %s: %w", iface, err)
+	who := "another podnic"
+	if holder, failed := present(ns, iface); failed == nil && holder != nil {
+		if !holder.Trusted() {
+			err = squatted(holder)
+			return nil, err
+		}
+		who = holder.String()
+	}
+	err = network.Refuse("%s serves %s in %s already: use that one, or end it first", who, iface, ns)
+	return nil, err
+}
+
+// squatted refuses since an unprivileged process, which may be podnic and need not be, has the name of who serves.
+func squatted(holder *network.Holder) error {
+	return network.Refuse("%s has the socket @%s, by which podnic knows who serves: end it first", holder, holder.Name)
 }
 
 func (c *claim) release() {
@@ -52,19 +76,56 @@ func (c *claim) release() {
 	c.ns.Close()
 }
 
-// present reports whether a process serves the interface.
-func present(ns *network.Namespace, iface string) (bool, error) {
-	var there bool
-	err := ns.Do(func() error {
-		c, err := net.DialUnix("unixgram", nil, presenceAddress(iface))
-		if errors.Is(err, syscall.ECONNREFUSED) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("ask whether somebody serves %s: %w", iface, err)
-		}
-		there = true
-		return c.Close()
+// present is who has the place of the process that serves the interface; nil if nobody has.
+func present(ns *network.Namespace, iface string) (*network.Holder, error) {
+	holder, err := ns.Holder(presencePrefix + iface)
+	if err != nil {
+		return nil, fmt.Errorf("ask whether somebody serves %s: %w", iface, err)
+	}
+	return holder, nil
+}
+
+// interfaceOf is the interface that the holder of a socket serves.
+func interfaceOf(holder *network.Holder) string {
+	return strings.TrimPrefix(holder.Name, presencePrefix)
+}
+
+// server is a process that serves an interface, proven: its user is root or this one, and it has the socket of who serves.
+type server struct {
+	holder network.Holder
+	pid    int // 0 where it is not to be seen: in another container, say, whose process ids are others
+	// detached says that the hook started it.
+	detached bool
+}
+
+// provenServer is who serves, if it is a podnic that this process believes: the one that a state file names which is to be
+// believed, or else the one that is a `podnic serve` of the hook's by its command line. It is nil, without an error, where the
+// socket's holder is neither.
+func provenServer(holder *network.Holder, stateDir string, id network.NamespaceID) (*server, error) {
+	if !holder.Trusted() {
+		return nil, nil
+	}
+	state, err := LoadState(stateDir, interfaceOf(holder), id)
+	named := state != nil && state.Server != nil
+	if named && holder.HeldBy(state.Server.ID) {
+		return &server{*holder, state.Server.ID, state.Server.Detached}, nil
+	}
+	pid := holder.Process()
+	switch {
+	case named && pid == 0:
+		return &server{holder: *holder}, nil
+	case pid > 0 && isDetached(network.CommandOf(pid)): // the file is lost, or it is in another directory
+		return &server{*holder, pid, true}, nil
+	}
+	if statedir.IsUntrusted(err) {
+		err = nil
+	}
+	return nil, err
+}
+
+// isDetached reports whether a command line is that of a server that the hook started.
+func isDetached(command []string) bool {
+	return len(command) > 2 && command[1] == "serve" && slices.ContainsFunc(command, func(arg string) bool {
+		return strings.HasPrefix(arg, "--"+StarterFlag+"=")
 	})
-	return there, err
 }

@@ -17,7 +17,7 @@ func TestScrapeWhileTheConfigurationIsReadAgain(t *testing.T) {
 	layer2 := &network.State{Original: &network.Snapshot{Links: []network.Link{{Role: network.NIC, Name: "eth0", Index: 2}}}}
 	s := &serving{
 		req: network.Request{StateDir: dir}, service: service, version: service.Version, wiring: layer2,
-		keeper: newKeeper(dir, State{}, func(err error) { t.Error(err) }), log: zap.NewNop(),
+		keeper: newKeeper(nil, State{}, func(err error) { t.Error(err) }), log: zap.NewNop(),
 	}
 	defer s.keeper.close()
 	var scrapes sync.WaitGroup

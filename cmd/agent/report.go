@@ -1,12 +1,15 @@
 package agent
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/identity"
+	"github.com/podnic/podnic/network/statedir"
 )
 
 // Phases, in order. A namespace is in the last one that it has reached.
@@ -162,18 +165,25 @@ func Status(req network.Request, service Service) (*Report, *network.State, erro
 
 // NewReport adds what a serving process says to what a look at the namespace showed.
 func NewReport(req network.Request, seen *network.State, service Service) (*Report, error) {
-	state, err := LoadState(req.StateDir, seen.ID)
-	if err != nil {
-		seen.Warnings = append(seen.Warnings, err.Error())
-	}
 	ns, err := network.OpenNamespace(req.Namespace)
 	if err != nil {
 		return nil, err
 	}
 	defer ns.Close()
-	alive, err := present(ns, seen.Names.Interface)
+	holder, err := present(ns, seen.Names.Interface)
 	if err != nil {
 		return nil, err
 	}
-	return newReport(seen, state, alive, service), nil
+	// Who serves may be another user than who looks, and what it says is of its guest alone.
+	var others []uint32
+	if holder != nil {
+		others = append(others, holder.UID)
+	}
+	state, err := LoadState(req.StateDir, seen.Names.Interface, seen.ID, others...)
+	lost, untrusted := errors.AsType[*statedir.UntrustedError](err)
+	known := untrusted && slices.ContainsFunc(seen.Warnings, func(w string) bool { return strings.Contains(w, lost.Error()) })
+	if err != nil && !known {
+		seen.Warnings = append(seen.Warnings, err.Error())
+	}
+	return newReport(seen, state, holder != nil, service), nil
 }

@@ -61,6 +61,7 @@ type run struct {
 	libvirt  *domain.Connection
 	guest    *domain.Guest // set from the beginning if there is one to adopt
 	given    bool          // the wiring is somebody else's: neither made nor taken back here
+	iface    string        // the pod's name for it
 	claim    *claim        // until serving has it
 	prepared *network.Result
 	serving  *serving
@@ -175,6 +176,7 @@ func (r *run) claimGuest() error {
 	if err := r.adopt(seen); err != nil {
 		return err
 	}
+	r.iface = seen.Names.Interface
 	if r.claim, err = claimService(r.Request, seen.Names.Interface); err != nil {
 		return err
 	}
@@ -229,7 +231,7 @@ func (r *run) prepare(ctx context.Context) (err error) {
 	r.Request.Domain = &network.DomainRef{Name: r.document.Name(), UUID: r.document.UUID()}
 	if r.guest != nil {
 		r.Request.Domain.UUID = r.guest.UUID()
-	} else if err := RemoveState(r.StateDir); err != nil {
+	} else if err := RemoveState(r.StateDir, r.iface); err != nil {
 		return err // of an earlier guest
 	}
 	if r.given {
@@ -328,7 +330,7 @@ func (r *run) start(ctx context.Context) error {
 	if r.given {
 		return nil
 	}
-	if err := network.SetDomain(r.StateDir, network.DomainRef{Name: r.guest.Name(), UUID: r.guest.UUID()}); err != nil {
+	if err := network.SetDomain(r.StateDir, r.prepared.Names.Interface, network.DomainRef{Name: r.guest.Name(), UUID: r.guest.UUID()}); err != nil {
 		r.log.Warn("the record does not have the guest's UUID; its name and tap will do", zap.Error(err))
 	}
 	return nil
@@ -375,7 +377,7 @@ func (r *run) follow(stop <-chan os.Signal) (domain.Ending, error) {
 // restore gives the pod its interface back once the guest has gone, unless that is another's to do.
 func (r *run) restore() error {
 	if r.given {
-		return RemoveState(r.StateDir)
+		return RemoveState(r.StateDir, r.prepared.Names.Interface)
 	}
 	restored, err := network.Restore(context.Background(), r.Request, true)
 	if err != nil {
@@ -385,5 +387,5 @@ func (r *run) restore() error {
 		r.log.Warn(w)
 	}
 	r.log.Info("restored", zap.String("interface", r.prepared.Names.Interface), zap.Int("changes", len(restored.Steps)))
-	return RemoveState(r.StateDir)
+	return RemoveState(r.StateDir, r.prepared.Names.Interface)
 }

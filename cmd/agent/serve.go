@@ -13,6 +13,7 @@ import (
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/identity"
+	"github.com/podnic/podnic/network/statedir"
 	"go.uber.org/zap"
 )
 
@@ -132,8 +133,18 @@ func newServing(req network.Request, service Service, wiring *network.State, cla
 	if err := os.MkdirAll(req.StateDir, 0o700); err != nil {
 		return nil, network.Refuse("the state directory cannot be made (%w): name a directory that can be written with --state-dir", err)
 	}
-	state, err := LoadState(req.StateDir, wiring.ID)
+	// Opened once: whatever others make of its name, what is read and written is in this one.
+	dir, err := statedir.Make(req.StateDir, wiring.Names.Interface)
 	if err != nil {
+		warnings = append(warnings, fmt.Sprintf("%v: status will not show what the server knows, and the next one will not know it", err))
+	}
+	defer func() {
+		if s.keeper == nil {
+			dir.Close()
+		}
+	}()
+	state, err := LoadState(req.StateDir, wiring.Names.Interface, wiring.ID)
+	if err != nil && dir != nil {
 		log.Warn("the state of an earlier server is lost", zap.Error(err))
 	}
 	if state == nil {
@@ -154,7 +165,8 @@ func newServing(req network.Request, service Service, wiring *network.State, cla
 		}
 		state.Lease = s.server.Lease()
 	}
-	s.keeper = newKeeper(req.StateDir, *state, func(err error) { log.Warn("status is out of date", zap.Error(err)) })
+	state.first = false
+	s.keeper = newKeeper(dir, *state, func(err error) { log.Warn("status is out of date", zap.Error(err)) })
 	s.keeper.change(func(*State) {})
 	if claim.metrics != nil {
 		s.metrics = metrics.Serve(claim.metrics, s.scrape)

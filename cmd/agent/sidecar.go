@@ -16,6 +16,7 @@ import (
 	"github.com/podnic/podnic/domain/kubevirt"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/identity"
+	"github.com/podnic/podnic/network/statedir"
 	"go.uber.org/zap"
 )
 
@@ -84,11 +85,10 @@ func RunSidecar(ctx context.Context, r SidecarRequest, serve kubevirt.Serve, rel
 	return err
 }
 
-// request is that of one interface, whose record and state have a directory of their own.
+// request is that of one interface.
 func (s *sidecar) request(iface string) network.Request {
 	req := s.req.Request
 	req.Options.Interface = iface
-	req.StateDir = filepath.Join(s.req.StateDir, iface)
 	return req
 }
 
@@ -121,19 +121,19 @@ func (s *sidecar) record() error {
 // resume goes on with what an earlier container of this pod served: the launcher will not ask again. The directory
 // outlives containers, and a state of this namespace says what was served.
 func (s *sidecar) resume() {
-	entries, err := os.ReadDir(s.req.StateDir)
+	names, err := statedir.Interfaces(s.req.StateDir)
 	if err != nil {
 		return // none was
 	}
-	for _, entry := range entries {
-		req := s.request(entry.Name())
+	for _, name := range names {
+		req := s.request(name)
 		seen, err := network.Inspect(req)
-		if err != nil || !seen.Wired || seen.Names.Interface != entry.Name() {
+		if err != nil || !seen.Wired || seen.Names.Interface != name {
 			continue
 		}
-		if state, err := LoadState(req.StateDir, seen.ID); err == nil && state != nil {
-			s.log.Info("serving again what an earlier sidecar of this pod served", zap.String("interface", entry.Name()))
-			s.serve(entry.Name())
+		if state, err := LoadState(req.StateDir, name, seen.ID); err == nil && state != nil {
+			s.log.Info("serving again what an earlier sidecar of this pod served", zap.String("interface", name))
+			s.serve(name)
 		}
 	}
 }

@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/statedir"
 )
 
 // stateVersion is raised when an older podnic would misread the file.
@@ -33,6 +32,8 @@ type State struct {
 	Server   *Process    `json:"server,omitempty"`
 	Warnings []string    `json:"warnings,omitempty"`
 	Timeline Timeline    `json:"timeline"`
+
+	first bool // it lies where podnic of record version 1 had it
 }
 
 // Domain is the guest as libvirt sees it.
@@ -79,11 +80,32 @@ func (t *Timeline) Add(event string, at time.Time) {
 	*t = append(*t, Moment{Event: event, At: at.UTC(), Milliseconds: milliseconds})
 }
 
-func statePath(dir string) string { return filepath.Join(dir, "state.json") }
+const stateFile = "state.json"
 
-// LoadState reads the state file. There is none when nobody has served; one of another namespace is none.
-func LoadState(dir string, id network.NamespaceID) (*State, error) {
-	b, err := os.ReadFile(statePath(dir))
+// LoadState reads the state file of an interface, which root wrote, the effective user, or one of the others. There is none
+// when nobody has served; one of another namespace is none. A server of a podnic that kept one interface has its file in
+// the state directory itself, and it counts while that server is the later one.
+func LoadState(stateDir, iface string, id network.NamespaceID, others ...uint32) (*State, error) {
+	d, err := statedir.Open(stateDir, iface, others...)
+	state, err := loadState(d, err, id)
+	d, firstErr := statedir.OpenTop(stateDir, others...)
+	if first, _ := loadState(d, firstErr, id); first != nil && (state == nil || state.startedBefore(first)) {
+		first.first = true
+		return first, nil
+	}
+	return state, err
+}
+
+func (s *State) startedBefore(o *State) bool {
+	return o.Server != nil && (s.Server == nil || s.Server.Start < o.Server.Start)
+}
+
+func loadState(d *statedir.Dir, err error, id network.NamespaceID) (*State, error) {
+	var b []byte
+	if err == nil {
+		defer d.Close()
+		b, err = d.Read(stateFile)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -92,7 +114,7 @@ func LoadState(dir string, id network.NamespaceID) (*State, error) {
 	}
 	s := new(State)
 	if err := json.Unmarshal(b, s); err != nil {
-		return nil, fmt.Errorf("read the server's state %s: %w", statePath(dir), err)
+		return nil, fmt.Errorf("read the server's state %s: %w", d.Path(stateFile), err)
 	}
 	if s.Version != stateVersion || s.Namespace != id {
 		return nil, nil
@@ -100,9 +122,26 @@ func LoadState(dir string, id network.NamespaceID) (*State, error) {
 	return s, nil
 }
 
-// RemoveState deletes the file.
-func RemoveState(dir string) error {
-	if err := os.Remove(statePath(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+// RemoveState deletes the file. One that is not podnic's own stays.
+func RemoveState(stateDir, iface string) error {
+	d, err := statedir.OpenOwn(stateDir, iface)
+	return errors.Join(removeState(d, err), removeFirstState(stateDir))
+}
+
+func removeFirstState(stateDir string) error {
+	d, err := statedir.OpenOwnTop(stateDir)
+	return removeState(d, err)
+}
+
+func removeState(d *statedir.Dir, err error) error {
+	if errors.Is(err, fs.ErrNotExist) || statedir.IsUntrusted(err) {
+		return nil
+	}
+	if err == nil {
+		defer d.Close()
+		err = d.Remove(stateFile)
+	}
+	if err != nil {
 		return fmt.Errorf("remove the server's state: %w", err)
 	}
 	return nil
@@ -110,7 +149,7 @@ func RemoveState(dir string) error {
 
 // keeper holds the state of this process and writes it out whenever it has changed, off the path of whoever changes it.
 type keeper struct {
-	dir  string
+	dir  *statedir.Dir // nil: there is no place for it
 	fail func(error)
 	// writing is held for the length of a write, so that an older state does not replace a newer one.
 	writing sync.Mutex
@@ -124,8 +163,8 @@ type keeper struct {
 // writeInterval is the least time between two writes: a guest can change its lease as often as it likes.
 const writeInterval = 50 * time.Millisecond
 
-// newKeeper starts to keep state in the directory. fail is told when it cannot be written.
-func newKeeper(dir string, state State, fail func(error)) *keeper {
+// newKeeper starts to keep state in the directory, which it takes over. fail is told when it cannot be written.
+func newKeeper(dir *statedir.Dir, state State, fail func(error)) *keeper {
 	state.Version = stateVersion
 	k := &keeper{dir: dir, fail: fail, state: state, dirty: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{})}
 	go k.run()
@@ -167,14 +206,18 @@ func (k *keeper) run() {
 }
 
 func (k *keeper) write() error {
+	if k.dir == nil {
+		return nil
+	}
 	k.writing.Lock()
 	defer k.writing.Unlock()
 	k.mu.Lock()
 	b, err := json.MarshalIndent(&k.state, "", "  ")
 	k.mu.Unlock()
 	if err == nil {
-		// Not flushed to the disk: it describes a running process, and is of no use after a power cut.
-		err = replaceFile(statePath(k.dir), append(b, '\n'))
+		// For whoever may enter the directory. Not flushed to the disk: it describes a running process, and is of no use after
+		// a power cut.
+		err = k.dir.Write(stateFile, append(b, '\n'), 0o644, false)
 	}
 	if err != nil {
 		return fmt.Errorf("write the server's state: %w", err)
@@ -187,20 +230,5 @@ func (k *keeper) close() {
 	close(k.closing)
 	close(k.dirty)
 	<-k.done
-}
-
-// replaceFile replaces a file atomically, readable by whoever may enter its directory.
-func replaceFile(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+	k.dir.Close()
 }

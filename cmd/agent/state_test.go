@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/statedir"
 	"go.uber.org/goleak"
 )
 
@@ -31,29 +32,33 @@ func TestTimelineKeepsTheFirstOfEach(t *testing.T) {
 
 func TestStateIsReadBackAndOnlyInItsNamespace(t *testing.T) {
 	dir := t.TempDir()
+	own, err := statedir.Make(dir, "eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
 	here := network.NamespaceID{Boot: "a", Cookie: 7}
-	k := newKeeper(dir, State{Namespace: here}, func(err error) { t.Error(err) })
+	k := newKeeper(own, State{Namespace: here}, func(err error) { t.Error(err) })
 	for range 100 {
 		k.change(func(s *State) { s.Lease.State = dhcp.LeaseBound })
 	}
 	k.close()
-	s, err := LoadState(dir, here)
+	s, err := LoadState(dir, "eth0", here)
 	if err != nil || s == nil || s.Lease.State != dhcp.LeaseBound {
 		t.Fatalf("%+v, %v", s, err)
 	}
-	if s, err := LoadState(dir, network.NamespaceID{Boot: "a", Cookie: 8}); s != nil || err != nil {
+	if s, err := LoadState(dir, "eth0", network.NamespaceID{Boot: "a", Cookie: 8}); s != nil || err != nil {
 		t.Errorf("another namespace's state was taken: %+v, %v", s, err)
 	}
-	if s, err := LoadState(t.TempDir(), here); s != nil || err != nil {
+	if s, err := LoadState(t.TempDir(), "eth0", here); s != nil || err != nil {
 		t.Errorf("state out of nothing: %+v, %v", s, err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "state.json"), []byte("{"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "eth0", "state.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := LoadState(dir, here); err == nil {
+	if _, err := LoadState(dir, "eth0", here); err == nil {
 		t.Error("a damaged file was taken")
 	}
-	files, err := os.ReadDir(dir)
+	files, err := os.ReadDir(filepath.Join(dir, "eth0"))
 	if err != nil || len(files) != 1 {
 		t.Errorf("left in the directory: %v, %v", files, err)
 	}
@@ -61,7 +66,15 @@ func TestStateIsReadBackAndOnlyInItsNamespace(t *testing.T) {
 
 func TestUnwritableStateIsToldOnce(t *testing.T) {
 	var told []error
-	k := newKeeper(filepath.Join(t.TempDir(), "missing"), State{}, func(err error) { told = append(told, err) })
+	dir := t.TempDir()
+	own, err := statedir.Make(dir, "eth0")
+	if err == nil {
+		err = os.RemoveAll(dir)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := newKeeper(own, State{}, func(err error) { told = append(told, err) })
 	for range 3 {
 		k.change(func(*State) {})
 		time.Sleep(time.Millisecond) // a change while one is written would be joined with it

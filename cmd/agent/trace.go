@@ -91,7 +91,7 @@ func (t *Tracing) Capture(to io.Writer, application string) (func(dhcp.Traced) e
 
 // absent says why the server does not answer, if nobody serves.
 func (t *Tracing) absent() string {
-	if there, err := present(t.ns, t.Interface); err != nil || there {
+	if holder, err := present(t.ns, t.Interface); err != nil || holder != nil {
 		return ""
 	}
 	return fmt.Sprintf("nobody serves %s: run `podnic serve` or `podnic run`", t.Interface)

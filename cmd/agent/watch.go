@@ -28,15 +28,16 @@ func Watch(ctx context.Context, req network.Request, service Service, show func(
 		return err
 	}
 	defer stopLinks()
-	files, stopFiles, err := watchDir(req.StateDir)
-	if err != nil {
-		return err
-	}
-	defer stopFiles()
 	view, err := Look(req, service)
 	if err != nil {
 		return err
 	}
+	// What changes before the directories are watched shows at the next tick.
+	files, stopFiles, err := watchDir(req.StateDir, view.Seen.Names.Interface)
+	if err != nil {
+		return err
+	}
+	defer stopFiles()
 	tick := time.NewTicker(watchTick)
 	defer tick.Stop()
 	for {

@@ -98,7 +98,7 @@ func podInterface(ifName, logicNetwork string) string {
 // word of it already: then the interface is the one that it was. What was left for another namespace, under the same
 // name, is of the past.
 func (c *call) know(a *attachment) (known bool, err error) {
-	if err := (network.Store{Dir: c.store.dir}).Writable(); err != nil {
+	if err := network.MakeStateDir(c.store.dir); err != nil {
 		return false, err
 	}
 	before, err := c.store.load(a.ContainerID, a.IfName)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/utils"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/statedir"
 )
 
 // attachmentVersion is raised when an older podnic would misread the file.
@@ -32,10 +33,13 @@ type attachment struct {
 // attachments is the directory of them all.
 type attachments struct{ dir string }
 
-// path is an attachment's directory. A container's id has no @ (CNI specification, parameters), so that no two are the
-// same.
+// name is that of an attachment's directory. A container's id has no @ (CNI specification, parameters), so that no two are
+// the same.
+func name(containerID, ifName string) string { return containerID + "@" + ifName }
+
+// path is an attachment's directory, which for package network is a state directory.
 func (s attachments) path(containerID, ifName string) string {
-	return filepath.Join(s.dir, containerID+"@"+ifName)
+	return filepath.Join(s.dir, name(containerID, ifName))
 }
 
 const attachmentFile = "attachment.json"
@@ -43,7 +47,12 @@ const attachmentFile = "attachment.json"
 // load reads an attachment; nil when there is none.
 func (s attachments) load(containerID, ifName string) (*attachment, error) {
 	path := filepath.Join(s.path(containerID, ifName), attachmentFile)
-	b, err := os.ReadFile(path)
+	d, err := statedir.Open(s.dir, name(containerID, ifName))
+	var b []byte
+	if err == nil {
+		defer d.Close()
+		b, err = d.Read(attachmentFile)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -85,13 +94,14 @@ func (a *attachment) check(containerID, ifName string) error {
 }
 
 func (s attachments) save(a *attachment) error {
-	dir := s.path(a.ContainerID, a.IfName)
 	b, err := json.MarshalIndent(a, "", "  ")
+	var d *statedir.Dir
 	if err == nil {
-		err = os.MkdirAll(dir, 0o700)
+		d, err = statedir.Make(s.dir, name(a.ContainerID, a.IfName))
 	}
 	if err == nil {
-		err = network.WriteFile(filepath.Join(dir, attachmentFile), append(b, '\n'))
+		defer d.Close()
+		err = d.Write(attachmentFile, append(b, '\n'), 0o600, true)
 	}
 	if err != nil {
 		return fmt.Errorf("write the attachment: %w", err)
@@ -136,7 +146,7 @@ func (s attachments) others(of *attachment) []*network.Provision {
 		if a.Namespace != of.Namespace || a.ContainerID == of.ContainerID && a.IfName == of.IfName {
 			continue
 		}
-		if p, err := (network.Store{Dir: s.path(a.ContainerID, a.IfName)}).LoadProvision(); err == nil && p != nil {
+		if p, err := (network.Store{Dir: s.path(a.ContainerID, a.IfName), Interface: a.Interface}).LoadProvision(); err == nil && p != nil {
 			list = append(list, p)
 		}
 	}

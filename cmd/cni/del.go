@@ -98,7 +98,7 @@ func (c *call) restore(a *attachment, netns string, log *zap.Logger) error {
 	r, err := network.Restore(context.Background(), req, true)
 	if refused(err) {
 		log.Warn("restoring from what the namespace itself carries", zap.Error(err))
-		if err := (network.Store{Dir: req.StateDir}).Remove(); err != nil {
+		if err := network.Forget(req); err != nil {
 			return err
 		}
 		r, err = network.Restore(context.Background(), req, true)

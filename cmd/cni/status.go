@@ -12,7 +12,7 @@ func status(c *call) error {
 	}
 	warnings, err := network.CheckMachine()
 	if err == nil {
-		err = network.Store{Dir: c.store.dir}.Writable()
+		err = network.MakeStateDir(c.store.dir)
 	}
 	if err != nil {
 		return types.NewError(types.ErrPluginNotAvailable, err.Error(), "")

@@ -10,7 +10,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"github.com/podnic/podnic/cmd/agent"
 	"github.com/podnic/podnic/cmd/draw"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/statedir"
 )
 
 // readme stands first in a bundle.
@@ -32,7 +32,7 @@ network.json     all links, addresses, routes, rules, lasting neighbours and hoo
 settings.txt     the kernel's settings that matter here
 environment.txt  which PODNIC_ variables are set
 domain.xml       the running domain, if libvirt told
-logs/            the end of each *.log in the state directory
+logs/            the end of each *.log in .podnic of the state directory
 unseen.txt       what could not be had, and why
 
 Left out: all values of the domain's XML but those that say how the guest is connected (so no passwords, no secrets, nothing
@@ -121,9 +121,7 @@ func (b *bundle) collect(version string) {
 	b.add("version.txt", fmt.Appendf(nil, "%s\nLinux %s\n%s\n", version, release(), b.at.UTC().Format(time.RFC3339)))
 	b.findings()
 	b.status()
-	for _, name := range []string{"record.json", "state.json"} {
-		b.copy(name, filepath.Join(b.StateDir, name))
-	}
+	b.state()
 	if survey, err := b.ns.Look(); err != nil {
 		b.miss("network.json", err)
 	} else {
@@ -136,10 +134,7 @@ func (b *bundle) collect(version string) {
 	} else {
 		b.miss("domain.xml", errors.New("the record names no domain, or libvirt does not tell: see doctor.txt"))
 	}
-	logs, _ := filepath.Glob(filepath.Join(b.StateDir, "*.log")) // fails on a wrong pattern alone
-	for _, path := range logs {
-		b.copy("logs/"+filepath.Base(path), path)
-	}
+	b.logs()
 	if len(b.missed) > 0 {
 		b.add("unseen.txt", []byte(strings.Join(b.missed, "\n")+"\n"))
 	}
@@ -198,34 +193,61 @@ func (b *bundle) environment() {
 // most is how much of a file is taken: its end, which is the news.
 const most = 1 << 20
 
-func (b *bundle) copy(name, path string) {
-	text, err := tail(path)
-	if err != nil {
-		b.miss(name, err)
-		return
-	}
-	b.add(name, text)
-}
-
-func tail(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a file", path)
-	}
-	if over := info.Size() - most; over > 0 {
-		if _, err := f.Seek(over, io.SeekStart); err != nil {
-			return nil, err
+// state takes what is known of the interface. What podnic would not believe, since others could have put it there, is none of
+// a bundle's either: it may be a link to a file that is nobody's business.
+func (b *bundle) state() {
+	for _, name := range []string{"record.json", "state.json"} {
+		err := errors.New("the pod's interface is not known")
+		if b.seen != nil {
+			var d *statedir.Dir
+			if d, err = statedir.Open(b.StateDir, b.seen.Names.Interface); err == nil {
+				err = b.copy(name, d, name)
+				d.Close()
+			}
+			// Where an older podnic has its files, which may be the one that serves.
+			if d, _ = statedir.OpenTop(b.StateDir); d != nil {
+				if errors.Is(err, fs.ErrNotExist) && b.copy(name, d, name) == nil {
+					err = nil
+				}
+				d.Close()
+			}
+		}
+		if err != nil {
+			b.miss(name, err)
 		}
 	}
-	return io.ReadAll(io.LimitReader(f, most))
+}
+
+func (b *bundle) logs() {
+	d, err := statedir.Open(b.StateDir, statedir.Own)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	var names []string
+	if err == nil {
+		defer d.Close()
+		names, err = d.Names()
+	}
+	if err != nil {
+		b.miss("logs", err)
+		return
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if strings.HasSuffix(name, ".log") {
+			if err := b.copy("logs/"+name, d, name); err != nil {
+				b.miss("logs/"+name, err)
+			}
+		}
+	}
+}
+
+func (b *bundle) copy(name string, d *statedir.Dir, file string) error {
+	text, err := d.Tail(file, most)
+	if err == nil {
+		b.add(name, text)
+	}
+	return err
 }
 
 // write makes the archive. Every file goes through the scrubber, whatever made it.

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/statedir"
 	"golang.org/x/sys/unix"
 )
 
@@ -107,6 +108,22 @@ func (v *visit) stateDir() outcome {
 		if at != dir {
 			return ok("%s can be made", dir)
 		}
-		return ok("%s can be written", dir)
+		return v.trusted(dir)
 	}
+}
+
+// trusted asks whether what lies in the state directory is podnic's own. Where nothing is, it can be made.
+func (v *visit) trusted(dir string) outcome {
+	names := []string{statedir.Own}
+	if v.seen != nil {
+		names = append(names, v.seen.Names.Interface)
+	}
+	for _, name := range names {
+		d, err := statedir.Open(dir, name)
+		d.Close()
+		if statedir.IsUntrusted(err) {
+			return fail("%v, and nothing in it is believed", err).but("find out who put it there; remove it, or name another directory with --state-dir")
+		}
+	}
+	return ok("%s can be written", dir)
 }

@@ -30,7 +30,7 @@ func (f *commonFlags) add(set *pflag.FlagSet) {
 	set.StringVar(&f.netns, "netns", "", "work in the network namespace at this `path` (default: the caller's own)")
 	set.StringVar(&f.iface, "interface", "", "the pod's interface, by `name` (default: the one with the default route)")
 	set.StringVar(&f.binding, "binding", network.BindingBridge, "how the interface is joined to the tap: bridge")
-	set.StringVar(&f.stateDir, "state-dir", "/run/podnic", "the `directory` of the record that restore needs, and of the server's state")
+	set.StringVar(&f.stateDir, "state-dir", "/run/podnic", "the `directory` of each interface's record, which restore needs, and of the server's state")
 	set.StringVar(&f.tap, "tap", network.DefaultTap, "`name` of the guest's tap")
 	set.Int64Var(&f.tapOwner, "tap-owner", -1, "the `uid` of the emulator, which may then open the tap without privileges")
 	set.Int64Var(&f.tapGroup, "tap-group", -1, "the `gid` of the emulator, likewise; with both, it must have both")

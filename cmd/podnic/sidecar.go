@@ -26,8 +26,8 @@ guest has ended, or SIGTERM. SIGHUP reads resolver and hostname anew.
 It needs no capability, but what the binding's CNI plugin has set up in the
 pod's namespace, and the program podnic-sidecar beside this one.
 
-Each interface has a directory of its own in --state-dir, which is what
-podnic status wants: podnic status --state-dir DIRECTORY/eth0`,
+What is served is kept in --state-dir, which is what podnic status wants:
+podnic status --state-dir DIRECTORY --interface eth0`,
 		Args: noArgs,
 	}
 	flags.add(cmd.Flags())

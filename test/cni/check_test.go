@@ -36,8 +36,8 @@ func TestCheckNamesWhatIsBroken(t *testing.T) {
 		{"nft flush chain bridge podnic-eth0 output", "filter podnic-eth0"},
 		{"sysctl -q -w net.ipv4.ip_unprivileged_port_start=1024", "net.ipv4.ip_unprivileged_port_start is 1024"},
 		{"sysctl -q -w net.ipv4.conf.all.accept_local=0", "net.ipv4.conf.all.accept_local is 0"},
-		{"rm " + s.state + "/*/record.json", "the record of the wiring is gone"},
-		{"rm " + s.state + "/*/provision.json", "provision.json"},
+		{"rm " + s.state + "/*/*/record.json", "the record of the wiring is gone"},
+		{"rm " + s.state + "/*/*/provision.json", "provision.json"},
 	} {
 		s.in(s.pod, broken.command)
 		s.fails(check(), cni.CodeBroken, broken.want)

@@ -1,6 +1,8 @@
 package cni
 
 import (
+	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -88,9 +90,14 @@ func TestDelWithoutUsableRecords(t *testing.T) {
 	}{
 		"all gone":           {os.RemoveAll, false},
 		"attachment damaged": {damage("attachment.json"), true},
-		"record damaged":     {damage("record.json"), true},
-		"record gone":        {func(dir string) error { return os.Remove(filepath.Join(dir, "record.json")) }, true},
-		"provision damaged":  {damage("provision.json"), false},
+		"record damaged":     {damage("eth0/record.json"), true},
+		"records of version 1": {func(dir string) error {
+			record, err := os.ReadFile(filepath.Join(dir, "eth0", "record.json"))
+			return errors.Join(err, os.WriteFile(filepath.Join(dir, "record.json"), bytes.Replace(record, []byte(`"version": 2`), []byte(`"version": 1`), 1), 0o600),
+				os.Rename(filepath.Join(dir, "eth0", "provision.json"), filepath.Join(dir, "provision.json")), os.RemoveAll(filepath.Join(dir, "eth0")))
+		}, true},
+		"record gone":       {func(dir string) error { return os.Remove(filepath.Join(dir, "eth0", "record.json")) }, true},
+		"provision damaged": {damage("eth0/provision.json"), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t)

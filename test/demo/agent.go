@@ -62,7 +62,7 @@ func startAgent(ctx context.Context, podnic string, p *pod.Pod, uri, domain stri
 		news:     make(chan struct{}, 1),
 		exited:   make(chan struct{}),
 	}
-	if err := os.Mkdir(a.stateDir, 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(a.stateDir, "eth0"), 0o755); err != nil {
 		return nil, err
 	}
 	if err := a.watchState(); err != nil {
@@ -102,14 +102,14 @@ func (a *agent) Write(p []byte) (int, error) {
 	return a.said.Write(p)
 }
 
-// watchState tells of each change in the state directory, where podnic replaces a file at each event.
+// watchState tells of each change in the interface's part of the state directory, where podnic replaces a file at each event.
 func (a *agent) watchState() error {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return os.NewSyscallError("inotify_init1", err)
 	}
 	a.events = os.NewFile(uintptr(fd), "inotify")
-	if _, err := unix.InotifyAddWatch(fd, a.stateDir, unix.IN_CREATE|unix.IN_CLOSE_WRITE|unix.IN_MOVED_TO|unix.IN_DELETE); err != nil {
+	if _, err := unix.InotifyAddWatch(fd, filepath.Join(a.stateDir, "eth0"), unix.IN_CREATE|unix.IN_CLOSE_WRITE|unix.IN_MOVED_TO|unix.IN_DELETE); err != nil {
 		a.events.Close()
 		return fmt.Errorf("watch %s: %w", a.stateDir, err)
 	}

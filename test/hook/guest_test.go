@@ -139,12 +139,12 @@ func daemonRestarted(s *site) {
 	s.hello()
 
 	// What cannot be mended must not end the guest.
-	s.must("sh", "-c", "mv /run/podnic/record.json /run/podnic/kept && mkdir /run/podnic/record.json")
+	s.must("sh", "-c", "mv /run/podnic/eth0/record.json /run/podnic/eth0/kept && mkdir /run/podnic/eth0/record.json")
 	s.reconnect()
 	if e := s.last("reconnect"); e.Outcome == "done" || s.qemu() != qemu {
 		s.t.Errorf("reconnect ended the guest, or had nothing to complain of: %+v", e)
 	}
-	s.must("sh", "-c", "rmdir /run/podnic/record.json && mv /run/podnic/kept /run/podnic/record.json")
+	s.must("sh", "-c", "rmdir /run/podnic/eth0/record.json && mv /run/podnic/eth0/kept /run/podnic/eth0/record.json")
 	s.virsh("destroy", "vm")
 }
 

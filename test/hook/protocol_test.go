@@ -2,6 +2,7 @@ package hook
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -95,7 +96,7 @@ func (l *lab) command(args ...string) *exec.Cmd {
 }
 
 func (l *lab) log() string {
-	text, err := os.ReadFile(filepath.Join(l.stateDir, "hook.log"))
+	text, err := os.ReadFile(filepath.Join(l.stateDir, ".podnic", "hook.log"))
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -298,6 +299,13 @@ func sidecarIsUsed(l *lab) {
 			t.Fatalf("after %s, process %d serves, and the sidecar is %d", operation, l.server(), sidecar.Process.Pid)
 		}
 	}
+	// From another container, where it is not to be seen.
+	apart := l.hook("prepare", vm)
+	apart.Args = append([]string{"unshare", "--pid", "--fork", "--mount-proc", "--"}, apart.Args...)
+	apart.Path = "/usr/bin/unshare"
+	if _, stderr, status := output(t, apart); status != 0 {
+		t.Errorf("prepare in another PID namespace: status %d: %s", status, stderr)
+	}
 	out, _, _ := output(t, l.command("status"))
 	if !strings.Contains(out, "serving") {
 		t.Errorf("the wiring did not stay:\n%s", out)
@@ -345,7 +353,7 @@ func wiringByHandIsUsed(l *lab) {
 
 // failedServerIsTakenBack has a log that cannot be opened: the pod is not left wired without a server.
 func failedServerIsTakenBack(l *lab) {
-	if err := os.MkdirAll(filepath.Join(l.stateDir, "serve.log"), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(l.stateDir, ".podnic", "serve.log"), 0o700); err != nil {
 		l.t.Fatal(err)
 	}
 	l.refused(1, l.hook("prepare", l.domain()), "serve.log", "everything was put back")
@@ -467,7 +475,7 @@ func serverOfSomebodyElseIsNotEnded(l *lab) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = bystander.Process.Kill(); _ = bystander.Wait() })
-	path := filepath.Join(l.stateDir, "state.json")
+	path := filepath.Join(l.stateDir, "eth0", "state.json")
 	state, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -575,7 +583,7 @@ func eachCallIsBounded(l *lab) {
 	})
 	t.Run("another call", func(t *testing.T) {
 		l := l.in(t)
-		lock, err := os.Open(filepath.Join(l.stateDir, "hook.lock"))
+		lock, err := os.Open(filepath.Join(l.stateDir, ".podnic", "hook.lock"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -587,21 +595,37 @@ func eachCallIsBounded(l *lab) {
 	})
 	t.Run("system call", func(t *testing.T) {
 		l := l.in(t)
-		// To open a FIFO that nobody writes to takes for ever.
-		record := filepath.Join(l.stateDir, "record.json")
-		if err := unix.Mkfifo(record, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		// To open what is on a file system takes for ever when nobody answers for it, as with a server that cannot be reached.
+		hung := filepath.Join(l.stateDir, "eth0")
+		thaw := mountHung(t, hung)
 		l.refused(1, l.hook("prepare", l.domain(), timeout), append(words, "look at the namespace")...)
 		l.refused(0, l.hook("reconnect", l.domain(), timeout), words...)
-		if err := os.Remove(record); err != nil {
-			t.Fatal(err)
-		}
+		thaw()
 	})
 	l.asBefore()
 	if log := l.log(); strings.Count(log, "\n") != 6 || strings.Count(log, "hook.timeout") != 5 {
 		t.Errorf("the log is\n%s", log)
 	}
+}
+
+// mountHung mounts a file system (fuse(4)) on a directory that it makes, whose server never says a word.
+func mountHung(t *testing.T, dir string) (unmount func()) {
+	t.Helper()
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err == nil {
+		err = errors.Join(os.MkdirAll(dir, 0o755), unix.Mount("hung", dir, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40755,user_id=0,group_id=0", fd)))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	unmount = sync.OnceFunc(func() {
+		// Whoever waits is let go as soon as there is no server.
+		if err := errors.Join(unix.Close(fd), unix.Unmount(dir, unix.MNT_DETACH)); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(unmount)
+	return unmount
 }
 
 // configurationHasAPlace that is read without being named: the domain's name, the state directory and the resolver are in
@@ -670,7 +694,7 @@ func serverIsDetached(l *lab) {
 		fd, _ := strconv.Atoi(e.Name())
 		descriptors[fd], _ = os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", server, fd))
 	}
-	log := filepath.Join(l.stateDir, "serve.log")
+	log := filepath.Join(l.stateDir, ".podnic", "serve.log")
 	if descriptors[0] != os.DevNull || descriptors[1] != log || descriptors[2] != log {
 		t.Errorf("the three descriptors are %q, %q, %q", descriptors[0], descriptors[1], descriptors[2])
 	}

@@ -195,7 +195,7 @@ type report struct {
 // status asks for an interface in the container, as an exec probe would.
 func (c *container) status(iface string, args ...string) (report, error) {
 	c.site.t.Helper()
-	cmd := c.command(c.site.t.Context(), append([]string{"status", "-o", "json", "--state-dir", "/mnt/hooks/podnic/" + iface, "--interface", iface}, args...)...)
+	cmd := c.command(c.site.t.Context(), append([]string{"status", "-o", "json", "--state-dir", "/mnt/hooks/podnic", "--interface", iface}, args...)...)
 	out, err := cmd.Output()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return report{}, fmt.Errorf("podnic status: %w: %s", err, exit.Stderr)

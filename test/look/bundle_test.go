@@ -80,7 +80,8 @@ func TestBundleHoldsWhatAReportNeedsAndNothingSecret(t *testing.T) {
 	documented(t, "status.md", "status", s.must("status"))
 	documented(t, "doctor.md", "doctor --only "+podChecks, s.must("doctor", "--only", podChecks))
 	log := "{\"msg\":\"the daemon said: password=" + planted + "\"}\nthe end\n"
-	if err := os.WriteFile(filepath.Join(s.state, "hook.log"), []byte(log), 0o600); err != nil {
+	logs := filepath.Join(s.state, ".podnic")
+	if err := errors.Join(os.Mkdir(logs, 0o755), os.WriteFile(filepath.Join(logs, "hook.log"), []byte(log), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 

@@ -103,7 +103,7 @@ func TestDoctorOfAnOriginalPod(t *testing.T) {
 	s.after("mkdir -p \"$1\"; mount -t tmpfs -o ro tmpfs \"$1\"", "state-dir", "fail", "read-only")
 	s.after("mount -t tmpfs tmpfs \"$1\"", "state-dir", "ok", "can be written")
 
-	s.after("mkdir -p \"$1\"; mount -t tmpfs tmpfs \"$1\"; echo '{' >\"$1/record.json\"", "wiring", "warn", "record.json is damaged")
+	s.after("mkdir -p \"$1\"; mount -t tmpfs tmpfs \"$1\"; mkdir \"$1/eth0\"; echo '{' >\"$1/eth0/record.json\"", "wiring", "warn", "record.json is damaged")
 	s.finds("wiring", "ok", "nothing is wired")
 
 	s.finds("pod", "ok", "eth0 has 10.244.1.5/24: the guest gets 10.244.1.5/24 by way of 10.244.1.1, MTU 1500")
@@ -256,7 +256,7 @@ func TestDoctorAndLibvirt(t *testing.T) {
 func (s *site) otherCard(daemon *libvirtd.Daemon) {
 	s.t.Helper()
 	s.must("prepare")
-	if err := store.SetDomain(s.state, store.DomainRef{Name: "vm"}); err != nil {
+	if err := store.SetDomain(s.state, "eth0", store.DomainRef{Name: "vm"}); err != nil {
 		s.t.Fatal(err)
 	}
 	dir := s.t.TempDir()

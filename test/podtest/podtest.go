@@ -5,6 +5,8 @@
 package podtest
 
 import (
+	"errors"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -40,6 +42,24 @@ func Program(t testing.TB) string {
 		t.Fatalf("%v: run make build", err)
 	}
 	return path
+}
+
+// Files lists the files below a directory, hidden ones too, by their paths in it. A directory that is not there has none.
+func Files(t testing.TB, dir string) (files []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err == nil && !e.IsDir() {
+			files = append(files, strings.TrimPrefix(path, dir+"/"))
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	return files
 }
 
 // Node makes a node for the length of the test.

@@ -305,8 +305,7 @@ func (s *site) restored() {
 	if diff := s.before.Diff(podtest.State(s.t, s.pod.Namespace)); diff != "" {
 		s.t.Errorf("the namespace is not as before:\n%s", diff)
 	}
-	left, err := os.ReadDir(s.stateDir)
-	if err != nil && !errors.Is(err, os.ErrNotExist) || len(left) > 0 {
-		s.t.Errorf("left in the state directory: %v, %v", left, err)
+	if left := podtest.Files(s.t, s.stateDir); len(left) > 0 {
+		s.t.Errorf("left in the state directory: %v", left)
 	}
 }

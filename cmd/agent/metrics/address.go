@@ -73,10 +73,29 @@ func (a Address) Listen() (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(a.Socket, 0o666); err != nil {
+	if err := open(a.Socket); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
+}
+
+// open lets everybody connect to a socket of this process. Whoever can write its directory may have put a link in its place
+// by now, to a file that is to stay what it is.
+func open(path string) error {
+	const oPath = 0x200000 // O_PATH (include/uapi/asm-generic/fcntl.h)
+	fd, err := syscall.Open(path, oPath|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer syscall.Close(fd)
+	var stat syscall.Stat_t
+	if err := syscall.Fstat(fd, &stat); err != nil {
+		return &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	if stat.Mode&syscall.S_IFMT != syscall.S_IFSOCK || int(stat.Uid) != os.Geteuid() || stat.Nlink != 1 {
+		return fmt.Errorf("%s has been replaced", path)
+	}
+	return os.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), 0o666) // what was opened, and not what has its name
 }
 
 func removeStale(path string) error {

@@ -44,6 +44,31 @@ func TestParseAddress(t *testing.T) {
 	}
 }
 
+// TestSocketThatWasReplacedIsNotOpened has a link, or a file, in the place of the socket by the time that it is to be opened to
+// everybody.
+func TestSocketThatWasReplacedIsNotOpened(t *testing.T) {
+	dir := t.TempDir()
+	secret := filepath.Join(dir, "secret")
+	if err := os.WriteFile(secret, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, replace := range map[string]func(path string) error{
+		"link":  func(path string) error { return os.Symlink(secret, path) },
+		"names": func(path string) error { return os.Link(secret, path) },
+	} {
+		path := filepath.Join(dir, name)
+		if err := replace(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := open(path); err == nil {
+			t.Errorf("%s: it is taken for the socket", name)
+		}
+		if info, err := os.Stat(secret); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: the file is open to others: %v, %v", name, info.Mode(), err)
+		}
+	}
+}
+
 func TestOnlyAStaleSocketIsReplaced(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "made", "metrics.sock")
 	a := Address{Socket: path}

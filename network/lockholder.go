@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// holder is a process that took flock on a namespace.
-type holder struct {
+// lockHolder is a process that took flock on a namespace.
+type lockHolder struct {
 	pid     int
 	uid     string // as /proc has it; empty where it is not told
 	command string
@@ -22,7 +22,7 @@ type holder struct {
 	idle string
 }
 
-func (h holder) String() string {
+func (h lockHolder) String() string {
 	if h.command == "" {
 		return fmt.Sprintf("process %d", h.pid)
 	}
@@ -31,7 +31,7 @@ func (h holder) String() string {
 
 // holders are those who took flock on the namespace, as far as /proc/locks shows them: the processes of its own process
 // namespace and of those below. None where /proc is of another process namespace than this process.
-func (n *Namespace) holders() []holder {
+func (n *Namespace) holders() []lockHolder {
 	where := n.where()
 	if self, err := os.Readlink("/proc/self"); err != nil || self != strconv.Itoa(os.Getpid()) {
 		return nil
@@ -43,7 +43,7 @@ func (n *Namespace) holders() []holder {
 	defer file.Close()
 	// "1: FLOCK  ADVISORY  WRITE 4711 00:04:4026532281 0 EOF" (lock_get_status in fs/locks.c); one that waits has "->" after
 	// its number.
-	var list []holder
+	var list []lockHolder
 	for lines := bufio.NewScanner(file); lines.Scan(); {
 		f := strings.Fields(lines.Text())
 		if len(f) < 6 || f[1] != "FLOCK" || f[5] != where {
@@ -64,8 +64,8 @@ func (n *Namespace) where() string {
 }
 
 // judge finds out what a process is that took flock on a file. What cannot be found out counts for it.
-func (n *Namespace) judge(pid int, where string) holder {
-	h := holder{pid: pid}
+func (n *Namespace) judge(pid int, where string) lockHolder {
+	h := lockHolder{pid: pid}
 	if errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
 		// A lock belongs to the open file. A podnic shares its own with nobody.
 		h.idle = "it has ended and left the lock to another process"

@@ -1,0 +1,185 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Holder is who has an abstract unix socket (unix(7)) of a namespace. Whoever binds a name first has it, and that needs no
+// privilege: who it is, only the kernel can say.
+type Holder struct {
+	// Name is the socket's, without the zero byte that makes it abstract.
+	Name string
+	// UID is the user that made the socket. It stays with the socket, whoever that is passed on to.
+	UID uint32
+
+	inode uint32
+}
+
+// Of sock_diag(7), for unix sockets (include/uapi/linux/unix_diag.h).
+const (
+	udiagShowName = 0x01
+	udiagShowUID  = 0x40 // Linux 5.3
+	unixDiagName  = 0
+	unixDiagUID   = 7
+
+	sizeofUnixDiagMsg = 16
+)
+
+// unixDiagReq is struct unix_diag_req: all sockets of the namespace, whatever their state.
+type unixDiagReq struct{ show uint32 }
+
+func (unixDiagReq) Len() int { return 24 }
+
+func (r unixDiagReq) Serialize() []byte {
+	b := make([]byte, r.Len())
+	b[0] = unix.AF_UNIX
+	nl.NativeEndian().PutUint32(b[4:], ^uint32(0)) // udiag_states
+	nl.NativeEndian().PutUint32(b[12:], r.show)
+	return b
+}
+
+// Holders lists who has datagram sockets whose abstract names begin with a prefix.
+func (n *Namespace) Holders(prefix string) (holders []Holder, err error) {
+	err = n.Do(func() error {
+		if holders, err = diagnosed(); errors.Is(err, unix.ENOENT) { // without CONFIG_UNIX_DIAG
+			holders, err = listed()
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the unix sockets of %s: %w", n, err)
+	}
+	return slices.DeleteFunc(holders, func(h Holder) bool { return !strings.HasPrefix(h.Name, prefix) }), nil
+}
+
+// diagnosed are the abstract datagram sockets of the calling thread's namespace.
+func diagnosed() (holders []Holder, err error) {
+	req := nl.NewNetlinkRequest(nl.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP)
+	req.AddData(unixDiagReq{udiagShowName | udiagShowUID})
+	messages, err := req.Execute(unix.NETLINK_SOCK_DIAG, 0)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range messages {
+		if len(m) < sizeofUnixDiagMsg || m[1] != unix.SOCK_DGRAM {
+			continue
+		}
+		attrs, err := attributes(m[sizeofUnixDiagMsg:])
+		if err != nil {
+			return nil, err
+		}
+		name, abstract := strings.CutPrefix(string(attrs.get(unixDiagName)), "\x00")
+		uid, known := attrs.find(unixDiagUID)
+		if abstract && known {
+			holders = append(holders, Holder{Name: name, UID: u32(uid), inode: u32(m[4:])})
+		}
+	}
+	return holders, nil
+}
+
+// unknownUser is no user's id (overflowuid is another): of a socket of which the kernel does not say whose it is.
+const unknownUser = ^uint32(0)
+
+// listed is what /proc/net/unix says of them, where the user is that of the process that has the socket, if it is to be
+// seen.
+func listed() (holders []Holder, err error) {
+	b, err := os.ReadFile("/proc/thread-self/net/unix")
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(string(b)) {
+		// Num RefCount Protocol Flags Type St Inode Path, where @ stands for the zero byte
+		f := strings.Fields(line)
+		if len(f) != 8 || f[4] != "0002" || !strings.HasPrefix(f[7], "@") {
+			continue
+		}
+		inode, err := strconv.ParseUint(f[6], 10, 32)
+		if err != nil {
+			return nil, err
+		}
+		h := Holder{Name: f[7][1:], UID: unknownUser, inode: uint32(inode)}
+		var stat unix.Stat_t
+		if pid := h.Process(); pid > 0 && unix.Stat(fmt.Sprintf("/proc/%d", pid), &stat) == nil {
+			h.UID = stat.Uid
+		}
+		holders = append(holders, h)
+	}
+	return holders, nil
+}
+
+// Holder is who has the datagram socket of an abstract name; nil if nobody has.
+func (n *Namespace) Holder(name string) (*Holder, error) {
+	holders, err := n.Holders(name)
+	for _, h := range holders {
+		if h.Name == name {
+			return &h, nil
+		}
+	}
+	return nil, err
+}
+
+// Trusted reports whether it is root who has the socket, or the effective user.
+func (h *Holder) Trusted() bool { return h.UID == 0 || h.UID == uint32(os.Geteuid()) }
+
+// HeldBy reports whether a process has the socket open. Of a process that this one may not look at it is false: of another
+// user's, or in another PID namespace.
+func (h *Holder) HeldBy(pid int) bool {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return false
+	}
+	wanted := fmt.Sprintf("socket:[%d]", h.inode)
+	for _, e := range entries {
+		if to, err := os.Readlink(dir + "/" + e.Name()); err == nil && to == wanted {
+			return true
+		}
+	}
+	return false
+}
+
+// Process finds the process that has the socket, 0 if it is not to be seen.
+func (h *Holder) Process() int {
+	entries, _ := os.ReadDir("/proc") // without it there is nothing to be seen
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil && h.HeldBy(pid) {
+			return pid
+		}
+	}
+	return 0
+}
+
+// String names user, process and command, as far as they are to be seen.
+func (h *Holder) String() string {
+	pid := h.Process()
+	if pid == 0 {
+		return fmt.Sprintf("a process of user %d", h.UID)
+	}
+	text := fmt.Sprintf("process %d", pid)
+	if command := CommandOf(pid); len(command) > 0 {
+		line := strings.Join(command, " ")
+		const most = 80
+		if len(line) > most {
+			line = line[:most] + "…"
+		}
+		text += fmt.Sprintf(" (%q)", line) // quoted, since a process calls itself what it likes
+	}
+	return fmt.Sprintf("%s of user %d", text, h.UID)
+}
+
+// CommandOf is the command line of a process; nil if it is not to be seen.
+func CommandOf(pid int) []string {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil || len(b) == 0 {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
+}

@@ -1,0 +1,253 @@
+package network
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/podnic/podnic/network/statedir"
+	"golang.org/x/sys/unix"
+)
+
+// Store is the place of an interface's record: a directory of its name in the state directory.
+type Store struct{ Dir, Interface string }
+
+// Path is where the record lies, or will.
+func (s Store) Path() string { return s.path(recordFile) }
+
+func (s Store) path(name string) string { return filepath.Join(s.Dir, s.Interface, name) }
+
+// read reads a file of the interface; nil when there is none.
+func (s Store) read(name string) ([]byte, error) {
+	d, err := statedir.Open(s.Dir, s.Interface)
+	if err == nil {
+		defer d.Close()
+		var b []byte
+		if b, err = d.Read(name); err == nil {
+			return b, nil
+		}
+	}
+	return nil, unlessMissing(err)
+}
+
+// readFirst reads a file in the place that files of version 1 had; nil when there is none.
+func (s Store) readFirst(name string) ([]byte, error) {
+	d, err := statedir.OpenTop(s.Dir)
+	if err == nil {
+		defer d.Close()
+		var b []byte
+		if b, err = d.Read(name); err == nil {
+			return b, nil
+		}
+	}
+	if _, none := os.Lstat(filepath.Join(s.Dir, name)); statedir.IsUntrusted(err) && none != nil {
+		return nil, nil // the state directory is an emptyDir, say, and nothing of version 1 in it
+	}
+	return nil, unlessMissing(err)
+}
+
+func unlessMissing(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err == nil || statedir.IsUntrusted(err):
+		return err
+	}
+	return Refuse("the record cannot be read: %w", err)
+}
+
+// Load reads the record; nil when there is none. A record that cannot be used is a refusal that says why. One that is not
+// to be believed, since others could have written it or put it there, is an error of which [IsLost] is true: what the
+// namespace itself carries has to do.
+func (s Store) Load() (*Record, error) {
+	b, err := s.read(recordFile)
+	if err != nil || b == nil {
+		if first, failed := s.loadFirst(); first != nil || failed != nil {
+			return first, failed
+		}
+		return nil, err
+	}
+	r, err := decodeRecord(b, s.Path())
+	if err != nil {
+		return nil, err
+	}
+	if r.Options.Interface != s.Interface {
+		return nil, &statedir.UntrustedError{Path: s.Path(), Why: fmt.Sprintf("it is of the interface %s", r.Options.Interface)}
+	}
+	return r, nil
+}
+
+// loadFirst reads a record of version 1 that is of this interface.
+func (s Store) loadFirst() (*Record, error) {
+	b, err := s.readFirst(recordFile)
+	if err != nil || b == nil {
+		return nil, err
+	}
+	if version, err := versionOf(b); err == nil && version > 1 {
+		return nil, nil // it is there for a podnic of version 1
+	}
+	r, err := decodeRecord(b, filepath.Join(s.Dir, recordFile))
+	if err != nil || s.Interface != "" && r.Options.Interface != s.Interface {
+		return nil, err
+	}
+	r.first = true
+	return r, nil
+}
+
+// Save replaces the record atomically: whoever reads it finds the old one or the new one, also after a power cut. A record
+// of version 1 stays what it is, where it is.
+func (s Store) Save(r *Record) error {
+	if r.first {
+		d, err := statedir.OpenOwnTop(s.Dir)
+		if err != nil {
+			return fmt.Errorf("write the record: %w", err)
+		}
+		defer d.Close()
+		return write(d, recordFile, r)
+	}
+	r.Version = recordVersion
+	if err := s.save(recordFile, r); err != nil {
+		return err
+	}
+	s.markFirst(r.Namespace)
+	return nil
+}
+
+// save writes a file of the interface.
+func (s Store) save(name string, record any) error {
+	d, err := statedir.Make(s.Dir, s.Interface)
+	if err != nil {
+		return fmt.Errorf("write the record: %w", err)
+	}
+	defer d.Close()
+	return write(d, name, record)
+}
+
+func write(d *statedir.Dir, name string, record any) error {
+	b, err := json.MarshalIndent(record, "", "  ")
+	if err == nil {
+		err = d.Write(name, append(b, '\n'), 0o600, true)
+	}
+	if err != nil {
+		return fmt.Errorf("write the record: %w", err)
+	}
+	return nil
+}
+
+// marker is what lies in the place of version 1 while an interface is wired: a podnic of version 1 refuses by it, and does
+// not take the record for lost.
+var marker = []byte("{\"version\":2}\n")
+
+// markFirst puts the marker there, also in the place of a record that has moved, unless another namespace's is there, or
+// others can write there: then a podnic of version 1 is on its own.
+func (s Store) markFirst(id NamespaceID) {
+	if first, err := (Store{Dir: s.Dir}).loadFirst(); err != nil || first != nil && first.Namespace != id {
+		return
+	}
+	d, err := statedir.OpenOwnTop(s.Dir)
+	if err != nil {
+		return
+	}
+	defer d.Close()
+	if b, err := d.Read(recordFile); err == nil && string(b) == string(marker) {
+		return
+	}
+	_ = d.Write(recordFile, marker, 0o600, true) // what is lost is a refusal of another program
+}
+
+// Remove deletes the record, wherever it lies, and what is there for a podnic of version 1. One that is not there is as
+// good, and one that is not podnic's own, or of another interface, is left.
+func (s Store) Remove() error {
+	b, err := s.read(recordFile)
+	if other, damaged := decodeRecord(b, ""); err != nil || damaged != nil || other.Options.Interface == s.Interface {
+		if err := s.remove(recordFile); err != nil {
+			return err
+		}
+	}
+	b, err = s.readFirst(recordFile)
+	if err == nil && b == nil {
+		return nil
+	}
+	if version, err := versionOf(b); err == nil && version > 1 {
+		if s.others() {
+			return nil
+		}
+	} else if r, err := decodeRecord(b, ""); err == nil && r.Options.Interface != s.Interface {
+		return nil
+	}
+	return s.removeFirst(recordFile)
+}
+
+// others reports whether another interface has a record.
+func (s Store) others() bool {
+	names, _ := statedir.Interfaces(s.Dir)
+	for _, name := range names {
+		if b, err := (Store{s.Dir, name}).read(recordFile); name != s.Interface && err == nil && b != nil {
+			return true
+		}
+	}
+	return false
+}
+
+func (s Store) remove(name string) error {
+	d, err := statedir.OpenOwn(s.Dir, s.Interface)
+	return removeIn(d, err, name)
+}
+
+// removeFirst deletes a file in the place of version 1.
+func (s Store) removeFirst(name string) error {
+	d, err := statedir.OpenOwnTop(s.Dir)
+	return removeIn(d, err, name)
+}
+
+// removeIn deletes a file in a directory that was opened. Where there is none, or it is not podnic's own, nothing is.
+func removeIn(d *statedir.Dir, err error, name string) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), statedir.IsUntrusted(err):
+		return nil
+	case err == nil:
+		defer d.Close()
+		err = d.Remove(name)
+	}
+	if err != nil {
+		return fmt.Errorf("remove the record: %w", err)
+	}
+	return nil
+}
+
+// Writable makes the interface's directory if need be, and tells before anything is changed whether a record could be
+// written.
+func (s Store) Writable() error {
+	d, err := statedir.Make(s.Dir, s.Interface)
+	if statedir.IsUntrusted(err) {
+		return Refuse("%w, and nothing is written there: remove it, or name another directory with --state-dir", err)
+	}
+	if err == nil {
+		defer d.Close()
+		// Asked and not tried: whoever is killed while it tries leaves a file behind. That the disk is full shows when the
+		// record is written, which is before anything is changed.
+		err = d.Writable()
+	}
+	if err != nil {
+		return Refuse("the state directory cannot be made or written (%w): mount something writable there (an emptyDir will do), or name another with --state-dir", err)
+	}
+	return nil
+}
+
+// MakeStateDir makes a state directory if need be, and tells whether directories could be made in it.
+func MakeStateDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return Refuse("the state directory cannot be made (%w): name a directory that can be written with --state-dir", err)
+	}
+	if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+		return Refuse("the state directory %s cannot be written (%w): mount something writable there (an emptyDir will do), or name another with --state-dir", dir, err)
+	}
+	return nil
+}
+
+// Forget removes what is believed of an interface's record where that cannot be used, so that what the namespace itself
+// carries has to do.
+func Forget(req Request) error { return Store{req.StateDir, req.Options.Interface}.Remove() }

@@ -1,0 +1,437 @@
+package trust
+
+import (
+	"compress/gzip"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// secret is what nobody but root may read, in a file that the attacker has podnic find.
+const secret = "what is nobody's business"
+
+// forge leaves a record of another address, as somebody could write it who knows podnic, where the attacker may read it, and
+// the secret beside it.
+func (s *site) forge() {
+	s.t.Helper()
+	record, err := os.ReadFile(filepath.Join(s.state, "eth0", "record.json"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	forged := strings.ReplaceAll(string(record), "10.244.1.5", "10.244.1.66")
+	s.write("forged.json", forged, 0o644)
+	s.write("first.json", strings.Replace(forged, `"version": 2`, `"version": 1`, 1), 0o644)
+	s.write("secret", secret, 0o600)
+}
+
+func (s *site) write(name, text string, mode fs.FileMode) {
+	s.t.Helper()
+	if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), mode); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// tree is all that is below the directory: names, kinds, owners, modes, links, and what is in the files.
+func (s *site) tree() string {
+	s.t.Helper()
+	var b strings.Builder
+	err := filepath.WalkDir(s.dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		stat := info.Sys().(*syscall.Stat_t)
+		fmt.Fprintf(&b, "%s %v %d %d", strings.TrimPrefix(path, s.dir), info.Mode(), stat.Uid, stat.Nlink)
+		switch {
+		case info.Mode().IsRegular():
+			text, err := os.ReadFile(path)
+			fmt.Fprintf(&b, " %q %v", text, err)
+		case info.Mode()&fs.ModeSymlink != 0:
+			to, err := os.Readlink(path)
+			fmt.Fprintf(&b, " %s %v", to, err)
+		}
+		b.WriteByte('\n')
+		return nil
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return b.String()
+}
+
+func (s *site) untouched(before string) {
+	s.t.Helper()
+	if after := s.tree(); after != before {
+		s.t.Errorf("what is not podnic's was touched; it was\n%s\nand is\n%s", before, after)
+	}
+}
+
+const away = "mv state/eth0 state/gone\n"
+
+// TestLostRecordIsNotTakenFromOthers has the emulator's user put something else in the place of a record.
+func TestLostRecordIsNotTakenFromOthers(t *testing.T) {
+	pod := newSite(t)
+	for _, attack := range []struct {
+		name, script string
+		words        []string // what restore says
+	}{
+		{"a directory that everybody can write", away + "mkdir state/eth0; cp forged.json state/eth0/record.json",
+			[]string{"state/eth0 is not podnic's own: user 107 owns it (mode drwxrwxrwx)"}},
+		{"a directory of another owner", away + "umask 022; mkdir state/eth0; cp forged.json state/eth0/record.json",
+			[]string{"user 107 owns it (mode drwxr-xr-x)"}},
+		{"a link to another's directory", away + "mkdir evil; cp forged.json evil/record.json; ln -s ../evil state/eth0", []string{"not a directory"}},
+		{"a link to podnic's own directory", away + "ln -s gone state/eth0", []string{"not a directory"}},
+		{"a fifo", away + "mkfifo state/eth0", []string{"not a directory"}},
+		{"a socket", away + squatName + "=$PWD/state/eth0 " + squatter, []string{"not a directory"}},
+		{"a file", away + "cp forged.json state/eth0", []string{"not a directory"}},
+		{"a fifo as the record", away + "umask 022; mkdir state/eth0; mkfifo state/eth0/record.json", []string{"user 107 owns it"}},
+		{"a link as the record", away + "umask 022; mkdir state/eth0; ln -s ../../secret state/eth0/record.json", []string{"user 107 owns it"}},
+		{"another name", "mv state/eth0 state/net1", nil},
+		{"podnic's own record of another interface", away + "mv state/net1 state/eth0", []string{"state/eth0/record.json", "of the interface net1"}},
+		{"a record of version 1", away + "cp first.json state/record.json", []string{"state is not podnic's own: user 0 owns it (mode drwxrwxrwx)"}},
+		{"a fifo in the place of version 1", away + "mkfifo state/record.json", []string{"state is not podnic's own"}},
+		{"another state directory", "mv state gone; mkdir state state/eth0; cp forged.json state/eth0/record.json; cp first.json state/record.json",
+			[]string{"user 107 owns it"}},
+		{"a link to another state directory", "mv state gone; mkdir evil evil/eth0; cp forged.json evil/eth0/record.json; ln -s evil state",
+			[]string{"symbolic link that user 107 made"}},
+	} {
+		t.Run(attack.name, func(t *testing.T) {
+			s := pod.in(t)
+			s.run(0, nil, "prepare")
+			s.forge()
+			if strings.Contains(attack.script, "state/net1") { // of an interface that podnic had, in an earlier life
+				own, err := os.ReadFile(filepath.Join(s.dir, "forged.json"))
+				if err == nil {
+					err = os.Mkdir(filepath.Join(s.state, "net1"), 0o755)
+				}
+				if err == nil && strings.Contains(attack.script, "state/net1 state/eth0") {
+					s.write("state/net1/record.json", strings.ReplaceAll(string(own), `"eth0"`, `"net1"`), 0o600)
+				} else if err == nil {
+					err = os.Remove(filepath.Join(s.state, "net1"))
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.attack(attack.script)
+			before := s.tree()
+			if out := s.run(0, attack.words, "status"); strings.Contains(out, "10.244.1.66") {
+				t.Errorf("status believes the forged record: %s", out)
+			}
+			s.run(0, append(attack.words, "the original was rebuilt"), "restore")
+			s.asBefore()
+			s.untouched(before)
+		})
+	}
+}
+
+// TestNothingIsWrittenWhereOthersCan has the directories be there before podnic.
+func TestNothingIsWrittenWhereOthersCan(t *testing.T) {
+	pod := newSite(t)
+	for _, squat := range []struct{ name, script, word string }{
+		{"a directory", "mkdir state/eth0", "user 107 owns it (mode drwxrwxrwx)"},
+		{"a directory of another owner", "umask 022; mkdir state/eth0", "user 107 owns it (mode drwxr-xr-x)"},
+		{"a link", "mkdir evil; ln -s ../evil state/eth0", "not a directory"},
+		{"a link to nothing", "ln -s /nowhere/at/all state/eth0", "not a directory"},
+		{"a fifo", "mkfifo state/eth0", "not a directory"},
+		{"a link as the state directory", "rmdir state; mkdir evil; ln -s evil state", "symbolic link that user 107 made"},
+	} {
+		t.Run(squat.name, func(t *testing.T) {
+			s := pod.in(t)
+			s.attack(squat.script)
+			before := s.tree()
+			s.run(2, []string{squat.word, "--state-dir"}, "prepare")
+			s.run(1, []string{squat.word}, "doctor", "--only", "state-dir")
+			s.run(0, nil, "status")
+			s.asBefore()
+			s.untouched(before)
+		})
+	}
+	t.Run("while it is served", func(t *testing.T) {
+		s := pod.in(t)
+		s.run(0, nil, "prepare")
+		s.attack(away + "umask 022; mkdir state/eth0; echo '{}' >state/eth0/state.json")
+		before := s.tree()
+		server := s.command("serve")
+		var errs strings.Builder
+		server.Stderr = &errs
+		if err := server.Start(); err != nil {
+			t.Fatal(err)
+		}
+		s.until("the server", func() bool {
+			out, _, _ := s.output(s.command("status"))
+			return strings.Contains(out, "serving")
+		})
+		_ = server.Process.Signal(syscall.SIGTERM)
+		if err := server.Wait(); err != nil || !strings.Contains(errs.String(), "user 107 owns it") {
+			t.Errorf("serve: %v: %s", err, errs.String())
+		}
+		s.run(0, nil, "restore")
+		s.asBefore()
+		s.untouched(before)
+	})
+	// A server goes on writing into the directory that it opened, wherever that is moved.
+	t.Run("when it is moved", func(t *testing.T) {
+		s := pod.in(t)
+		s.run(0, nil, "prepare")
+		server := s.command("serve")
+		if err := server.Start(); err != nil {
+			t.Fatal(err)
+		}
+		s.until("the server", func() bool {
+			out, _, _ := s.output(s.command("status"))
+			return strings.Contains(out, "serving")
+		})
+		s.attack(away + "mkdir evil; ln -s ../evil state/eth0")
+		_ = server.Process.Signal(syscall.SIGTERM)
+		if err := server.Wait(); err != nil {
+			t.Error(err)
+		}
+		if left, err := os.ReadDir(filepath.Join(s.dir, "evil")); err != nil || len(left) > 0 {
+			t.Errorf("the server wrote into another's directory: %v, %v", left, err)
+		}
+		s.run(0, nil, "restore")
+		s.asBefore()
+	})
+}
+
+// TestGroupMayNotWriteEither has somebody give root's directory away.
+func TestGroupMayNotWriteEither(t *testing.T) {
+	s := newSite(t).in(t)
+	s.run(0, nil, "prepare")
+	if err := os.Chmod(filepath.Join(s.state, "eth0"), 0o775); err != nil {
+		t.Fatal(err)
+	}
+	s.run(2, []string{"user 0 owns it (mode drwxrwxr-x)"}, "prepare")
+	s.run(0, []string{"user 0 owns it (mode drwxrwxr-x)", "rebuilt"}, "restore")
+	s.asBefore()
+}
+
+// TestLogsAreNotLinksOfOthers has links to a file of root's where the logs and the lock of the hook are, or were.
+func TestLogsAreNotLinksOfOthers(t *testing.T) {
+	pod := newSite(t)
+	files := "for f in hook.log serve.log hook.lock; do ln -s \"$PWD/secret\" $1/$f; done\n"
+	t.Run("in the directory of what has no interface", func(t *testing.T) {
+		s := pod.in(t)
+		s.write("secret", secret, 0o600)
+		s.attack("umask 022; mkdir state/.podnic\nset -- state/.podnic\n" + files)
+		before := s.tree()
+		s.says(2, []string{".podnic is not podnic's own: user 107 owns it"}, s.hook("prepare"))
+		s.says(0, nil, s.hook("release"))
+		s.run(1, []string{".podnic is not podnic's own"}, "doctor", "--only", "state-dir")
+		s.asBefore()
+		s.untouched(before)
+	})
+	t.Run("where older podnics had them", func(t *testing.T) {
+		s := pod.in(t)
+		s.write("secret", secret, 0o600)
+		s.attack("set -- state\n" + files)
+		s.says(0, nil, s.hook("prepare"))
+		s.says(0, nil, s.hook("release"))
+		s.asBefore()
+		if text, err := os.ReadFile(filepath.Join(s.dir, "secret")); err != nil || string(text) != secret {
+			t.Errorf("root wrote into the file: %q, %v", text, err)
+		}
+	})
+	// Taken away while a guest runs, neither keeps the pod from its interface.
+	t.Run("once the guest has ended", func(t *testing.T) {
+		s := pod.in(t)
+		s.says(0, nil, s.hook("prepare"))
+		s.attack("mv state/.podnic state/gone; mkdir state/.podnic; mkfifo state/.podnic/hook.lock state/.podnic/hook.log")
+		s.says(0, nil, s.hook("release"))
+		s.asBefore()
+	})
+}
+
+// TestBundleHoldsNothingOfLinks has links to a file that only root may read where a bundle takes files from.
+func TestBundleHoldsNothingOfLinks(t *testing.T) {
+	s := newSite(t).in(t)
+	s.write("secret", secret, 0o600)
+	s.attack(`umask 022; mkdir state/eth0 state/.podnic
+for f in eth0/record.json eth0/state.json .podnic/hook.log .podnic/x.log x.log hook.log record.json state.json; do ln -s "$PWD/secret" state/$f; done`)
+	out, errs, status := s.output(s.command("doctor", "bundle", "-"))
+	archive, err := gzip.NewReader(strings.NewReader(out))
+	if status != 0 || err != nil {
+		t.Fatalf("status %d, %v: %s", status, err, errs)
+	}
+	text, err := io.ReadAll(archive)
+	if err != nil || strings.Contains(string(text), secret) || !strings.Contains(string(text), "is not podnic's own") {
+		t.Errorf("%v; the bundle holds the secret, or does not say what it leaves out:\n%s", err, text)
+	}
+}
+
+// TestStatusIsOfWhoServes has nobody serve, as in a pod that the CNI plugin wires, and others ask.
+func TestStatusIsOfWhoServes(t *testing.T) {
+	s := newSite(t).in(t)
+	s.run(0, nil, "prepare")
+	if err := os.Rename(filepath.Join(s.state, "eth0"), filepath.Join(s.dir, "away")); err != nil { // the record is not in the pod
+		t.Fatal(err)
+	}
+	as := func(user string, args ...string) *exec.Cmd {
+		options := []string{"--reuid", user, "--clear-groups", "--inh-caps=-all,+net_raw", "--ambient-caps=-all,+net_raw", s.podnic}
+		return s.pod.Command(t.Context(), "setpriv", append(append(options, args...), "--state-dir", s.state)...)
+	}
+	server := as("65534", "serve")
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	end := func() { _ = server.Process.Signal(syscall.SIGTERM); _ = server.Wait() }
+	t.Cleanup(end)
+	const told = `"event": "serving"`
+	s.until("the server's state", func() bool {
+		out, _, _ := s.output(as("65534", "status", "-o", "json"))
+		return strings.Contains(out, told)
+	})
+	for _, user := range []string{"0", "107"} {
+		s.says(0, []string{told}, as(user, "status", "-o", "json"))
+	}
+	// Not of somebody else than that one.
+	s.attack("mkdir -m 755 evil; cp state/eth0/state.json evil/; mv state/eth0 state/gone; mv evil state/eth0")
+	if out := s.says(0, []string{"user 107 owns it"}, as("0", "status", "-o", "json")); strings.Contains(out, told) {
+		t.Errorf("status believes another than who serves: %s", out)
+	}
+	end()
+	s.run(0, nil, "restore")
+	s.asBefore()
+}
+
+// bystander is a process of root's that nobody may end.
+func (s *site) bystander() *exec.Cmd {
+	s.t.Helper()
+	cmd := exec.Command("sleep", "600")
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	return cmd
+}
+
+func (s *site) lives(what string, pid int) {
+	s.t.Helper()
+	if ended, err := unix.Wait4(pid, nil, unix.WNOHANG, nil); ended != 0 || err != nil {
+		s.t.Errorf("%s was ended (%v)", what, err)
+	}
+}
+
+// forgedState writes the state of a detached server that is another process, where the attacker may read it.
+func (s *site) forgedState(pid int) {
+	s.t.Helper()
+	state, err := os.ReadFile(filepath.Join(s.state, "eth0", "state.json"))
+	stat, statErr := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil || statErr != nil {
+		s.t.Fatal(err, statErr)
+	}
+	start := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))[22-3]
+	server := fmt.Sprintf("{\n  \"server\": {\"pid\": %d, \"start\": %s, \"detached\": true},", pid, start)
+	s.write("state-forged.json", strings.Replace(strings.Replace(string(state), `"server":`, `"was":`, 1), "{", server, 1), 0o644)
+}
+
+// takeForgedState has the attacker put it in the place of podnic's.
+func (s *site) takeForgedState(pid int) {
+	s.t.Helper()
+	s.forgedState(pid)
+	s.attack(away + "umask 022; mkdir state/eth0; cp state-forged.json state/eth0/state.json")
+}
+
+// TestHookEndsItsServerAlone has a forged state file name a process that is none.
+func TestHookEndsItsServerAlone(t *testing.T) {
+	pod := newSite(t)
+	t.Run("with the server's place empty", func(t *testing.T) {
+		s := pod.in(t)
+		other := s.bystander()
+		s.run(0, nil, "prepare")
+		s.takeForgedState(other.Process.Pid)
+		s.says(0, nil, s.hook("release"))
+		s.run(0, nil, "restore")
+		s.lives("a bystander", other.Process.Pid)
+		s.asBefore()
+	})
+	t.Run("with a squatter in the server's place", func(t *testing.T) {
+		s := pod.in(t)
+		other := s.bystander()
+		s.run(0, nil, "prepare")
+		pid, end := s.squat(107)
+		s.takeForgedState(other.Process.Pid)
+		s.says(0, nil, s.hook("release"))
+		s.lives("a bystander", other.Process.Pid)
+		s.lives("the squatter", pid)
+		end()
+		s.run(0, nil, "restore")
+		s.asBefore()
+	})
+	// As when a server was killed, and its process id is another's by now: the file is podnic's own, and it is not enough.
+	t.Run("with a file of podnic's that is out of date", func(t *testing.T) {
+		s := pod.in(t)
+		other := s.bystander()
+		s.run(0, nil, "prepare")
+		pid, end := s.squat(0)
+		s.forgedState(other.Process.Pid)
+		if err := os.Rename(filepath.Join(s.dir, "state-forged.json"), filepath.Join(s.state, "eth0", "state.json")); err != nil {
+			t.Fatal(err)
+		}
+		s.says(0, nil, s.hook("release"))
+		s.lives("a bystander", other.Process.Pid)
+		s.lives("who has the socket", pid)
+		end()
+		s.run(0, nil, "restore")
+		s.asBefore()
+	})
+	t.Run("with the server in its place", func(t *testing.T) {
+		s := pod.in(t)
+		other := s.bystander()
+		s.says(0, nil, s.hook("prepare"))
+		s.takeForgedState(other.Process.Pid)
+		s.says(0, nil, s.hook("release"))
+		s.lives("a bystander", other.Process.Pid)
+		if out := s.run(0, nil, "status"); strings.Contains(out, "serving") {
+			t.Errorf("the server has not ended: %s", out)
+		}
+		s.asBefore()
+	})
+}
+
+// TestSquatterIsNoServer takes the name of who serves, which needs no privilege.
+func TestSquatterIsNoServer(t *testing.T) {
+	pod := newSite(t)
+	for name, user := range map[string]int{"the emulator": 107, "a program of root": 0} {
+		t.Run(name, func(t *testing.T) {
+			s := pod.in(t)
+			pid, end := s.squat(user)
+			who := []string{fmt.Sprintf("process %d", pid), fmt.Sprintf("user %d", user)}
+			s.says(2, who, s.hook("prepare"))
+			s.asBefore()
+			s.run(0, nil, "prepare")
+			s.run(2, who, "serve")
+			s.says(2, who, s.hook("prepare"))
+			end()
+			s.run(0, nil, "restore")
+			s.says(0, nil, s.hook("prepare"))
+			s.says(0, nil, s.hook("release"))
+			s.asBefore()
+		})
+	}
+}
+
+// until waits for a state that no file or socket announces to everybody.
+func (s *site) until(what string, done func() bool) {
+	s.t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for !done() {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("%s: not in 30 s", what)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
