@@ -134,7 +134,7 @@ func (f *Filter) keepDHCP(names Names) {
 	for _, tag := range []uint16{unix.ETH_P_8021Q, unix.ETH_P_8021AD} {
 		f.goTo(chainForward, chainTags, "another VLAN tag", protocol(tag))
 	}
-	// Linux takes no IPv4 from RFC 1042's encapsulation on Ethernet; Windows has read both for long.
+	// Linux takes no IPv4 from RFC 1042's encapsulation on Ethernet; Windows does (ArpUseEtherSNAP).
 	f.drop(chainForward, "IPv4 behind a SNAP header", protocol(unix.ETH_P_802_2), snap(unix.ETH_P_IP))
 
 	f.drop(chainIPv4, "DHCP stays between guest and server", isUDP(), toDHCP(transportPort))
