@@ -83,7 +83,7 @@ func (e *executor) one(c change) error {
 	case putFilter:
 		return e.nft.put(c.filter, c.replace)
 	case removeFilter:
-		return e.nft.remove(c.table)
+		return e.nft.remove(bridgeFilter, c.table)
 	}
 	return fmt.Errorf("no request for a %T", c)
 }

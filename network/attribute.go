@@ -67,6 +67,13 @@ func u32(b []byte) uint32 {
 	return nl.NativeEndian().Uint32(b)
 }
 
+func u16(b []byte) uint16 {
+	if len(b) < 2 {
+		return 0
+	}
+	return nl.NativeEndian().Uint16(b)
+}
+
 func u8(b []byte) uint8 {
 	if len(b) < 1 {
 		return 0

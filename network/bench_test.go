@@ -184,7 +184,7 @@ func BenchmarkCommand(b *testing.B) {
 		{"batch-and-nft", p.program("sh", path("batch-and-nft", "set -e\nip -batch "+batch+"\n"+nft))},
 	} {
 		// The protocol of an address is beyond many an ip(8).
-		p.makesTheSame(peer.wire, p.restores, chainForward, chainInput, chainOutput, "address placeholder fe80")
+		p.makesTheSame(peer.wire, p.restores, chainForward, chainIPv4, chainTags, chainInput, chainOutput, "address placeholder fe80")
 		b.Run(peer.name, func(b *testing.B) { median(b, peer.wire, p.restores) })
 	}
 	b.Run("podnic", func(b *testing.B) { median(b, p.program(podnic, "prepare", "--state-dir", p.dir), p.restores) })
@@ -196,7 +196,7 @@ func iproute2(wanted *Snapshot) []string {
 	return strings.Split(strings.NewReplacer(
 		"MARK", fmt.Sprint(wanted.Link(Bridge).Group), "TABLE", fmt.Sprint(parkedTable(unix.RT_TABLE_MAIN)),
 		"NIC", mac(NIC), "BRIDGE", mac(Bridge), "TAP", mac(Tap), "POD", mac(Placeholder),
-	).Replace(`link add eth0-br address BRIDGE group MARK type bridge mcast_snooping 0
+	).Replace(`link add eth0-br address BRIDGE group MARK type bridge group_fwd_mask 0x4000 mcast_snooping 0
 link set eth0-br arp off addrgenmode none
 link set eth0-br up
 tuntap add tap0 mode tap vnet_hdr
@@ -217,11 +217,26 @@ route add 10.244.1.0/24 via 10.244.1.1 dev eth0-br src 10.244.1.5 table TABLE
 link set eth0-nic up`), "\n")
 }
 
-// nftText is the filter for nft(8), less the rules for nested VLAN tags.
+// nftText is the filter for nft(8).
 const nftText = `table bridge podnic-eth0 {
+	chain ipv4 {
+		meta l4proto udp th dport 67-68 counter drop
+		meta l4proto != 255 accept
+		counter drop
+	}
+	chain tags {
+		@nh,16,16 0x8100 counter drop
+		@nh,16,16 0x88a8 counter drop
+		@nh,16,16 0x0800 @nh,104,8 17 @nh,32,8 != 0x45 counter drop
+		@nh,16,16 0x0800 @nh,104,8 17 @nh,208,16 67-68 counter drop
+	}
 	chain forward {
 		type filter hook forward priority -200
-		iifname { "tap0", "eth0-nic" } meta protocol ip meta l4proto udp th dport 67-68 counter drop
+		iifname != "tap0" iifname != "eth0-nic" accept
+		meta protocol ip goto ipv4
+		meta protocol 8021q goto tags
+		meta protocol 8021ad goto tags
+		meta protocol 0x0004 @nh,0,64 0xaaaa030000000800 counter drop
 		iifname "tap0" arp operation request arp daddr ip 169.254.75.10 counter drop
 		iifname "tap0" arp operation request arp daddr ip { 10.244.1.5, 10.244.1.1 } counter accept
 		iifname "tap0" arp operation request arp daddr ip 10.244.1.0/24 counter drop

@@ -34,7 +34,7 @@ func Deviations(current, wanted *Snapshot) []Deviation {
 	switch want := wanted.Filter; {
 	case want.same(current.Filter):
 	case current.Filter == nil:
-		c.add(FilterPlace, want.Table, "is missing: DHCP of guest and pod network are not kept apart")
+		c.add(FilterPlace, want.Table, "is missing: guest, pod network and the pod's own stack are not kept apart")
 	case want == nil:
 		c.add(FilterPlace, current.Filter.Table, "should not be there")
 	default:

@@ -1,41 +1,84 @@
 package network
 
 import (
-	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
 
+	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/podnic/podnic/network/identity"
 	"golang.org/x/sys/unix"
 )
 
-// Filter is our nftables table of the bridge family, as text: a line a rule. It keeps the guest's DHCP with the server and
-// the pod's own stack out of the guest's reach. Two filters with the same text are the same.
+// Filter is a table of ours in nftables, as text: a line a rule. That of a wiring is of the bridge family. It keeps the
+// guest's DHCP with the server and the pod's own stack out of the guest's reach. Two filters with the same text are the
+// same.
 type Filter struct {
 	Table string   `json:"table"`
 	Rules []string `json:"rules"`
 
-	rules []filterRule // what the text is of; nil in a filter that was read
+	family *filterFamily
+	rules  []filterRule // what the text is of; nil in a filter that was read
 }
 
 func (f *Filter) same(o *Filter) bool {
 	return (f == nil) == (o == nil) && (f == nil || f.Table == o.Table && slices.Equal(f.Rules, o.Rules))
 }
 
+// name is the table's for a message: with its family where that is not the usual one.
+func (f *Filter) name() string { return f.family.prefix + f.Table }
+
 // filterTable is the name of the table, one for each interface.
 func filterTable(iface string) string { return "podnic-" + iface }
 
-// Chains of the filter; each hangs on the hook of its name.
+// filterFamily is a family of nftables, and which chains a table of ours has there.
+type filterFamily struct {
+	number byte   // NFPROTO_…
+	prefix string // of a table's name in messages
+	chains []filterChain
+}
+
+// filterChain is a chain that hangs on a hook of the kernel, or one that rules lead to.
+type filterChain struct {
+	name     string
+	hook     *nftables.ChainHook // nil: rules lead to it
+	priority *nftables.ChainPriority
+}
+
+// Chains of the filter.
 const (
 	chainForward = "forward" // from port to port
+	chainIPv4    = "ipv4"    // of forward: IPv4, in an outermost VLAN tag or in none
+	chainTags    = "tags"    // of forward: two VLAN tags or more
 	chainInput   = "input"   // from a port to the pod's own stack
 	chainOutput  = "output"  // from the pod's own stack to a port
+
+	chainPrerouting = "prerouting" // into the pod's own IP stack, by whatever way
 )
 
-var filterChains = []string{chainForward, chainInput, chainOutput}
+// bridgeFilter is where the filter of a wiring is. Its priority is NF_BR_PRI_FILTER_BRIDGED
+// (include/uapi/linux/netfilter_bridge.h), which nft(8) calls filter in this family. It must be below that of
+// br_netfilter, which is 0: where that comes first, it takes IP packets to the hooks of its own family and goes on behind
+// 0 (br_nf_hook_thresh), so that a chain of priority 0 never sees them. Which of two of the same priority comes first
+// depends on whether there was a bridge before there was the table.
+var bridgeFilter = &filterFamily{number: unix.NFPROTO_BRIDGE, chains: []filterChain{
+	{chainForward, nftables.ChainHookForward, nftables.ChainPriorityRef(-200)},
+	{chainIPv4, nil, nil},
+	{chainTags, nil, nil},
+	{chainInput, nftables.ChainHookInput, nftables.ChainPriorityRef(-200)},
+	{chainOutput, nftables.ChainHookOutput, nftables.ChainPriorityRef(-200)},
+}}
+
+// stackFilter is where the filter before the pod's IP stack is, for a wiring that is not podnic's.
+var stackFilter = &filterFamily{number: unix.NFPROTO_INET, prefix: "inet ", chains: []filterChain{
+	{chainPrerouting, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw},
+}}
+
+// isStackFilter reports whether a table is one of those.
+func isStackFilter(t *nftables.Table) bool {
+	return byte(t.Family) == stackFilter.number && strings.HasPrefix(t.Name, filterTable(""))
+}
 
 type filterRule struct {
 	chain   string
@@ -43,53 +86,69 @@ type filterRule struct {
 	exprs   []expr.Any
 }
 
-// wantedFilter is the filter of a wiring, and nil where there is nothing to keep apart: at layer 2 only.
+// wantedFilter is the filter of a wiring. Where the guest has no address, nobody serves it, and everything crosses.
 func wantedFilter(original *Snapshot, o Options) *Filter {
 	id, _ := Identify(original)
-	if id.Layer2Only() {
-		return nil
-	}
-	return filterFor(id, o.Names(), o.Socket)
+	return filterFor(id, !id.Layer2Only(), o.Names(), o.Socket)
 }
 
 // filterFor is the filter of links of these names, which need not exist yet.
-func filterFor(id identity.Identity, names Names, socket string) *Filter {
-	f := &Filter{Table: filterTable(names.Interface)}
-	ports := []string{names.Tap, names.NIC}
+func filterFor(id identity.Identity, served bool, names Names, socket string) *Filter {
+	f := &Filter{Table: filterTable(names.Interface), family: bridgeFilter}
+	if served {
+		f.keepDHCP(names)
+		f.keepARP(id, names.Tap, socket)
+	}
+	f.keepStack(names, served && socket == SocketUDP)
+	return f.done()
+}
 
-	// DHCP never crosses, in either direction: the guest must hear one server, and the pod network must not hear a client.
-	// The header is matched by what the kernel parsed and not by the frame's EtherType, which is another one in a frame with
-	// a VLAN tag. A second tag hides the header from the kernel, but not from a look at where it must be.
-	for _, from := range ports {
-		f.add(chainForward, "DHCP stays between guest and server", through(expr.MetaKeyIIFNAME, from), isIPv4(), isUDP(), toDHCP(transportPort))
-		for _, tag := range []uint16{unix.ETH_P_8021Q, unix.ETH_P_8021AD} {
-			for tags := 1; tags <= nestedTags; tags++ {
-				f.add(chainForward, "DHCP in nested VLAN tags", through(expr.MetaKeyIIFNAME, from), protocol(tag), nestedUDP(tags), toDHCP(nestedPort(tags)))
-			}
-		}
+// provisionFilter is the filter of a UDP server on links that somebody else makes. Nothing in it depends on who the guest
+// is.
+func provisionFilter(names Names) *Filter {
+	return filterFor(identity.Identity{}, true, names, SocketUDP)
+}
+
+// provisionStackFilter keeps frames from the pod's IP stack that a bridge of somebody else hands to it past the filter:
+// those to 01:80:c2:00:00:0e, which enter by the port and not by the bridge (ADR 20). Nothing else enters by a port.
+func provisionStackFilter(names Names) *Filter {
+	f := &Filter{Table: filterTable(names.Interface), family: stackFilter}
+	for _, port := range []string{names.Tap, names.NIC} {
+		f.drop(chainPrerouting, "nothing enters the pod's own stack by a port", through(expr.MetaKeyIIFNAME, port))
 	}
-	f.keepARP(id, names.Tap, socket)
-	if socket == SocketUDP {
-		server := netip.PrefixFrom(identity.ServerLinkLocal, 32)
-		f.accept(chainInput, "the guest asks the server", through(expr.MetaKeyIIFNAME, names.Tap), isIPv4(), isUDP(), portIs(transportPort, 67))
-		f.accept(chainInput, "the guest looks for the server", through(expr.MetaKeyIIFNAME, names.Tap), isARP(), arpTarget(server))
-		f.accept(chainOutput, "the server answers the guest", through(expr.MetaKeyOIFNAME, names.Tap), isIPv4(), isUDP(), portIs(sourcePort, 67))
-		f.accept(chainOutput, "the server is here", through(expr.MetaKeyOIFNAME, names.Tap), isARP(), arpSender(server))
+	return f.done()
+}
+
+// keepDHCP drops DHCP in both directions: the guest must hear one server, and the pod network must not hear a client.
+//
+// What has to be stopped is what a receiver takes for DHCP, and receivers differ: Linux strips VLAN tags as long as the
+// outer one has the VLAN 0 and gives the rest to a VLAN link (__netif_receive_skb_core); clients with a packet socket
+// read frames that the IP stack would drop. The rules look where the headers must be, and drop what hides them there.
+// TestDHCPDoesNotCrossInAnyShape makes such frames. Most of what passes is IPv4, so it is decided on first.
+//
+// A rule never matches on a VLAN tag as the protocol and on the payload: nft(8) 1.0.6 to 1.1.3 abort when they list that.
+func (f *Filter) keepDHCP(names Names) {
+	f.accept(chainForward, "another bridge", notThrough(expr.MetaKeyIIFNAME, names.Tap), notThrough(expr.MetaKeyIIFNAME, names.NIC))
+	// The protocol is that behind the outermost tag: the kernel keeps that tag beside the frame (skb_vlan_untag).
+	f.goTo(chainForward, chainIPv4, "IPv4", protocol(unix.ETH_P_IP))
+	for _, tag := range []uint16{unix.ETH_P_8021Q, unix.ETH_P_8021AD} {
+		f.goTo(chainForward, chainTags, "another VLAN tag", protocol(tag))
 	}
-	for _, from := range ports {
-		f.add(chainInput, "nothing else reaches the pod's own stack", through(expr.MetaKeyIIFNAME, from))
+	// Linux takes no IPv4 from RFC 1042's encapsulation on Ethernet; Windows does (ArpUseEtherSNAP).
+	f.drop(chainForward, "IPv4 behind a SNAP header", protocol(unix.ETH_P_802_2), snap(unix.ETH_P_IP))
+
+	f.drop(chainIPv4, "DHCP stays between guest and server", isUDP(), toDHCP(transportPort))
+	f.accept(chainIPv4, "IPv4 with a sound header", soundIPv4())
+	f.drop(chainIPv4, "IPv4 that hides what it holds")
+
+	// Behind the second tag, the network header begins with that tag's TCI (IEEE 802.1Q, 9.6).
+	const header = 4
+	for _, tag := range []uint16{unix.ETH_P_8021Q, unix.ETH_P_8021AD} {
+		f.drop(chainTags, "three VLAN tags hide what they hold", is16(networkHeader(header-2), tag))
 	}
-	for _, to := range ports {
-		f.add(chainOutput, "nor leaves it", through(expr.MetaKeyOIFNAME, to))
-	}
-	// A table is read chain by chain, so the text has that order too.
-	slices.SortStableFunc(f.rules, func(a, b filterRule) int {
-		return slices.Index(filterChains, a.chain) - slices.Index(filterChains, b.chain)
-	})
-	for _, r := range f.rules {
-		f.Rules = append(f.Rules, ruleText(r.chain, r.comment, r.exprs))
-	}
-	return f
+	udp := slices.Concat(is16(networkHeader(header-2), unix.ETH_P_IP), is8(networkHeader(header+9), unix.IPPROTO_UDP))
+	f.drop(chainTags, "UDP with IP options in two VLAN tags", udp, isNot8(networkHeader(header), 4<<4|20/4))
+	f.drop(chainTags, "DHCP in two VLAN tags", udp, toDHCP(networkHeader(header+20+2)))
 }
 
 // keepARP keeps those of the guest's ARP requests on its side that the server answers itself, so that there is one answer:
@@ -100,12 +159,12 @@ func filterFor(id identity.Identity, names Names, socket string) *Filter {
 // A UDP server answers no ARP but for its own address, by the bridge. Then the rest is left to whoever answers it.
 func (f *Filter) keepARP(id identity.Identity, tap, socket string) {
 	server := netip.PrefixFrom(identity.ServerLinkLocal, 32)
-	f.add(chainForward, "this is the server", through(expr.MetaKeyIIFNAME, tap), arpRequest(), arpTarget(server))
+	f.drop(chainForward, "this is the server", through(expr.MetaKeyIIFNAME, tap), arpRequest(), arpTarget(server))
 	if socket == SocketUDP {
 		return
 	}
 	for _, n := range id.Neighbours {
-		f.add(chainForward, "the server answers for this neighbour", through(expr.MetaKeyIIFNAME, tap), arpRequest(), arpTarget(netip.PrefixFrom(n.Address, 32)))
+		f.drop(chainForward, "the server answers for this neighbour", through(expr.MetaKeyIIFNAME, tap), arpRequest(), arpTarget(netip.PrefixFrom(n.Address, 32)))
 	}
 	if id.PodAddress.Bits() == id.Address.Bits() {
 		return
@@ -119,146 +178,50 @@ func (f *Filter) keepARP(id identity.Identity, tap, socket string) {
 	for _, p := range asked {
 		f.accept(chainForward, "this is on the link", through(expr.MetaKeyIIFNAME, tap), arpRequest(), arpTarget(p))
 	}
-	f.add(chainForward, "the server answers for the subnet", through(expr.MetaKeyIIFNAME, tap), arpRequest(), arpTarget(id.PodAddress.Masked()))
+	f.drop(chainForward, "the server answers for the subnet", through(expr.MetaKeyIIFNAME, tap), arpRequest(), arpTarget(id.PodAddress.Masked()))
 }
 
-func (f *Filter) add(chain, comment string, matches ...[]expr.Any) {
-	f.rule(chain, comment, expr.VerdictDrop, matches)
+// keepStack keeps guest and pod network apart from the pod's own stack, but for a server that listens there and its client.
+func (f *Filter) keepStack(names Names, listens bool) {
+	if listens {
+		server := netip.PrefixFrom(identity.ServerLinkLocal, 32)
+		f.accept(chainInput, "the guest asks the server", through(expr.MetaKeyIIFNAME, names.Tap), protocol(unix.ETH_P_IP), isUDP(), is16(transportPort, 67))
+		f.accept(chainInput, "the guest looks for the server", through(expr.MetaKeyIIFNAME, names.Tap), protocol(unix.ETH_P_ARP), arpTarget(server))
+		f.accept(chainOutput, "the server answers the guest", through(expr.MetaKeyOIFNAME, names.Tap), protocol(unix.ETH_P_IP), isUDP(), is16(sourcePort, 67))
+		f.accept(chainOutput, "the server is here", through(expr.MetaKeyOIFNAME, names.Tap), protocol(unix.ETH_P_ARP), arpSender(server))
+	}
+	for _, port := range []string{names.Tap, names.NIC} {
+		f.drop(chainInput, "nothing else reaches the pod's own stack", through(expr.MetaKeyIIFNAME, port))
+		f.drop(chainOutput, "nor leaves it", through(expr.MetaKeyOIFNAME, port))
+	}
+}
+
+func (f *Filter) drop(chain, comment string, matches ...[]expr.Any) {
+	// Drops are counted, for whoever looks for a frame; what passes pays for no counter.
+	f.rule(chain, comment, matches, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop})
 }
 
 func (f *Filter) accept(chain, comment string, matches ...[]expr.Any) {
-	f.rule(chain, comment, expr.VerdictAccept, matches)
+	f.rule(chain, comment, matches, &expr.Verdict{Kind: expr.VerdictAccept})
 }
 
-func (f *Filter) rule(chain, comment string, verdict expr.VerdictKind, matches [][]expr.Any) {
-	exprs := append(slices.Concat(matches...), &expr.Counter{}, &expr.Verdict{Kind: verdict})
-	f.rules = append(f.rules, filterRule{chain, comment, exprs})
+// goTo leads what matches to another chain, and not back.
+func (f *Filter) goTo(chain, to, comment string, matches ...[]expr.Any) {
+	f.rule(chain, comment, matches, &expr.Verdict{Kind: expr.VerdictGoto, Chain: to})
 }
 
-// nestedTags is how many VLAN tags below the outermost one the filter looks through. The outermost is always out of the
-// way: the kernel keeps it beside the frame (skb_vlan_untag).
-const nestedTags = 2
-
-// place is where in a packet a number of two bytes stands.
-type place struct {
-	base   expr.PayloadBase
-	offset uint32
+func (f *Filter) rule(chain, comment string, matches [][]expr.Any, then ...expr.Any) {
+	f.rules = append(f.rules, filterRule{chain, comment, append(slices.Concat(matches...), then...)})
 }
 
-var (
-	sourcePort    = place{expr.PayloadBaseTransportHeader, 0}
-	transportPort = place{expr.PayloadBaseTransportHeader, 2}
-)
-
-// nestedPort is the UDP destination port behind so many tags of 4 bytes and an IPv4 header without options. The network
-// header then begins with the first of these tags' TCI (IEEE 802.1Q, 9.6).
-func nestedPort(tags int) place {
-	return place{expr.PayloadBaseNetworkHeader, uint32(4*tags + 20 + 2)}
-}
-
-func through(key expr.MetaKey, name string) []expr.Any {
-	padded := make([]byte, unix.IFNAMSIZ)
-	copy(padded, name)
-	return []expr.Any{&expr.Meta{Key: key, Register: 1}, equal(padded)}
-}
-
-func equal(data []byte) *expr.Cmp { return &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: data} }
-
-func load(p place, size uint32) *expr.Payload {
-	return &expr.Payload{DestRegister: 1, Base: p.base, Offset: p.offset, Len: size}
-}
-
-func network16(n uint16) []byte { return []byte{byte(n >> 8), byte(n)} }
-
-// protocol matches the packet's protocol, which is that behind the outermost VLAN tag.
-func protocol(etherType uint16) []expr.Any {
-	return []expr.Any{&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: 1}, equal(network16(etherType))}
-}
-
-func isIPv4() []expr.Any { return protocol(unix.ETH_P_IP) }
-func isARP() []expr.Any  { return protocol(unix.ETH_P_ARP) }
-
-func isUDP() []expr.Any {
-	return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, equal([]byte{unix.IPPROTO_UDP})}
-}
-
-func portIs(p place, number uint16) []expr.Any {
-	return []expr.Any{load(p, 2), equal(network16(number))}
-}
-
-// toDHCP matches the ports of DHCP's server and client (RFC 2131, 4.1), which are neighbours.
-func toDHCP(p place) []expr.Any {
-	return []expr.Any{load(p, 2), &expr.Range{Op: expr.CmpOpEq, Register: 1, FromData: network16(67), ToData: network16(68)}}
-}
-
-// nestedUDP matches IPv4 UDP behind so many tags below the outermost.
-func nestedUDP(tags int) []expr.Any {
-	header := func(offset uint32) place { return place{expr.PayloadBaseNetworkHeader, offset} }
-	n := uint32(4 * tags)
-	return []expr.Any{
-		load(header(n-2), 2), equal(network16(unix.ETH_P_IP)), // the innermost EtherType
-		load(header(n+9), 1), equal([]byte{unix.IPPROTO_UDP}),
+// done writes the text, in the order in which a table is read: chain by chain.
+func (f *Filter) done() *Filter {
+	order := func(r filterRule) int {
+		return slices.IndexFunc(f.family.chains, func(c filterChain) bool { return c.name == r.chain })
 	}
-}
-
-// An ARP packet for IPv4 over Ethernet (RFC 826): operation at byte 6, sender's address at 14, target's at 24.
-func arpRequest() []expr.Any {
-	return append(isARP(), load(place{expr.PayloadBaseNetworkHeader, 6}, 2), equal(network16(1)))
-}
-
-func arpTarget(p netip.Prefix) []expr.Any { return arpAddress(24, p) }
-func arpSender(p netip.Prefix) []expr.Any { return arpAddress(14, p) }
-
-func arpAddress(offset uint32, p netip.Prefix) []expr.Any {
-	match := []expr.Any{load(place{expr.PayloadBaseNetworkHeader, offset}, 4)}
-	if p.Bits() < 32 {
-		match = append(match, &expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: net.CIDRMask(p.Bits(), 32), Xor: make([]byte, 4)})
+	slices.SortStableFunc(f.rules, func(a, b filterRule) int { return order(a) - order(b) })
+	for _, r := range f.rules {
+		f.Rules = append(f.Rules, ruleText(r.chain, r.comment, r.exprs))
 	}
-	return append(match, equal(p.Masked().Addr().AsSlice()))
-}
-
-// ruleText renders a rule, whether we made it or the kernel told it, in the manner of nft(8). Counters are left out.
-func ruleText(chain, comment string, exprs []expr.Any) string {
-	var b strings.Builder
-	b.WriteString(chain)
-	for _, e := range exprs {
-		switch e := e.(type) {
-		case *expr.Meta:
-			fmt.Fprintf(&b, " meta %d", e.Key)
-		case *expr.Payload:
-			fmt.Fprintf(&b, " @%d,%d,%d", e.Base, e.Offset, e.Len)
-		case *expr.Cmp:
-			fmt.Fprintf(&b, " %s", cmpText(e.Op, e.Data))
-		case *expr.Range:
-			fmt.Fprintf(&b, " %x-%x", e.FromData, e.ToData)
-		case *expr.Verdict:
-			fmt.Fprintf(&b, " %s", verdictText(e.Kind))
-		case *expr.Bitwise:
-			fmt.Fprintf(&b, " & %x ^ %x", e.Mask, e.Xor)
-		case *expr.Counter:
-		default:
-			fmt.Fprintf(&b, " %T", e)
-		}
-	}
-	return b.String() + " # " + comment
-}
-
-func cmpText(op expr.CmpOp, data []byte) string {
-	if op != expr.CmpOpEq {
-		return fmt.Sprintf("op%d %x", op, data)
-	}
-	if len(data) == unix.IFNAMSIZ {
-		return unix.ByteSliceToString(data)
-	}
-	return fmt.Sprintf("%x", data)
-}
-
-func verdictText(kind expr.VerdictKind) string {
-	switch kind {
-	case expr.VerdictDrop:
-		return "drop"
-	case expr.VerdictAccept:
-		return "accept"
-	}
-	return fmt.Sprintf("verdict %d", kind)
+	return f
 }

@@ -7,10 +7,12 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/mdlayher/packet"
 	"github.com/podnic/podnic/network/identity"
 	"golang.org/x/sys/unix"
@@ -61,12 +63,18 @@ func (n nodePort) until(at time.Time) error { return n.SetReadDeadline(at) }
 
 func (p *testPod) guestPort() tapPort {
 	p.t.Helper()
+	return openTap(p.t, p.pod, "tap0")
+}
+
+// openTap attaches to a tap, which is made if it is not there.
+func openTap(t testing.TB, in netns, name string) tapPort {
+	t.Helper()
 	var fd int
-	err := p.pod.Do(func(netns) (err error) {
+	err := in.Do(func(netns) (err error) {
 		if fd, err = unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0); err != nil {
 			return err
 		}
-		request, err := unix.NewIfreq("tap0")
+		request, err := unix.NewIfreq(name)
 		if err != nil {
 			return err
 		}
@@ -74,10 +82,10 @@ func (p *testPod) guestPort() tapPort {
 		return unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
 	})
 	if err != nil {
-		p.t.Fatal(err)
+		t.Fatal(err)
 	}
-	f := os.NewFile(uintptr(fd), "tap0")
-	p.t.Cleanup(func() { f.Close() })
+	f := os.NewFile(uintptr(fd), name)
+	t.Cleanup(func() { f.Close() })
 	return tapPort{f}
 }
 
@@ -326,19 +334,12 @@ func TestOnlyThePodsMACLeaves(t *testing.T) {
 	}
 }
 
-// TestLayer2InterfaceHasNoFilter lets DHCP through where there is no address to serve.
-func TestLayer2InterfaceHasNoFilter(t *testing.T) {
+// TestLayer2InterfaceLetsDHCPCross lets DHCP through where there is no address to serve. (That the pod's own stack is out of
+// reach there too, TestReservedAddressesDoNotReachThePod shows.)
+func TestLayer2InterfaceLetsDHCPCross(t *testing.T) {
 	p := newTestPod(t, shapes["no address"]...)
-	req := p.request()
-	req.Options.Interface = "eth0"
-	r, err := Prepare(context.Background(), req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(r.Steps) == 0 {
-		t.Fatal("nothing was wired")
-	}
-	if out, err := p.run(p.pod, "nft", "list", "ruleset"); err != nil || out != "" {
+	p.wire(Options{Interface: "eth0"})
+	if out, err := p.run(p.pod, "nft", "list", "ruleset"); err != nil || strings.Contains(out, "forward") {
 		t.Errorf("nft: %v: %s", err, out)
 	}
 	guest, node := p.ends()
@@ -366,5 +367,66 @@ func TestResolveAsksAsThePodWould(t *testing.T) {
 	}
 	if mac, err := Resolve(ns, r.Names.NIC, podMAC, podIP, netip.MustParseAddr("10.244.1.77")); err == nil {
 		t.Errorf("nobody's address has the MAC %s", mac)
+	}
+}
+
+// TestNftListsEveryWiring runs nft(8), which operators do: versions 1.0.6 (Debian 12) and 1.1.3 (Debian 13) abort on some
+// rules that the kernel takes.
+func TestNftListsEveryWiring(t *testing.T) {
+	list := func(t *testing.T, p *testPod) {
+		t.Helper()
+		out, err := p.run(p.pod, "nft", "list", "ruleset")
+		if err != nil {
+			t.Fatalf("nft list ruleset: %v", err)
+		}
+		if !strings.Contains(out, "table bridge podnic-eth0") || !strings.HasSuffix(strings.TrimSpace(out), "}") {
+			t.Errorf("not whole:\n%s", out)
+		}
+		s, err := open(p.request())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.close()
+		filter, err := s.nft.read(bridgeFilter, "podnic-eth0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, rule := range filter.Rules {
+			if _, comment, _ := strings.Cut(rule, " # "); !strings.Contains(out, comment) {
+				t.Errorf("the rule %q is not listed:\n%s", rule, out)
+			}
+		}
+		// What nft prints, it also reads, and it is then the same.
+		stateless := func() string {
+			out, err := p.run(p.pod, "nft", "--stateless", "list", "ruleset")
+			if err != nil {
+				t.Fatalf("nft --stateless list ruleset: %v", err)
+			}
+			return out
+		}
+		first := stateless()
+		if err := os.WriteFile(p.dir+"/ruleset", []byte("flush ruleset\n"+first), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.run(p.pod, "nft", "-f", p.dir+"/ruleset"); err != nil {
+			t.Fatalf("nft does not read what it printed: %v", err)
+		}
+		if diff := cmp.Diff(first, stateless()); diff != "" {
+			t.Errorf("nft prints something else once it has read what it printed:\n%s", diff)
+		}
+	}
+	for name, wire := range wirings {
+		t.Run(name, func(t *testing.T) {
+			p := newTestPod(t, shapes["bridge"]...)
+			wire(p)
+			list(t, p)
+		})
+	}
+	for _, shape := range []string{"ptp", "aws", "much of everything"} { // with more rules for ARP
+		t.Run(shape, func(t *testing.T) {
+			p := newTestPod(t, shapes[shape]...)
+			p.prepare()
+			list(t, p)
+		})
 	}
 }

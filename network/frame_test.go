@@ -63,6 +63,29 @@ func ipv6UDP(dstPort int) []byte {
 	return slices.Concat([]byte{0x60, 0, 0, 0}, word(16), []byte{unix.IPPROTO_UDP, 64}, a, a, word(1000), word(dstPort), word(16), word(1), make([]byte, 8))
 }
 
+// ipv6Packet has the hop limit that neighbour discovery asks for (RFC 4861).
+func ipv6Packet(next int, src, dst netip.Addr, payload []byte) []byte {
+	return slices.Concat([]byte{0x60, 0, 0, 0}, word(len(payload)), []byte{byte(next), 255}, src.AsSlice(), dst.AsSlice(), payload)
+}
+
+func udp6(src, dst netip.Addr, port int, data []byte) []byte {
+	return summed(src, dst, unix.IPPROTO_UDP, 6, slices.Concat(word(1000), word(port), word(8+len(data)), word(0), data))
+}
+
+// routerAdvertisement announces the sender as router, and a prefix to make addresses of (RFC 4861, 4.2 and 4.6.2).
+func routerAdvertisement(src, dst netip.Addr, prefix netip.Prefix) []byte {
+	lifetimes := []byte{0, 0, 14, 16, 0, 0, 14, 16}
+	option := slices.Concat([]byte{3, 4, byte(prefix.Bits()), 0xc0}, lifetimes, make([]byte, 4), prefix.Addr().AsSlice())
+	return summed(src, dst, unix.IPPROTO_ICMPV6, 2, slices.Concat([]byte{134, 0, 0, 0, 64, 0}, word(1800), make([]byte, 8), option))
+}
+
+// summed fills in the checksum over the packet and its pseudo header (RFC 8200, 8.1).
+func summed(src, dst netip.Addr, next byte, at int, payload []byte) []byte {
+	pseudo := slices.Concat(src.AsSlice(), dst.AsSlice(), word(0), word(len(payload)), []byte{0, 0, 0, next}, payload)
+	binary.BigEndian.PutUint16(payload[at:], checksum(append(pseudo, 0)))
+	return payload
+}
+
 func checksum(b []byte) uint16 {
 	var sum uint32
 	for i := 0; i+1 < len(b); i += 2 {

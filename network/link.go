@@ -74,6 +74,9 @@ type Link struct {
 type BridgeOptions struct {
 	STP               bool `json:"stp"`
 	MulticastSnooping bool `json:"multicastSnooping"`
+	// GroupForwardMask has a bit for each of the reserved group addresses 01:80:c2:00:00:00 to 0f whose frames are
+	// bridged as others are (IFLA_BR_GROUP_FWD_MASK).
+	GroupForwardMask uint16 `json:"groupForwardMask,omitempty"`
 }
 
 // TapOptions are the settings of a tap, which its creation fixes.
@@ -202,6 +205,7 @@ func decodeLinkInfo(b []byte, l *Link) error {
 		l.BridgeOptions = &BridgeOptions{
 			STP:               u32(data.get(unix.IFLA_BR_STP_STATE)) != 0,
 			MulticastSnooping: u8(data.get(unix.IFLA_BR_MCAST_SNOOPING)) != 0,
+			GroupForwardMask:  u16(data.get(unix.IFLA_BR_GROUP_FWD_MASK)),
 		}
 	case kindTun:
 		l.TapOptions = &TapOptions{

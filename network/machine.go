@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"runtime"
 
-	"github.com/podnic/podnic/network/identity"
 	"golang.org/x/sys/unix"
 )
 
@@ -43,5 +42,5 @@ func inNewNamespace(f func() error) error {
 func tryFilter() error {
 	n := &nft{ns: &Namespace{}}
 	defer n.close()
-	return n.put(filterFor(identity.Identity{}, namesFor("eth0", DefaultTap), SocketUDP), false)
+	return n.put(provisionFilter(namesFor("eth0", DefaultTap)), false)
 }

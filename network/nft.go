@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -103,30 +104,30 @@ func filterError(err error) error {
 	return err
 }
 
-// read reads our table; nil when there is none.
-func (n *nft) read(table string) (_ *Filter, err error) {
+// read reads our table of a family; nil when there is none.
+func (n *nft) read(family *filterFamily, table string) (_ *Filter, err error) {
 	if err := n.open(); err != nil {
 		return nil, err
 	}
 	defer n.closeAfter(&err)
-	if n.known != nil && n.known.Table == table && n.generation == n.now() {
+	if n.known != nil && n.known.family == family && n.known.Table == table && n.generation == n.now() {
 		return n.known, nil
 	}
-	there, err := n.has(table)
+	there, err := n.has(family, table)
 	if !there || err != nil {
 		return nil, err
 	}
 	if err := n.openLibrary(); err != nil {
 		return nil, err
 	}
-	return readRules(n.library, &nftables.Table{Family: nftables.TableFamilyBridge, Name: table})
+	return readRules(n.library, family, table)
 }
 
 // has reports whether there is a table of that name.
-func (n *nft) has(table string) (bool, error) {
+func (n *nft) has(family *filterFamily, table string) (bool, error) {
 	const subsystem = unix.NFNL_SUBSYS_NFTABLES << 8
 	_, err := n.socket.get(subsystem|unix.NFT_MSG_GETTABLE, subsystem|unix.NFT_MSG_NEWTABLE,
-		&nl.Nfgenmsg{NfgenFamily: unix.NFPROTO_BRIDGE}, nl.NewRtAttr(unix.NFTA_TABLE_NAME, nl.ZeroTerminated(table)))
+		&nl.Nfgenmsg{NfgenFamily: family.number}, nl.NewRtAttr(unix.NFTA_TABLE_NAME, nl.ZeroTerminated(table)))
 	switch {
 	case errors.Is(err, unix.ENOENT):
 		return false, nil
@@ -138,45 +139,40 @@ func (n *nft) has(table string) (bool, error) {
 	return true, nil
 }
 
-func readRules(conn *nftables.Conn, t *nftables.Table) (*Filter, error) {
-	f := &Filter{Table: t.Name}
+func readRules(conn *nftables.Conn, family *filterFamily, table string) (*Filter, error) {
+	f := &Filter{Table: table, family: family}
+	t := &nftables.Table{Family: nftables.TableFamily(family.number), Name: table}
 	chains, err := conn.ListChainsOfTableFamily(t.Family)
 	if err != nil {
-		return nil, fmt.Errorf("list the chains of %s: %w", t.Name, err)
+		return nil, fmt.Errorf("list the chains of %s: %w", f.name(), err)
 	}
-	hooked := make(map[string]*nftables.Chain)
+	there := make(map[string]*nftables.Chain)
 	for _, c := range chains {
-		if c.Table.Name == t.Name && c.Hooknum != nil && c.Priority != nil && *c.Priority == *filterPriority {
-			hooked[c.Name] = c
+		if c.Table.Name == table {
+			there[c.Name] = c
 		}
 	}
-	for _, name := range filterChains {
-		c := hooked[name]
-		if c == nil {
-			continue // or another priority: so that the text differs
+	for _, want := range family.chains {
+		c := there[want.name]
+		if c == nil || !want.as(c) {
+			continue // so that the text differs
 		}
 		rules, err := conn.GetRules(t, c)
 		if err != nil {
-			return nil, fmt.Errorf("list the rules of %s %s: %w", t.Name, name, err)
+			return nil, fmt.Errorf("list the rules of %s %s: %w", f.name(), c.Name, err)
 		}
 		for _, r := range rules {
 			comment, _ := userdata.GetString(r.UserData, userdata.TypeComment)
-			f.Rules = append(f.Rules, ruleText(name, comment, r.Exprs))
+			f.Rules = append(f.Rules, ruleText(c.Name, comment, r.Exprs))
 		}
 	}
 	return f, nil
 }
 
-// filterPriority is NF_BR_PRI_FILTER_BRIDGED (include/uapi/linux/netfilter_bridge.h), which nft(8) calls filter in this
-// family. It must be below that of br_netfilter, which is 0: where that comes first, it takes IP packets to the hooks of
-// its own family and goes on behind 0 (br_nf_hook_thresh), so that a chain of priority 0 never sees them. Which of two
-// of the same priority comes first depends on whether there was a bridge before there was the table.
-var filterPriority = nftables.ChainPriorityRef(-200)
-
-var filterHooks = map[string]*nftables.ChainHook{
-	chainForward: nftables.ChainHookForward,
-	chainInput:   nftables.ChainHookInput,
-	chainOutput:  nftables.ChainHookOutput,
+// as reports whether a chain that was read hangs where c should.
+func (c filterChain) as(read *nftables.Chain) bool {
+	same := func(a, b *uint32) bool { return (a == nil) == (b == nil) && (a == nil || *a == *b) }
+	return same((*uint32)(c.hook), (*uint32)(read.Hooknum)) && (c.hook == nil || read.Priority != nil && *read.Priority == *c.priority)
 }
 
 // put puts the table in place in one transaction, so that at no moment is there none. A table that is there is replaced
@@ -203,27 +199,33 @@ func (n *nft) put(f *Filter, replace bool) (err error) {
 
 // transaction makes the table, its chains and its rules.
 func (f *Filter) transaction(replace bool) (*transaction, error) {
-	var t transaction
+	t := transaction{family: f.family.number}
 	table := nl.NewRtAttr(unix.NFTA_TABLE_NAME, nl.ZeroTerminated(f.Table))
 	t.add(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, table) // also to have one to delete
 	if replace {
 		t.add(unix.NFT_MSG_DELTABLE, 0, table)
 		t.add(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, table)
 	}
-	for _, name := range filterChains {
-		hook := nl.NewRtAttr(unix.NFTA_CHAIN_HOOK|unix.NLA_F_NESTED, nil)
-		hook.AddRtAttr(unix.NFTA_HOOK_HOOKNUM, nl.BEUint32Attr(uint32(*filterHooks[name])))
-		hook.AddRtAttr(unix.NFTA_HOOK_PRIORITY, nl.BEUint32Attr(uint32(*filterPriority)))
-		t.add(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE,
+	for _, c := range f.family.chains {
+		if !slices.ContainsFunc(f.rules, func(r filterRule) bool { return r.chain == c.name }) {
+			continue // frames would be led to it for nothing
+		}
+		chain := []*nl.RtAttr{
 			nl.NewRtAttr(unix.NFTA_CHAIN_TABLE, nl.ZeroTerminated(f.Table)),
-			nl.NewRtAttr(unix.NFTA_CHAIN_NAME, nl.ZeroTerminated(name)),
-			nl.NewRtAttr(unix.NFTA_CHAIN_TYPE, nl.ZeroTerminated(string(nftables.ChainTypeFilter))),
-			hook)
+			nl.NewRtAttr(unix.NFTA_CHAIN_NAME, nl.ZeroTerminated(c.name)),
+		}
+		if c.hook != nil {
+			hook := nl.NewRtAttr(unix.NFTA_CHAIN_HOOK|unix.NLA_F_NESTED, nil)
+			hook.AddRtAttr(unix.NFTA_HOOK_HOOKNUM, nl.BEUint32Attr(uint32(*c.hook)))
+			hook.AddRtAttr(unix.NFTA_HOOK_PRIORITY, nl.BEUint32Attr(uint32(*c.priority)))
+			chain = append(chain, nl.NewRtAttr(unix.NFTA_CHAIN_TYPE, nl.ZeroTerminated(string(nftables.ChainTypeFilter))), hook)
+		}
+		t.add(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, chain...)
 	}
 	for _, r := range f.rules {
 		expressions := nl.NewRtAttr(unix.NFTA_RULE_EXPRESSIONS|unix.NLA_F_NESTED, nil)
 		for _, e := range r.exprs {
-			data, err := expr.Marshal(unix.NFPROTO_BRIDGE, e)
+			data, err := expr.Marshal(f.family.number, e)
 			if err != nil {
 				return nil, fmt.Errorf("encode the rule %q: %w", r.comment, err)
 			}
@@ -238,12 +240,12 @@ func (f *Filter) transaction(replace bool) (*transaction, error) {
 	return &t, nil
 }
 
-func (n *nft) remove(table string) (err error) {
+func (n *nft) remove(family *filterFamily, table string) (err error) {
 	if err := n.open(); err != nil {
 		return err
 	}
 	defer n.closeAfter(&err)
-	var t transaction
+	t := transaction{family: family.number}
 	t.add(unix.NFT_MSG_DELTABLE, 0, nl.NewRtAttr(unix.NFTA_TABLE_NAME, nl.ZeroTerminated(table)))
 	return gone(t.commit(n.socket))
 }

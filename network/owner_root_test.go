@@ -230,29 +230,34 @@ func TestWhatIsNotOursSurvives(t *testing.T) {
 
 func TestDriftIsMended(t *testing.T) {
 	for name, commands := range map[string][]string{
-		"nic down":              {"ip link set eth0-nic down"},
-		"bridge down":           {"ip link set eth0-br down"},
-		"tap down":              {"ip link set tap0 down"},
-		"placeholder up":        {"ip link set eth0 up"},
-		"nic out of bridge":     {"ip link set eth0-nic nomaster"},
-		"tap out of bridge":     {"ip link set tap0 nomaster"},
-		"nic renamed":           {"ip link set eth0-nic down", "ip link set eth0-nic name foo"},
-		"tap renamed":           {"ip link set tap0 down", "ip link set tap0 name foo"},
-		"bridge renamed":        {"ip link set eth0-br down", "ip link set eth0-br name foo"},
-		"placeholder renamed":   {"ip link set eth0 name foo"},
-		"tap gone":              {"ip link del tap0"},
-		"bridge gone":           {"ip link del eth0-br"},
-		"placeholder gone":      {"ip link del eth0"},
-		"all but the nic gone":  {"ip link del tap0", "ip link del eth0", "ip link del eth0-br", "ip link add tap0 group 1879048194 type bridge"},
-		"filter gone":           {"nft delete table bridge podnic-eth0"},
-		"rule gone":             {"nft flush chain bridge podnic-eth0 input"},
-		"rule added":            {"nft insert rule bridge podnic-eth0 forward accept"},
-		"learning":              {"bridge link set dev tap0 learning on"},
-		"mac of the bridge":     {"ip link set eth0-br address 0a:11:22:33:44:55"},
-		"mac of the nic":        {"ip link set eth0-nic address 0a:58:0a:f4:01:05"},
-		"mtu of the tap":        {"ip link set tap0 mtu 1400"},
-		"arp of the bridge":     {"ip link set eth0-br arp on"},
-		"snooping":              {"ip link set eth0-br type bridge mcast_snooping 1"},
+		"nic down":             {"ip link set eth0-nic down"},
+		"bridge down":          {"ip link set eth0-br down"},
+		"tap down":             {"ip link set tap0 down"},
+		"placeholder up":       {"ip link set eth0 up"},
+		"nic out of bridge":    {"ip link set eth0-nic nomaster"},
+		"tap out of bridge":    {"ip link set tap0 nomaster"},
+		"nic renamed":          {"ip link set eth0-nic down", "ip link set eth0-nic name foo"},
+		"tap renamed":          {"ip link set tap0 down", "ip link set tap0 name foo"},
+		"bridge renamed":       {"ip link set eth0-br down", "ip link set eth0-br name foo"},
+		"placeholder renamed":  {"ip link set eth0 name foo"},
+		"tap gone":             {"ip link del tap0"},
+		"bridge gone":          {"ip link del eth0-br"},
+		"placeholder gone":     {"ip link del eth0"},
+		"all but the nic gone": {"ip link del tap0", "ip link del eth0", "ip link del eth0-br", "ip link add tap0 group 1879048194 type bridge"},
+		"filter gone":          {"nft delete table bridge podnic-eth0"},
+		"rule gone":            {"nft flush chain bridge podnic-eth0 input"},
+		"rule added":           {"nft insert rule bridge podnic-eth0 forward accept"},
+		"learning":             {"bridge link set dev tap0 learning on"},
+		"mac of the bridge":    {"ip link set eth0-br address 0a:11:22:33:44:55"},
+		"mac of the nic":       {"ip link set eth0-nic address 0a:58:0a:f4:01:05"},
+		"mtu of the tap":       {"ip link set tap0 mtu 1400"},
+		"arp of the bridge":    {"ip link set eth0-br arp on"},
+		"snooping":             {"ip link set eth0-br type bridge mcast_snooping 1"},
+		"forwarding of LLDP":   {"ip link set eth0-br type bridge group_fwd_mask 0"},
+		"forwarding of all":    {"ip link set eth0-br type bridge group_fwd_mask 0xfff8"},
+		"an older podnic": {
+			"ip link set eth0-br type bridge group_fwd_mask 0", "nft delete table bridge podnic-eth0", "nft -f testdata/filter-of-an-older-podnic.nft",
+		},
 		"address on the nic":    {"ip addr add 10.9.9.9/24 dev eth0-nic"},
 		"address on the bridge": {"ip addr add 10.9.9.9/24 dev eth0-br"},
 		"address lost":          {"ip addr flush dev eth0"},
@@ -637,14 +642,14 @@ func TestFilterIsPutWholeOrNotAtAll(t *testing.T) {
 	if err := n.put(&broken, false); !errors.Is(err, unix.ENOENT) {
 		t.Errorf("a rule in a chain that is not there: %v", err)
 	}
-	if f, err := n.read(broken.Table); f != nil || err != nil {
+	if f, err := n.read(bridgeFilter, broken.Table); f != nil || err != nil {
 		t.Errorf("left: %v, %v", f, err)
 	}
 	if err := n.put(wanted.Filter, false); err != nil {
 		t.Fatal(err)
 	}
 	n.close() // so that it is read, and not remembered
-	if f, err := n.read(broken.Table); err != nil || !f.same(wanted.Filter) {
+	if f, err := n.read(bridgeFilter, broken.Table); err != nil || !f.same(wanted.Filter) {
 		t.Errorf("read back: %v, %v", f, err)
 	}
 }

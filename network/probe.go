@@ -106,7 +106,7 @@ func checkFamily(ns *Namespace, family nftables.TableFamily) error {
 		defer conn.CloseLasting() //nolint:errcheck // every request has been answered
 		table := conn.AddTable(&nftables.Table{Family: family, Name: "podnic-probe"})
 		conn.AddChain(&nftables.Chain{
-			Name: chainForward, Table: table, Type: nftables.ChainTypeFilter, Hooknum: filterHooks[chainForward], Priority: nftables.ChainPriorityFilter,
+			Name: chainForward, Table: table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
 		})
 		conn.DelChain(&nftables.Chain{Name: "missing", Table: table})
 		switch err := filterError(conn.Flush()); {
@@ -188,7 +188,7 @@ func PacketFilters(ns *Namespace) ([]string, error) {
 				return filterError(err)
 			}
 			for _, chain := range chains {
-				if chain.Hooknum == nil {
+				if chain.Hooknum == nil || isStackFilter(chain.Table) { // ours lets the bridge's frames alone
 					continue
 				}
 				rules, err := conn.GetRules(chain.Table, chain)

@@ -51,7 +51,8 @@ func TestProbesChangeNothing(t *testing.T) {
 }
 
 func TestPacketFiltersAreNamed(t *testing.T) {
-	p := newTestPod(t)
+	p := newTestPod(t, podWithAddress)
+	p.provide(managedTap()) // its table at prerouting meets nothing of the guest's
 	ns, err := OpenNamespace(p.request().Namespace)
 	if err != nil {
 		t.Fatal(err)

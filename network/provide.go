@@ -157,13 +157,17 @@ func (s *session) provide(p *Provision) error {
 	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("add address %s to lo: %w", serverAddress, err)
 	}
-	wanted := p.filter()
-	have, err := s.nft.read(wanted.Table)
-	if err != nil || have.same(wanted) {
-		return err
-	}
-	if err := s.nft.put(wanted, have != nil); err != nil {
-		return fmt.Errorf("put filter %s: %w", wanted.Table, err)
+	for _, wanted := range p.filters() {
+		have, err := s.nft.read(wanted.family, wanted.Table)
+		if err != nil {
+			return err
+		}
+		if have.same(wanted) {
+			continue
+		}
+		if err := s.nft.put(wanted, have != nil); err != nil {
+			return fmt.Errorf("put filter %s: %w", wanted.name(), err)
+		}
 	}
 	return nil
 }
@@ -195,8 +199,10 @@ func Withdraw(ctx context.Context, req Request, others []*Provision) (warnings [
 func (s *session) withdraw(p *Provision, others []*Provision) error {
 	others = p.sharing(others)
 	if p.Links != nil {
-		if err := s.nft.remove(filterTable(p.Links.Interface)); err != nil && !errors.Is(err, errNoFilter) {
-			return fmt.Errorf("remove filter %s: %w", filterTable(p.Links.Interface), err)
+		for _, f := range p.filters() {
+			if err := s.nft.remove(f.family, f.Table); err != nil && !errors.Is(err, errNoFilter) {
+				return fmt.Errorf("remove filter %s: %w", f.name(), err)
+			}
 		}
 		if err := s.takeAddress(p, others); err != nil {
 			return err

@@ -24,13 +24,15 @@ func (p *testPod) everything() string {
 		p.t.Fatal(err)
 	}
 	defer s.close()
-	filter, err := s.nft.read("podnic-eth0") // some versions of nft(8) cannot list it
-	if err != nil {
-		p.t.Fatal(err)
-	}
 	text := p.text() + settings
-	if filter != nil {
-		text += filter.Table + "\n" + strings.Join(filter.Rules, "\n")
+	for _, family := range []*filterFamily{bridgeFilter, stackFilter} {
+		filter, err := s.nft.read(family, "podnic-eth0")
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		if filter != nil {
+			text += filter.name() + "\n" + strings.Join(filter.Rules, "\n") + "\n"
+		}
 	}
 	return text
 }
@@ -75,7 +77,7 @@ func (p *testPod) missing() string {
 var given = []string{
 	"net.ipv4.ip_unprivileged_port_start = 0", "net.ipv4.conf.all.accept_local = 1",
 	"net.ipv4.conf.all.rp_filter = 0", "net.ipv4.conf.default.rp_filter = 0", "inet 169.254.75.10/32 scope host lo",
-	"podnic-eth0", " eth0-nic drop", " tap0 ",
+	"podnic-eth0", " eth0-nic drop", " tap0 ", "inet podnic-eth0", "prerouting meta 6 tap0 drop", "prerouting meta 6 eth0-nic drop",
 }
 
 func managedTap() *Names {
@@ -187,6 +189,8 @@ func TestMissingProvisionIsNamed(t *testing.T) {
 		{"ip address delete 169.254.75.10/32 dev lo", "lo does not have the address 169.254.75.10/32"},
 		{"nft delete table bridge podnic-eth0", "there is no filter podnic-eth0"},
 		{"nft flush chain bridge podnic-eth0 output", "the filter podnic-eth0 is not as it was made"},
+		{"nft delete table inet podnic-eth0", "there is no filter inet podnic-eth0"},
+		{"nft flush chain inet podnic-eth0 prerouting", "the filter inet podnic-eth0 is not as it was made"},
 	} {
 		words := strings.Fields(broken.command)
 		if _, err := p.run(p.pod, words[0], words[1:]...); err != nil {
@@ -240,18 +244,22 @@ func TestProvideRefusesBeforeItChangesAnything(t *testing.T) {
 	p.restore()
 }
 
+// wireAsKubeVirt lays the wiring of a managedTap (kubevirtWiring has its source), with a MAC of its own for the NIC.
+func (p *testPod) wireAsKubeVirt() {
+	p.t.Helper()
+	for _, command := range kubevirtWiring {
+		p.ip(command)
+	}
+	p.ip("link set eth0-nic type bridge_slave learning off")
+	p.ip("link set eth0-nic address 02:00:00:00:00:01")
+	p.sysctl("net.ipv4.conf.all.arp_ignore", "1")
+}
+
 // TestFilterThatWasThereBeforeTheBridge lays the wiring that KubeVirt lays, after Provide, and sends frames into it.
 func TestFilterThatWasThereBeforeTheBridge(t *testing.T) {
 	p := newTestPod(t, podWithAddress, "link set eth0 up", "node:link set host0 up")
 	p.provide(managedTap())
-	for _, command := range []string{
-		"link set eth0 down", "link set eth0 name eth0-nic", "link set eth0-nic address 02:00:00:00:00:01",
-		"addr flush dev eth0-nic", "link add k6t-eth0 type bridge stp_state 0", "link set eth0-nic master k6t-eth0",
-		"tuntap add tap0 mode tap vnet_hdr user 107", "link set tap0 master k6t-eth0",
-		"link set k6t-eth0 up", "link set tap0 up", "link set eth0-nic up",
-	} {
-		p.ip(command)
-	}
+	p.wireAsKubeVirt()
 	guest, node := p.ends()
 	request := ipv4(unix.IPPROTO_UDP, netip.IPv4Unspecified(), netip.MustParseAddr("255.255.255.255"), 68, 67)
 	reply := ipv4(unix.IPPROTO_UDP, gatewayIP, netip.MustParseAddr("255.255.255.255"), 67, 68)

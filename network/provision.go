@@ -55,8 +55,10 @@ var serverAddress = Address{Link: loopback, Local: netip.PrefixFrom(identity.Ser
 
 const loopback Role = "loopback"
 
-// filter is that of a UDP server on links of these names. Nothing in it depends on who the guest is.
-func (p *Provision) filter() *Filter { return filterFor(identity.Identity{}, *p.Links, SocketUDP) }
+// filters are those of a UDP server on the links.
+func (p *Provision) filters() []*Filter {
+	return []*Filter{provisionFilter(*p.Links), provisionStackFilter(*p.Links)}
+}
 
 const provisionFile = "provision.json"
 
@@ -162,15 +164,16 @@ func InspectProvision(req Request) (missing []string, err error) {
 	if !there {
 		missing = append(missing, fmt.Sprintf("lo does not have the address %s", serverAddress))
 	}
-	wanted := p.filter()
-	switch have, err := s.nft.read(wanted.Table); {
-	case errors.Is(err, errNoFilter):
-	case err != nil:
-		return nil, err
-	case have == nil:
-		missing = append(missing, fmt.Sprintf("there is no filter %s", wanted.Table))
-	case !have.same(wanted):
-		missing = append(missing, fmt.Sprintf("the filter %s is not as it was made", wanted.Table))
+	for _, wanted := range p.filters() {
+		switch have, err := s.nft.read(wanted.family, wanted.Table); {
+		case errors.Is(err, errNoFilter):
+		case err != nil:
+			return nil, err
+		case have == nil:
+			missing = append(missing, fmt.Sprintf("there is no filter %s", wanted.name()))
+		case !have.same(wanted):
+			missing = append(missing, fmt.Sprintf("the filter %s is not as it was made", wanted.name()))
+		}
 	}
 	return missing, nil
 }

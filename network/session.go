@@ -178,7 +178,7 @@ func (s *session) read(all []Link, nic int, names Names) (*Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	snapshot.Filter, err = s.nft.read(filterTable(names.Interface))
+	snapshot.Filter, err = s.nft.read(bridgeFilter, filterTable(names.Interface))
 	switch {
 	case errors.Is(err, errNoFilter):
 		s.noFilter = true

@@ -183,7 +183,8 @@ var (
 		},
 		copy: func(have, want *Link) { options := *want.BridgeOptions; have.BridgeOptions = &options },
 		detail: func(_, want *Link) string {
-			return fmt.Sprintf("stp %s, multicast snooping %s", onOff(want.BridgeOptions.STP), onOff(want.BridgeOptions.MulticastSnooping))
+			o := want.BridgeOptions
+			return fmt.Sprintf("stp %s, multicast snooping %s, group_fwd_mask %#x", onOff(o.STP), onOff(o.MulticastSnooping), o.GroupForwardMask)
 		},
 		attributes: func(_ *nl.IfInfomsg, _, want *Link, _ int) []*nl.RtAttr {
 			return []*nl.RtAttr{bridgeInfo(*want.BridgeOptions)}
@@ -212,6 +213,7 @@ func bridgeInfo(o BridgeOptions) *nl.RtAttr {
 	data := info.AddRtAttr(unix.IFLA_INFO_DATA, nil)
 	data.AddRtAttr(unix.IFLA_BR_STP_STATE, nl.Uint32Attr(uint32(boolByte(o.STP))))
 	data.AddRtAttr(unix.IFLA_BR_MCAST_SNOOPING, []byte{boolByte(o.MulticastSnooping)})
+	data.AddRtAttr(unix.IFLA_BR_GROUP_FWD_MASK, nl.Uint16Attr(o.GroupForwardMask))
 	return info
 }
 

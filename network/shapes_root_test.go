@@ -282,7 +282,7 @@ add address        eth0-id         fe80::858:aff:fef4:105/64
 add route          eth0-br         10.244.1.0/24 src 10.244.1.5 table 1886257406
 add route          eth0-br         fe80::/64 metric 256 table 1886257406
 add route          eth0-br         default via 10.244.1.1 table 1886257406
-set filter         podnic-eth0     15 rules
+set filter         podnic-eth0     17 rules
 set link           eth0            down
 rename             eth0            to eth0-nic
 rename             eth0-id         to eth0

@@ -97,14 +97,25 @@ func (s *Survey) nftables(ns *Namespace) error {
 			return err
 		}
 		s.Chains = append(s.Chains, fmt.Sprintf("%s %s %s hook %d: %d rules", familyName(c.Table.Family), c.Table.Name, c.Name, *c.Hooknum, len(rules)))
-		ours := c.Table.Family == nftables.TableFamilyBridge
-		if ours && !slices.ContainsFunc(s.Filters, func(f Filter) bool { return f.Table == c.Table.Name }) {
-			f, err := readRules(conn, c.Table)
+		family := filterFamilyOf(c.Table)
+		if family != nil && !slices.ContainsFunc(s.Filters, func(f Filter) bool { return f.Table == c.Table.Name && f.family == family }) {
+			f, err := readRules(conn, family, c.Table.Name)
 			if err != nil {
 				return err
 			}
 			s.Filters = append(s.Filters, *f)
 		}
+	}
+	return nil
+}
+
+// filterFamilyOf is where a table belongs that is read whole: those of bridges, and ours of another family.
+func filterFamilyOf(t *nftables.Table) *filterFamily {
+	switch {
+	case t.Family == nftables.TableFamilyBridge:
+		return bridgeFilter
+	case isStackFilter(t):
+		return stackFilter
 	}
 	return nil
 }

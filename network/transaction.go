@@ -8,15 +8,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// transaction is a batch of changes to nftables' bridge family, which the kernel makes all at once or not at all.
+// transaction is a batch of changes to a family of nftables, which the kernel makes all at once or not at all.
 //
 // The library could send it too. It asks for an acknowledgement and an echo of every rule, and reads each of these
 // twice, the first time to learn its length: 6 % of the CPU time of the command prepare (ADR 12).
-type transaction struct{ requests []*nl.NetlinkRequest }
+type transaction struct {
+	family   byte
+	requests []*nl.NetlinkRequest
+}
 
 func (t *transaction) add(kind, flags int, data ...*nl.RtAttr) {
 	r := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|kind, flags)
-	r.AddData(&nl.Nfgenmsg{NfgenFamily: unix.NFPROTO_BRIDGE})
+	r.AddData(&nl.Nfgenmsg{NfgenFamily: t.family})
 	for _, d := range data {
 		r.AddData(d)
 	}

@@ -103,6 +103,12 @@ func (o Options) differences(recorded Options) []string {
 	return diff
 }
 
+// forwardLLDP has a bridge treat frames to 01:80:c2:00:00:0e, LLDP's address (IEEE 802.1AB), as all others. Of the sixteen
+// reserved group addresses this is the one whose frames a bridge without that bit gives to the port's own stack past the
+// filter (br_handle_frame, net/bridge/br_input.c): with 00 they are bridged where there is no spanning tree, with 01
+// dropped, with the other ones shown to the filter's input chain, which drops them. See ADR 20.
+const forwardLLDP = 1 << 0xe
+
 // Wired is the namespace that a guest needs, given what the pod's interface held. It is a pure function.
 func Wired(original *Snapshot, o Options) *Snapshot {
 	pod := original.Link(NIC)
@@ -120,7 +126,7 @@ func Wired(original *Snapshot, o Options) *Snapshot {
 
 	bridge := Link{
 		Role: Bridge, Name: names.Bridge, Kind: kindBridge, MAC: derivedMAC(pod.MAC, Bridge), MTU: pod.MTU, Up: true,
-		NoARP: o.Socket == SocketPacket, Group: mark, AddrGenMode: quiet, BridgeOptions: &BridgeOptions{},
+		NoARP: o.Socket == SocketPacket, Group: mark, AddrGenMode: quiet, BridgeOptions: &BridgeOptions{GroupForwardMask: forwardLLDP},
 	}
 	tap := Link{
 		Role: Tap, Name: names.Tap, Kind: kindTun, MAC: derivedMAC(pod.MAC, Tap), MTU: pod.MTU, Up: true, Group: mark,
