@@ -3,6 +3,7 @@ module github.com/podnic/podnic
 go 1.26.0
 
 require (
+	github.com/beevik/etree v1.8.1
 	github.com/containernetworking/cni v1.3.1
 	github.com/containernetworking/plugins v1.9.1
 	github.com/google/go-cmp v0.7.0
