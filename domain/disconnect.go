@@ -1,6 +1,10 @@
 package domain
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/beevik/etree"
+)
 
 // connections are the parts of an <interface> that belong to other ways of being connected than an unmanaged tap. libvirt
 // refuses most of them in an interface of type ethernet, when it reads the document or when it starts the domain
@@ -8,14 +12,7 @@ import "slices"
 // qemu_validate.c); the table says what else each would do. Elements that are not in it describe the guest's device
 // (address, alias, boot, rom, acpi, tune, link, teaming of a persistent device) or are enforced on the tap
 // because the user asked for that (bandwidth, filterref), and stay.
-var connections = []struct {
-	element string
-	// when says which elements of that name are meant; nil means all.
-	when func(e *element) bool
-	// unlessUnmanaged keeps the element in an interface that is this very tap, unmanaged: who writes that knows whose tap
-	// it is, and means what is beside it.
-	unlessUnmanaged bool
-}{
+var connections = []connection{
 	// Names a bridge, a network, a device or a socket to connect to. In an interface of type ethernet it holds addresses that
 	// libvirt puts on the tap, which is a bridge's port.
 	{element: "source", unlessUnmanaged: true},
@@ -34,38 +31,47 @@ var connections = []struct {
 	{element: "route"},
 	{element: "portForward"},
 	// <backend type='passt'/> is user-mode networking. Without a type it names the files of tap and vhost, which hold here.
-	{element: "backend", when: func(e *element) bool { return !slices.Contains([]string{"", "default"}, e.value("type")) }},
+	{element: "backend", when: func(e *etree.Element) bool { return !slices.Contains([]string{"", "default"}, value(e, "type")) }},
 	// A transient device is a passed-through one that leaves for a migration.
-	{element: "teaming", when: func(e *element) bool { return e.value("type") == "transient" }},
+	{element: "teaming", when: func(e *etree.Element) bool { return value(e, "type") == "transient" }},
+}
+
+type connection struct {
+	element string
+	// when says which elements of that name are meant; nil means all.
+	when func(e *etree.Element) bool
+	// unlessUnmanaged keeps the element in an interface that is this very tap, unmanaged: who writes that knows whose tap
+	// it is, and means what is beside it.
+	unlessUnmanaged bool
 }
 
 // disconnect removes what connects an interface to something else. unmanaged says that it is the wanted tap already.
-func disconnect(s *splice, target *element, unmanaged bool) {
+func disconnect(target *etree.Element, unmanaged bool) {
 	for _, c := range connections {
 		if unmanaged && c.unlessUnmanaged {
 			continue
 		}
-		for e := range target.named(c.element) {
+		for _, e := range slices.Collect(named(target, c.element)) {
 			if c.when == nil || c.when(e) {
-				s.remove(e)
+				remove(e)
 			}
 		}
 	}
 	// Belongs to type hostdev: who detaches the passed-through device from the host.
-	s.unset(target, "managed")
-	disconnectBandwidth(s, target.child("bandwidth"))
+	target.RemoveAttr("managed")
+	disconnectBandwidth(child(target, "bandwidth"))
 }
 
 // disconnectBandwidth removes the guaranteed rate, which only a libvirt network can guarantee (virNetDevBandwidthParse).
 // A direction that says nothing else would be refused for that.
-func disconnectBandwidth(s *splice, bandwidth *element) {
-	for inbound := range bandwidth.named("inbound") {
+func disconnectBandwidth(bandwidth *etree.Element) {
+	for _, inbound := range slices.Collect(named(bandwidth, "inbound")) {
 		switch {
-		case inbound.attribute("floor") == nil:
-		case inbound.attribute("average") == nil:
-			s.remove(inbound)
+		case attribute(inbound, "floor") == nil:
+		case attribute(inbound, "average") == nil:
+			remove(inbound)
 		default:
-			s.unset(inbound, "floor")
+			inbound.RemoveAttr("floor")
 		}
 	}
 }

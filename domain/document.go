@@ -2,9 +2,12 @@ package domain
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/beevik/etree"
 )
 
 // maxSize is the longest document that libvirt's daemons accept: REMOTE_STRING_MAX of libvirt's
@@ -14,15 +17,16 @@ const maxSize = 4 << 20
 // byteOrderMark may stand at the beginning of a UTF-8 file. It is no part of the XML.
 var byteOrderMark = []byte("\ufeff")
 
-// Document is a libvirt domain's XML: its bytes, and where the elements are in them. It does not change.
+// Document is a libvirt domain's XML. It does not change.
 type Document struct {
-	mark []byte // the byte order mark, if there was one
-	data []byte // the rest
-	top  *element
+	tree *etree.Document
+	top  *etree.Element
+	// entity is one that the document refers to and nobody knows, empty when there is none.
+	entity string
 }
 
-// Parse reads a domain's XML. The document keeps the bytes, which must not be changed afterwards. What is not the XML of a
-// domain with a name is an error of one line; whether libvirt will take the rest is for libvirt to say.
+// Parse reads a domain's XML, in time that grows with its length and no faster. What is not the XML of a domain with a name
+// is an error of one line; whether libvirt will take the rest is for libvirt to say.
 func Parse(xml []byte) (*Document, error) {
 	d, err := parse(xml)
 	if err != nil {
@@ -33,7 +37,6 @@ func Parse(xml []byte) (*Document, error) {
 
 func parse(xml []byte) (*Document, error) {
 	data, marked := bytes.CutPrefix(xml, byteOrderMark)
-	d := &Document{mark: xml[:len(xml)-len(data)], data: data}
 	switch {
 	case len(bytes.TrimSpace(data)) == 0:
 		return nil, errors.New("the document is empty")
@@ -42,16 +45,17 @@ func parse(xml []byte) (*Document, error) {
 	case !marked && (bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff"))):
 		return nil, encodingError("UTF-16")
 	}
-	top, err := parseElements(data)
+	tree, entity, err := readTree(data)
 	if err != nil {
 		return nil, err
 	}
-	d.top = top
+	top := tree.Root()
+	d := &Document{tree: tree, top: top, entity: entity}
 	switch {
-	case top.name.Local != "domain":
-		return nil, fmt.Errorf("it is a <%s>, not a <domain>: give the XML that `virsh dumpxml` prints", top.name.Local)
-	case top.name.Space != "":
-		return nil, fmt.Errorf("<domain> is in the namespace %q: libvirt's elements have none", top.name.Space)
+	case top.Tag != "domain":
+		return nil, fmt.Errorf("it is a <%s>, not a <domain>: give the XML that `virsh dumpxml` prints", restoreName(top.Tag))
+	case !bare(top, "domain"):
+		return nil, fmt.Errorf("<domain> is in the namespace %q: libvirt's elements have none", cmp.Or(top.NamespaceURI(), restoreName(top.Space)))
 	case strings.TrimSpace(d.Name()) == "":
 		return nil, errors.New("the domain has no <name>")
 	}
@@ -59,13 +63,13 @@ func parse(xml []byte) (*Document, error) {
 }
 
 // Name is the domain's name.
-func (d *Document) Name() string { return d.text("name") }
+func (d *Document) Name() string { return text(child(d.top, "name")) }
 
 // UUID is the domain's UUID in the form that libvirt prints, empty when libvirt is to choose one.
-func (d *Document) UUID() string { return canonicalUUID(d.text("uuid")) }
+func (d *Document) UUID() string { return canonicalUUID(text(child(d.top, "uuid"))) }
 
 // Type is the hypervisor that the domain asks for: kvm, qemu.
-func (d *Document) Type() string { return d.top.value("type") }
+func (d *Document) Type() string { return value(d.top, "type") }
 
 // Interfaces are the domain's network interfaces, in the document's order.
 func (d *Document) Interfaces() []Interface {
@@ -76,19 +80,12 @@ func (d *Document) Interfaces() []Interface {
 	return interfaces
 }
 
-func (d *Document) text(name string) string {
-	if e := d.top.child(name); e != nil {
-		return string(e.text)
-	}
-	return ""
-}
-
 // interfaces are the elements that libvirt takes for interfaces, which it looks for as ./devices/interface
 // (src/conf/domain_conf.c). What has that name elsewhere, in metadata or in a comment, is none.
-func (d *Document) interfaces() []*element {
-	var found []*element
-	for devices := range d.top.named("devices") {
-		for e := range devices.named("interface") {
+func (d *Document) interfaces() []*etree.Element {
+	var found []*etree.Element
+	for devices := range named(d.top, "devices") {
+		for e := range named(devices, "interface") {
 			found = append(found, e)
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/beevik/etree"
+
 	"github.com/podnic/podnic/network/identity"
 )
 
@@ -29,63 +31,69 @@ type NIC struct {
 // Fill connects the domain to a tap and returns the new document. The interface that has the tap's name in <target dev=…>,
 // or else the only interface, gets the NIC's properties; a domain without interfaces gets one. With an alias it is the
 // interface of that alias, or else the one of the tap, and a domain that has neither gets one more. What says how that
-// interface was connected otherwise goes, everything else stays, byte by byte. Filling a filled document changes nothing.
+// interface was connected otherwise goes, everything else stays, comments and what others keep in metadata too; blanks and
+// quotes may be written otherwise. Filling a filled document changes nothing.
 func (d *Document) Fill(nic NIC) ([]byte, error) {
 	if nic.Tap == "" || nic.MAC.IsZero() {
 		return nil, fmt.Errorf("domain %q: an interface needs a tap and a MAC address, have %q and %q", d.Name(), nic.Tap, nic.MAC)
 	}
-	target, err := d.choose(nic.Tap, nic.Alias)
+	if d.entity != "" {
+		return nil, fmt.Errorf("domain %q: write out what the entity &%s; stands for: libvirt would not know it", d.Name(), d.entity)
+	}
+	filled := &Document{tree: d.tree.Copy()}
+	filled.top = filled.tree.Root()
+	target, err := filled.choose(nic.Tap, nic.Alias)
 	if err != nil {
 		return nil, err
 	}
-	s := &splice{data: d.data}
 	switch {
 	case target == nil:
-		d.addInterface(s, nic)
+		filled.addInterface(nic)
 	case nic.Queues > 1 && !newInterface(target).multiqueue():
 		// libvirt would open a single queue of a tap that has several, and the kernel refuses that.
 		return nil, fmt.Errorf("domain %q: the tap %s has %d queues, an interface of model %s can use one: "+
 			"ask for one queue or use model virtio", d.Name(), nic.Tap, nic.Queues, newInterface(target).Model)
 	default:
-		fillInterface(s, target, nic)
+		fillInterface(target, nic)
 	}
-	return append(slices.Clone(d.mark), s.bytes()...), nil
+	return write(filled.tree), nil
 }
 
 // addInterface adds an interface to a domain that does not have it.
-func (d *Document) addInterface(s *splice, nic NIC) {
-	added := markup{tag: "interface type='ethernet'"}
+func (d *Document) addInterface(nic NIC) {
+	devices := child(d.top, "devices")
+	if devices == nil {
+		devices = d.top.CreateElement("devices")
+	}
+	added := devices.CreateElement("interface")
+	added.CreateAttr("type", "ethernet")
 	for _, p := range nic.properties() {
-		added.children = append(added.children, p.markup())
+		p.set(added.CreateElement(p.element))
 	}
 	if nic.Alias != "" {
-		added.children = append(added.children, markup{tag: "alias name='" + escape(nic.Alias) + "'"})
+		added.CreateElement("alias").CreateAttr("name", nic.Alias)
 	}
-	if devices := d.top.child("devices"); devices != nil {
-		s.add(devices, []markup{added})
-		return
-	}
-	s.add(d.top, []markup{{tag: "devices", children: []markup{added}}})
 }
 
 // fillInterface makes an interface the NIC.
-func fillInterface(s *splice, target *element, nic NIC) {
-	disconnect(s, target, newInterface(target).Unmanaged(nic.Tap))
-	s.set(target, "type", "ethernet")
-
-	var missing []markup
+func fillInterface(target *etree.Element, nic NIC) {
+	disconnect(target, newInterface(target).Unmanaged(nic.Tap))
+	target.CreateAttr("type", "ethernet")
+	var missing []property
 	for _, p := range nic.properties() {
-		e := target.child(p.element)
+		e := child(target, p.element)
 		switch {
 		case e == nil:
-			missing = append(missing, p.markup())
-		case p.given && e.value(p.attributes[0].name) != "":
+			missing = append(missing, p)
+		case p.given && value(e, p.attributes[0].name) != "":
 		default:
-			p.set(s, e)
+			p.set(e)
 		}
 	}
-	trimDriver(s, target.child("driver"), nic)
-	s.add(target, missing)
+	trimDriver(child(target, "driver"), nic)
+	for _, p := range missing {
+		p.set(target.CreateElement(p.element))
+	}
 }
 
 // property is an element of an interface, and what its attributes must be.
@@ -115,20 +123,11 @@ func (n NIC) properties() []property {
 	return properties
 }
 
-func (p property) markup() markup {
-	tag := p.element
+func (p property) set(e *etree.Element) {
 	for _, a := range p.attributes {
-		tag += " " + a.name + "='" + escape(a.value) + "'"
-	}
-	return markup{tag: tag}
-}
-
-func (p property) set(s *splice, e *element) {
-	for _, a := range p.attributes {
-		if p.element == "mac" && sameMAC(e.value(a.name), a.value) {
-			continue
+		if p.element != "mac" || !sameMAC(value(e, a.name), a.value) {
+			e.CreateAttr(a.name, a.value)
 		}
-		s.set(e, a.name, a.value)
 	}
 }
 
@@ -139,9 +138,9 @@ func sameMAC(a, b string) bool {
 }
 
 // trimDriver removes from a driver element what does not hold for the NIC; an element that says nothing else goes.
-func trimDriver(s *splice, driver *element, nic NIC) {
+func trimDriver(driver *etree.Element, nic NIC) {
 	var wrong []string
-	if slices.Contains([]string{"kvm", "vfio", "xen"}, driver.value("name")) {
+	if slices.Contains([]string{"kvm", "vfio", "xen"}, value(driver, "name")) {
 		// Passes a device through; an emulated one has qemu or vhost there.
 		wrong = append(wrong, "name", "model")
 	}
@@ -149,14 +148,14 @@ func trimDriver(s *splice, driver *element, nic NIC) {
 		// A tap of one queue cannot be opened twice.
 		wrong = append(wrong, "queues")
 	}
-	wrong = slices.DeleteFunc(wrong, func(name string) bool { return driver.attribute(name) == nil })
+	wrong = slices.DeleteFunc(wrong, func(name string) bool { return attribute(driver, name) == nil })
 	switch {
 	case len(wrong) == 0:
-	case nic.Queues <= 1 && len(wrong) == len(driver.attributes) && s.empty(driver):
-		s.remove(driver)
+	case nic.Queues <= 1 && len(wrong) == len(driver.Attr) && len(driver.ChildElements()) == 0:
+		remove(driver)
 	default:
 		for _, name := range wrong {
-			s.unset(driver, name)
+			driver.RemoveAttr(name)
 		}
 	}
 }

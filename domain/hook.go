@@ -1,10 +1,13 @@
 package domain
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/beevik/etree"
 
 	"github.com/podnic/podnic/network/identity"
 )
@@ -62,6 +65,9 @@ func (c HookCall) Reason() string {
 	return c.Extra
 }
 
+// MetadataURI is the XML namespace of podnic's element in a domain's metadata, which marks the domain as podnic's.
+const MetadataURI = "urn:podnic:domain:1"
+
 // ReadXML reads a domain's XML, and no more of it than shows that it is longer than libvirt takes.
 func ReadXML(r io.Reader) ([]byte, error) {
 	xml, err := io.ReadAll(io.LimitReader(r, maxSize+1))
@@ -71,8 +77,28 @@ func ReadXML(r io.Reader) ([]byte, error) {
 	return xml, nil
 }
 
-// MetadataURI is the XML namespace of podnic's element in a domain's metadata, which marks the domain as podnic's.
-const MetadataURI = "urn:podnic:domain:1"
+// Marked reads a domain's XML until it finds MetadataURI, and reports whether it does: a domain without it has no element of
+// podnic's, whatever else it holds, and whether it is XML or not. libvirt prints namespaces with libxml2, which never writes
+// characters of this one as entities. The reader gives the document from its beginning, as much of it as ReadXML reads.
+func Marked(r io.Reader) (io.Reader, bool) {
+	var kept, window []byte
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := r.Read(buffer)
+		if len(kept) <= maxSize {
+			kept = append(kept, buffer[:n]...)
+		}
+		window = append(window, buffer[:n]...)
+		switch {
+		case bytes.Contains(window, []byte(MetadataURI)):
+			return io.MultiReader(bytes.NewReader(kept), r), true
+		case err != nil:
+			return bytes.NewReader(kept), false
+		}
+		// It may have begun.
+		window = append(window[:0], window[max(0, len(window)-len(MetadataURI)+1):]...)
+	}
+}
 
 // Pod is what the metadata says:
 //
@@ -93,15 +119,15 @@ func (d *Document) Pod() (*Pod, error) {
 			return nil, fmt.Errorf("domain %q: two <pod> elements of %s in the metadata: leave one, since a guest gets one interface", d.Name(), MetadataURI)
 		}
 		found = new(Pod)
-		for _, a := range e.attributes {
+		for _, a := range e.Attr {
 			switch {
 			case isNamespace(a):
-			case a.name.Space == "" && a.name.Local == "interface":
-				found.Interface = a.value
-			case a.name.Space == "" && a.name.Local == "binding":
-				found.Binding = a.value
+			case a.FullKey() == "interface":
+				found.Interface = a.Value
+			case a.FullKey() == "binding":
+				found.Binding = a.Value
 			default:
-				return nil, fmt.Errorf("domain %q: <pod> in the metadata has the attribute %s, which this podnic does not know: remove it", d.Name(), a.name.Local)
+				return nil, fmt.Errorf("domain %q: <pod> in the metadata has the attribute %s, which this podnic does not know: remove it", d.Name(), restoreName(a.Key))
 			}
 		}
 	}
@@ -109,10 +135,10 @@ func (d *Document) Pod() (*Pod, error) {
 }
 
 // metadata are podnic's elements in the domain's metadata.
-func (d *Document) metadata() (found []*element) {
-	for metadata := range d.top.named("metadata") {
-		for _, e := range metadata.children {
-			if e.name.Space == MetadataURI && e.name.Local == "pod" {
+func (d *Document) metadata() (found []*etree.Element) {
+	for metadata := range named(d.top, "metadata") {
+		for e := range metadata.ChildElementsSeq() {
+			if e.Tag == "pod" && e.NamespaceURI() == MetadataURI {
 				found = append(found, e)
 			}
 		}
@@ -120,9 +146,7 @@ func (d *Document) metadata() (found []*element) {
 	return found
 }
 
-func isNamespace(a attribute) bool {
-	return a.name.Space == "xmlns" || a.name.Space == "" && a.name.Local == "xmlns"
-}
+func isNamespace(a etree.Attr) bool { return a.Space == "xmlns" || a.FullKey() == "xmlns" }
 
 // MayBePods reports whether an interface is a tap that somebody else than libvirt makes: without one, the guest is not
 // podnic's, whatever its name.

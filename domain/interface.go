@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/beevik/etree"
+
 	"github.com/podnic/podnic/network/identity"
 )
 
@@ -19,19 +21,19 @@ type Interface struct {
 	Model   string       // virtio, e1000, …
 }
 
-func newInterface(e *element) Interface {
-	mac, err := identity.ParseMAC(e.child("mac").value("address"))
+func newInterface(e *etree.Element) Interface {
+	mac, err := identity.ParseMAC(value(child(e, "mac"), "address"))
 	if err != nil {
 		mac = identity.MAC{}
 	}
 	return Interface{
-		Type:    e.value("type"),
+		Type:    value(e, "type"),
 		MAC:     mac,
-		Tap:     e.child("target").value("dev"),
-		Managed: e.child("target").value("managed"),
-		MTU:     number(e.child("mtu").value("size")),
-		Queues:  number(e.child("driver").value("queues")),
-		Model:   e.child("model").value("type"),
+		Tap:     value(child(e, "target"), "dev"),
+		Managed: value(child(e, "target"), "managed"),
+		MTU:     number(value(child(e, "mtu"), "size")),
+		Queues:  number(value(child(e, "driver"), "queues")),
+		Model:   value(child(e, "model"), "type"),
 	}
 }
 
@@ -66,14 +68,14 @@ func (i Interface) multiqueue() bool {
 
 // choose finds the interface that the tap is for: the one that names it, else the only one. With an alias: the one of that
 // alias, else the one that names the tap. No interface and no error means that there is none.
-func (d *Document) choose(tap, alias string) (*element, error) {
-	var named, aliased []*element
+func (d *Document) choose(tap, alias string) (*etree.Element, error) {
+	var named, aliased []*etree.Element
 	interfaces := d.interfaces()
 	for _, e := range interfaces {
-		if e.child("target").value("dev") == tap {
+		if value(child(e, "target"), "dev") == tap {
 			named = append(named, e)
 		}
-		if alias != "" && e.child("alias").value("name") == alias {
+		if alias != "" && value(child(e, "alias"), "name") == alias {
 			aliased = append(aliased, e)
 		}
 	}

@@ -106,6 +106,84 @@ func TestLibvirtLifeCycle(t *testing.T) {
 	}
 }
 
+// othersKeep is what others may keep in a domain's metadata, as far as libxml2 reads it: names of XML 1.0's fifth edition and
+// of none, and what is easily lost when a document is read and written again.
+var othersKeep = map[string]string{
+	"emoji":            `<x:😀 xmlns:x="urn:x"/>`,
+	"fifth edition":    `<x:Ͱbc xmlns:x="urn:x"/>`,
+	"several colons":   `<x:a:b xmlns:x="urn:x" xmlns:x:y="z"/>`,
+	"no prefix":        `<:a xmlns="urn:x"/><b: xmlns="urn:y"/>`,
+	"attribute":        `<x:a xmlns:x="urn:x" 𐐀="1" x:😀="2" a·b="3"/>`,
+	"prefix":           `<😀:a xmlns:😀="urn:x"><😀:b/></😀:a>`,
+	"of our spelling":  `<x:À1f600À xmlns:x="urn:x" ÀÀ="1">À1f600À</x:À1f600À>`,
+	"instruction":      `<x:a xmlns:x="urn:x"><?😀 y À1f600À?></x:a>`,
+	"breaks and tabs":  `<x:a xmlns:x="urn:x" b="a&#10;b&#9;c&#13;d" c="` + "1\r\n\t2" + `">t&#13;u&#10;&#9;</x:a>`,
+	"quotes":           `<x:a xmlns:x="urn:'&quot;>x" b='"' c="'&gt;&amp;lt;"/>`,
+	"CDATA, comment":   `<x:a xmlns:x="urn:x">1<![CDATA[<&]]>]]&gt;<!-- &amp;<a - b --> é</x:a>`,
+	"metadata within":  `<metadata xmlns="urn:x"><pod/><podnic:pod xmlns:podnic="` + MetadataURI + `"/></metadata>`,
+	"an entity":        `<x:a xmlns:x="urn:x" b="&e;">1&e;2</x:a>`,
+	"many attributes":  `<x xmlns="urn:x"` + attributes(5000) + `/>`,
+	"an attribute, &c": `<x:a xmlns:x="urn:x" xml:lang="de" xml:space="preserve">  </x:a>`,
+}
+
+func attributes(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, ` a%x=""`, i)
+	}
+	return b.String()
+}
+
+// TestLibvirtPassesOnWhatOthersKeep gives libvirt domains with metadata of others, as they are, and filled before, and filled
+// after libvirt has printed them: the metadata that it prints are the same to the last byte.
+func TestLibvirtPassesOnWhatOthersKeep(t *testing.T) {
+	c := testConnection(t)
+	for name, kept := range othersKeep {
+		t.Run(name, func(t *testing.T) {
+			document := strings.NewReplacer("<domain", `<!DOCTYPE domain [<!ENTITY e "&#49;">]><domain`, "%s", "kept",
+				"<memory>", `<metadata>`+kept+`<podnic:pod xmlns:podnic="`+MetadataURI+`" interface="net1"/></metadata><memory>`).Replace(testXML)
+			start := func(xml []byte) (printed []byte) {
+				t.Helper()
+				g, err := c.Start(xml)
+				if err != nil {
+					t.Fatalf("%v: %.500s", err, xml)
+				}
+				found, err := current(t, c).find(g.Name())
+				if err != nil || found == nil {
+					t.Fatalf("%+v, %v", found, err)
+				}
+				g.Stop(t.Context(), 0)
+				return found.xml
+			}
+			first := start([]byte(document))
+			d := parsed(t, first)
+			if pod, err := d.Pod(); err != nil || pod == nil || pod.Interface != "net1" || !d.MayBePods() {
+				t.Errorf("podnic's element is %+v, %v", pod, err)
+			}
+			metadata := func(xml []byte) string {
+				_, text, _ := strings.Cut(string(xml), "<metadata")
+				text, _, _ = strings.Cut(text, "<memory")
+				return text
+			}
+			for _, d := range []*Document{parsed(t, []byte(document)), d} {
+				filled, err := d.Fill(podNIC)
+				if name == "an entity" {
+					if err == nil || !strings.Contains(err.Error(), "&e;") {
+						t.Errorf("an entity that libvirt leaves undefined: %v", err)
+					}
+					continue
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if before, after := metadata(first), metadata(start(filled)); before != after {
+					t.Errorf("libvirt printed\n%.2000s\nand then\n%.2000s", before, after)
+				}
+			}
+		})
+	}
+}
+
 func TestLibvirtRefusesInOneLine(t *testing.T) {
 	c := testConnection(t)
 	_, err := c.Start([]byte("<domain type='test'><name>x</name></domain>"))

@@ -2,6 +2,10 @@ package domain
 
 import (
 	"bytes"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -40,7 +44,7 @@ func holds(t interface {
 	if !got.Unmanaged(nic.Tap) || got.MAC != nic.MAC || got.Model == "" ||
 		nic.MTU > 0 && got.MTU != nic.MTU ||
 		nic.Queues > 1 && got.Queues != nic.Queues ||
-		nic.Queues <= 1 && e.child("driver").attribute("queues") != nil {
+		nic.Queues <= 1 && attribute(child(e, "driver"), "queues") != nil {
 		t.Fatalf("the interface is %+v, for %+v\n%s", got, nic, filled)
 	}
 
@@ -48,70 +52,85 @@ func holds(t interface {
 	if err != nil || !bytes.Equal(again, filled) {
 		t.Fatalf("filled again it changes: %v\n%s\n%s", err, filled, again)
 	}
+	if a, b := events(t, xml, nic.Tap), events(t, filled, nic.Tap); !slices.Equal(a, b) {
+		t.Fatalf("more than the interface changed:\n%q\n%q\n%s\n%s", a, b, xml, filled)
+	}
+}
 
-	// The one element that may change: the interface, or what it is added to.
-	changed, err := before.choose(nic.Tap, "")
-	if err != nil {
-		t.Fatalf("choose: %v", err)
-	}
-	whole := changed != nil
-	if !whole {
-		changed = before.top
-		if devices := before.top.child("devices"); devices != nil {
-			changed = devices
+// events are what encoding/xml reads in a document, blanks of texts apart, and without what Fill may change: all
+// that is in the interface and concerns it, and the interface itself where it is the only one.
+func events(t interface{ Fatalf(string, ...any) }, document []byte, tap string) (events []string) {
+	data, _ := legible(bytes.TrimPrefix(document, byteOrderMark))
+	decoder := xml.NewDecoder(bytes.NewReader(data))
+	decoder.CharsetReader = charset
+	var path []xml.Name
+	var text strings.Builder
+	skipped := 0 // the depth of what is left out
+	add := func(format string, args ...any) {
+		if skipped > 0 {
+			return
 		}
-	}
-	data := before.data
-	body := bytes.TrimPrefix(filled, before.mark)
-	if !bytes.HasPrefix(filled, before.mark) || !bytes.HasPrefix(body, data[:changed.start]) || !bytes.HasSuffix(body, data[changed.end:]) {
-		t.Fatalf("bytes outside of <%s> changed:\n%s\n%s", changed.name.Local, xml, filled)
-	}
-	if !whole && !changed.selfClosing() {
-		at := changed.start + commonPrefix(data[changed.start:], body[changed.start:])
-		if !bytes.HasSuffix(body, data[at:]) {
-			t.Fatalf("more than an insertion:\n%s\n%s", xml, filled)
+		if text.Len() > 0 {
+			events = append(events, text.String())
+			text.Reset()
 		}
+		events = append(events, fmt.Sprintf(format, args...))
 	}
-
-	// The children of the interface that Fill has no business with are there, in order, byte by byte.
-	if whole {
-		var theirs []string
-		for _, c := range changed.children {
-			if !concerns(c) {
-				theirs = append(theirs, string(data[c.start:c.end]))
+	bare := func(names ...string) bool {
+		return slices.EqualFunc(path, names, func(n xml.Name, name string) bool { return n == xml.Name{Local: name} })
+	}
+	for {
+		token, err := decoder.Token()
+		if errors.Is(err, io.EOF) {
+			add("end")
+			return events
+		}
+		if err != nil {
+			t.Fatalf("%v in\n%s", err, document)
+		}
+		switch token := token.(type) {
+		case xml.StartElement:
+			path = append(path, token.Name)
+			in := bare("domain", "devices", "interface")
+			switch {
+			case skipped > 0:
+				skipped++
+			case bare("domain", "devices"): // may be added
+			case len(path) == 4 && concerns(token.Name.Local) && slices.Equal(path[:3], []xml.Name{{Local: "domain"}, {Local: "devices"}, {Local: "interface"}}):
+				skipped = 1
+			case in:
+				attributes := slices.DeleteFunc(token.Attr, func(a xml.Attr) bool {
+					return a.Name.Space == "" && slices.Contains([]string{"type", "managed"}, a.Name.Local)
+				})
+				if len(attributes) > 0 {
+					add("<interface %v", attributes)
+				}
+			default:
+				add("<%v %v", token.Name, token.Attr)
 			}
-		}
-		var kept []string
-		for _, c := range e.children {
-			if !concerns(c) {
-				kept = append(kept, string(after.data[c.start:c.end]))
+		case xml.EndElement:
+			if skipped > 0 {
+				skipped--
+			} else if !bare("domain", "devices") && !bare("domain", "devices", "interface") {
+				add("/%v", token.Name)
 			}
-		}
-		if !slices.Equal(theirs, kept) {
-			t.Fatalf("children changed:\n%q\n%q", theirs, kept)
+			path = path[:len(path)-1]
+		case xml.CharData:
+			if skipped == 0 {
+				text.WriteString(strings.Join(strings.Fields(string(token)), ""))
+			}
+		case xml.Comment:
+			add("<!--%s", token)
+		case xml.ProcInst:
+			add("<?%s %s", token.Target, token.Inst)
 		}
 	}
 }
 
 // concerns reports whether Fill may change an interface's child of that name.
-func concerns(e *element) bool {
-	if slices.Contains([]string{"mac", "target", "model", "driver", "mtu", "bandwidth"}, e.name.Local) {
-		return true
-	}
-	for _, c := range connections {
-		if c.element == e.name.Local {
-			return true
-		}
-	}
-	return false
-}
-
-func commonPrefix(a, b []byte) int {
-	n := 0
-	for n < len(a) && n < len(b) && a[n] == b[n] {
-		n++
-	}
-	return n
+func concerns(name string) bool {
+	return slices.Contains([]string{"mac", "target", "model", "driver", "mtu", "bandwidth"}, name) ||
+		slices.ContainsFunc(connections, func(c connection) bool { return c.element == name })
 }
 
 // TestFillKeepsItsPromises tries documents that are odd in every way that XML allows.
@@ -132,14 +151,14 @@ func drawNIC(t *rapid.T) NIC {
 func document(t *rapid.T) string {
 	pick := func(label string, from ...string) string { return rapid.SampledFrom(from).Draw(t, label) }
 	space := func() string {
-		return pick("between", "", " ", "\n", "\n  ", "\n\t", "\r\n    ", "\n\n   \n", "<!-- <interface/> -->", "\n <!--\n--> ", "<?pi?>", "text", "<![CDATA[<x>\n]]>")
+		return pick("between", "", " ", "\n", "\n  ", "\n\t", "\r\n    ", "\n\n   \n", "<!-- <interface/> -->", "\n <!--\n--> ", "<?pi?>", "<?😀 y?>", "text", "a&#13;À", "<q:😀 q:a:b='1'/>", "<:b/>", "<q:À1f600À/>", "<![CDATA[<x>\n]]>")
 	}
 	attributes := func(names ...string) string {
 		var out strings.Builder
 		for _, name := range names {
 			if rapid.Bool().Draw(t, name) {
 				quote := pick("quote", "'", `"`)
-				value := pick("value", "", "tap0", "ethernet", "bridge", "no", "4", "1450", "vfio", "virtio", "e1000", "default", "passt", "0A:58:00:00:00:00", "a&amp;b", "&#116;ap0", ">", "\n x")
+				value := pick("value", "", "tap0", "ethernet", "bridge", "no", "4", "1450", "vfio", "virtio", "e1000", "default", "passt", "0A:58:00:00:00:00", "a&amp;b", "&#116;ap0", ">", "\n x", "a&#10;b&#9;&#13;", "\r\n\ty")
 				out.WriteString(pick("blank", " ", "\n   ", "\t") + name + pick("equals", "=", " = ") + quote + value + quote)
 			}
 		}
@@ -157,7 +176,7 @@ func document(t *rapid.T) string {
 		if rapid.Bool().Draw(t, "content") {
 			content = space() + element(pick("grandchild", "inbound", "host", "tag"), attributes("average", "floor"), "") + space()
 		}
-		return element(name, attributes("dev", "managed", "address", "type", "queues", "size", "name", "q:dev"), content)
+		return element(name, attributes("dev", "managed", "address", "type", "queues", "size", "name", "q:dev", "q:😀", "Ͱb"), content)
 	}
 	children := func(label string, most int, draw func() string) string {
 		var out strings.Builder

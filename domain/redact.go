@@ -1,9 +1,10 @@
 package domain
 
 import (
-	"bytes"
 	"slices"
 	"strings"
+
+	"github.com/beevik/etree"
 )
 
 // leftOut stands for a value that is not passed on.
@@ -25,50 +26,36 @@ var secretInside = []string{"virtualport", "filterref"}
 // Redacted is the document for a bug report: all of its elements, and only those values that tell how the guest is
 // connected. Comments and processing instructions are left out.
 func (d *Document) Redacted() []byte {
-	var b bytes.Buffer
-	redact(&b, d.top, nil, false)
-	b.WriteByte('\n')
-	return b.Bytes()
+	top := d.top.Copy()
+	redact(top, nil, false)
+	tree := etree.NewDocumentWithRoot(top)
+	tree.WriteSettings = d.tree.WriteSettings
+	return write(tree)
 }
 
-func redact(b *bytes.Buffer, e *element, path []string, tells bool) {
-	top := e.parent == nil
-	if !top {
-		path = append(slices.Clone(path), e.name.Local)
-		tells = e.name.Space == "" && !slices.Contains(secretInside, e.name.Local) &&
+func redact(e *etree.Element, path []string, tells bool) {
+	if e.Parent() != nil { // not the top
+		path = append(path, e.Tag)
+		tells = bare(e, e.Tag) && !slices.Contains(secretInside, e.Tag) &&
 			(tells || slices.Contains(telling, strings.Join(path, "/")))
 	}
-	indent := strings.Repeat("  ", len(path))
-	b.WriteString(indent + "<" + e.name.Local)
-	for _, a := range e.attributes {
-		value := leftOut
+	for i := range e.Attr {
 		// The type of a domain, and of each of its parts, is a word of libvirt's.
-		if tells || a.name.Space == "" && a.name.Local == "type" && word(a.value) {
-			value = a.value
+		if a := &e.Attr[i]; !tells && !(a.FullKey() == "type" && word(a.Value)) {
+			a.Value = leftOut
 		}
-		b.WriteString(" " + a.name.Local + "='")
-		b.WriteString(escape(value))
-		b.WriteString("'")
 	}
-	text := strings.TrimSpace(string(e.text))
-	if text != "" && !tells {
-		text = leftOut
-	}
-	switch {
-	case len(e.children) > 0:
-		b.WriteString(">")
-		b.WriteString(escape(text))
-		for _, c := range e.children {
-			b.WriteByte('\n')
-			redact(b, c, path, tells)
+	for _, token := range slices.Clone(e.Child) {
+		switch token := token.(type) {
+		case *etree.Element:
+			redact(token, path, tells)
+		case *etree.CharData:
+			if !tells && !token.IsWhitespace() {
+				token.SetData(leftOut)
+			}
+		default: // comments and instructions
+			e.RemoveChild(token)
 		}
-		b.WriteString("\n" + indent + "</" + e.name.Local + ">")
-	case text != "":
-		b.WriteString(">")
-		b.WriteString(escape(text))
-		b.WriteString("</" + e.name.Local + ">")
-	default:
-		b.WriteString("/>")
 	}
 }
 

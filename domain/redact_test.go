@@ -37,8 +37,8 @@ func TestRedactedKeepsWhatConnectsTheGuest(t *testing.T) {
 		t.Error("a secret is in it")
 	}
 	for _, want := range []string{
-		"<domain type='kvm'", "<name>vm</name>", "<mac address='0a:58:0a:f4:01:05'/>", "<target dev='tap0' managed='no'/>",
-		"<graphics type='vnc' passwd='left-out' port='left-out'/>", "<cmdline>left-out</cmdline>",
+		`<domain type="kvm"`, "<name>vm</name>", `<mac address="0a:58:0a:f4:01:05"/>`, `<target dev="tap0" managed="no"/>`,
+		`<graphics type="vnc" passwd="left-out" port="left-out"/>`, "<cmdline>left-out</cmdline>",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%s is not in it", want)

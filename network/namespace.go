@@ -17,6 +17,8 @@ type Namespace struct {
 	// home is the namespace that the process is in; nil where it is this one: entering a namespace takes CAP_SYS_ADMIN,
 	// staying takes nothing.
 	home *os.File
+	// inside are functions for a thread that stays in the namespace; nil where there is none.
+	inside chan func()
 }
 
 // ownNamespace is that of the thread that opens it.
@@ -81,6 +83,9 @@ func openNamespaceFile(path string) (*os.File, error) {
 
 // Close lets go of the namespace and of a lock on it.
 func (n *Namespace) Close() error {
+	if n.inside != nil {
+		close(n.inside)
+	}
 	if n.home != nil {
 		return errors.Join(n.home.Close(), n.file.Close())
 	}
@@ -95,10 +100,40 @@ func (n *Namespace) String() string {
 	return "network namespace " + n.path
 }
 
+// Stay keeps a thread in the namespace, on which Do runs everything from then on, one after the other: then it needs no
+// capability to enter. It must not be called while Do runs. In the caller's own namespace it does nothing.
+func (n *Namespace) Stay() error {
+	if n.home == nil {
+		return nil
+	}
+	entered, inside := make(chan error), make(chan func())
+	go func() {
+		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET)
+		entered <- err
+		if err != nil {
+			return
+		}
+		for f := range inside {
+			f()
+		}
+	}()
+	if err := <-entered; err != nil {
+		return fmt.Errorf("enter %s: %w", n, err)
+	}
+	n.inside = inside
+	return nil
+}
+
 // Do runs f on a thread that is in the namespace. Goroutines that f starts are not.
 func (n *Namespace) Do(f func() error) error {
 	if n.home == nil {
 		return f()
+	}
+	if n.inside != nil {
+		done := make(chan error)
+		n.inside <- func() { done <- f() }
+		return <-done
 	}
 	done := make(chan error)
 	go func() {

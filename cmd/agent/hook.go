@@ -33,17 +33,12 @@ type HookRequest struct {
 	MTU       int
 }
 
-// HookConcerns reports whether a domain is podnic's: its metadata says so, or its name matches a pattern. One of which that
-// cannot be told for certain is, with an error.
-func HookConcerns(document *domain.Document, patterns []string) (bool, error) {
-	pod, err := document.Pod()
-	if pod != nil || err != nil {
-		return true, err
-	}
+// HookNamed reports whether a domain is podnic's by its name, which matches a pattern. The error is a pattern that is none.
+func HookNamed(name string, patterns []string) (bool, error) {
 	for _, pattern := range patterns {
-		match, err := path.Match(pattern, document.Name())
+		match, err := path.Match(pattern, name)
 		if err != nil {
-			return true, fmt.Errorf("hook.domains: %q is not a pattern (%w): it takes *, ? and [a-z]", pattern, err)
+			return false, fmt.Errorf("hook.domains: %q is not a pattern (%w): it takes *, ? and [a-z]", pattern, err)
 		}
 		if match {
 			return true, nil
@@ -155,7 +150,11 @@ func (h *hook) read() (bool, error) {
 	if h.document, err = domain.Parse(xml); err != nil {
 		return false, err
 	}
-	return HookConcerns(h.document, h.Domains)
+	pod, err := h.document.Pod()
+	if pod != nil || err != nil {
+		return true, err
+	}
+	return HookNamed(h.Call.Guest, h.Domains)
 }
 
 func (h *hook) dispatch(ctx context.Context) error {

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/podnic/podnic/cmd/agent/confine"
 	"github.com/podnic/podnic/cmd/agent/metrics"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
@@ -27,6 +28,8 @@ type Service struct {
 	// Metrics is where numbers for Prometheus are served, Version the podnic that they speak of.
 	Metrics metrics.Address
 	Version string
+	// Config is the file that Again reads, empty for none.
+	Config string
 	// Again reads the configuration anew; nil means that there is nothing to read.
 	Again func() (Service, error) `json:"-"`
 }
@@ -96,6 +99,7 @@ func serve(ctx context.Context, req network.Request, service Service, reload <-c
 	}
 	defer s.close()
 	s.starter = starter
+	s.confine()
 	s.keeper.change(func(state *State) {
 		state.Server.Detached = starter != nil
 		state.Timeline.Add(EventStarted, started)
@@ -263,6 +267,38 @@ func (s *serving) run(ctx context.Context, reload <-chan os.Signal) error {
 			ctx = context.Background() // wait for the server alone
 		}
 	}
+}
+
+// confine takes from the process all that serving does not need, before the guest is heard. A server that it fails for is as
+// good as one of an older podnic, so it goes on.
+func (s *serving) confine() {
+	err := s.claim.ns.Stay()
+	if err == nil {
+		err = confine.To(s.needs())
+	}
+	if err != nil {
+		s.log.Warn("the server keeps more privileges than it needs", zap.Error(err))
+	}
+}
+
+// needs is what it takes to serve, to open the socket again, and to read everything again.
+func (s *serving) needs() confine.Needs {
+	n := confine.Needs{Directories: []string{s.req.StateDir}}
+	if s.server != nil {
+		_ = s.claim.ns.Do(func() error {
+			n.Capabilities = dhcp.Capabilities(s.wiring.Options.Socket)
+			return nil
+		})
+	}
+	for _, file := range []string{s.service.ResolvConf, s.service.Config} {
+		if file != "" {
+			n.Files = append(n.Files, file)
+		}
+	}
+	if socket := s.service.Metrics.Socket; socket != "" {
+		n.Sockets = append(n.Sockets, socket)
+	}
+	return n
 }
 
 // detach tells the starter that the server is ready. What is in the state file by then is what it takes to end the server.

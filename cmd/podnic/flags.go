@@ -170,6 +170,7 @@ func (f *serviceFlags) service(common *commonFlags) (agent.Service, error) {
 // reloadable is the service that the flags describe, and how to read those of the configuration file again.
 func (a *app) reloadable(cmd *cobra.Command, f *serviceFlags) (agent.Service, error) {
 	service, err := f.service(&a.common)
+	service.Config = a.common.config
 	service.Again = func() (agent.Service, error) {
 		if err := a.configureAgain(cmd); err != nil {
 			return agent.Service{}, err

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -45,19 +46,17 @@ func callHook(args []string, started time.Time, in io.Reader, out, stderr io.Wri
 		return 0
 	}
 	patterns, timeout, err := hookSettings()
-	read := make(chan struct{})
-	var xml []byte
-	go func() {
-		defer close(read)
-		xml, _ = domain.ReadXML(in) // what cannot be read is not a domain either
-	}()
-	select {
-	case <-read:
-		if foreign(xml, patterns, err == nil) {
+	named, bad := agent.HookNamed(call.Guest, patterns)
+	if !named {
+		var ours bool
+		in, ours = await(in, err == nil && bad == nil, time.Until(started.Add(timeout)))
+		switch {
+		case in == nil:
+			fmt.Fprintf(stderr, "podnic: hook.timeout (%v) has passed, and nothing that was read says that the domain is podnic's\n", timeout)
+			return 0
+		case !ours:
 			return 0
 		}
-		in = bytes.NewReader(xml)
-	case <-time.After(time.Until(started.Add(timeout))):
 	}
 	status := executeFrom(in, append([]string{"hook", "--"}, args...), started, out, stderr)
 	if call.Tolerant() {
@@ -66,23 +65,30 @@ func callHook(args []string, started time.Time, in io.Reader, out, stderr io.Wri
 	return status
 }
 
-// foreign reports whether a domain is certainly not podnic's. Where the patterns are not known, or are none, a domain can only
-// be podnic's by its name if it has a tap that libvirt is not to make.
-func foreign(xml []byte, patterns []string, known bool) bool {
-	document, err := domain.Parse(xml)
-	if err != nil {
-		return false
+// await reports whether a domain that is not podnic's by its name may be so by its XML, of which it returns a reader that
+// begins at the beginning; nil where the time passes before that is known. What it is not podnic's for is never parsed, but
+// where the names of podnic's are not known: then it may be podnic's if it has a tap that libvirt is not to make.
+func await(in io.Reader, known bool, patience time.Duration) (io.Reader, bool) {
+	type answer struct {
+		xml  io.Reader
+		ours bool
 	}
-	if pod, err := document.Pod(); pod != nil || err != nil {
-		return false
+	found := make(chan answer, 1)
+	go func() {
+		xml, ours := domain.Marked(in)
+		if !ours && !known {
+			text, _ := domain.ReadXML(xml) // from memory
+			document, err := domain.Parse(text)
+			xml, ours = bytes.NewReader(text), err == nil && document.MayBePods()
+		}
+		found <- answer{xml, ours}
+	}()
+	select {
+	case a := <-found:
+		return a.xml, a.ours
+	case <-time.After(patience):
+		return nil, false
 	}
-	switch ours, err := agent.HookConcerns(document, patterns); {
-	case err == nil && ours:
-		return false
-	case err == nil && known:
-		return true
-	}
-	return !document.MayBePods()
 }
 
 // hookSettings reads what it takes to tell whose a domain is, as configure would.

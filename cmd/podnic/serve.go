@@ -23,7 +23,10 @@ Who the guest is comes from the record, or, where there is none that this
 process may read, from what the namespace itself carries.
 
 It needs CAP_NET_RAW if the interface was prepared with --socket packet, and no
-capability with --socket udp.`,
+capability with --socket udp, or CAP_NET_BIND_SERVICE where port 67 is kept for
+those who have it. Once it is set up it drops all others, takes no new
+privileges, and, where the kernel has Landlock, opens no files but those of its
+state directory and those that SIGHUP reads anew.`,
 		Args: noArgs,
 	}
 	flags.add(cmd.Flags())

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -113,6 +114,9 @@ func TestCalls(t *testing.T) {
 		{"input that is no domain is refused", inputThatIsNoDomainIsRefused},
 		{"what does not fit names the attribute", whatDoesNotFitNamesTheAttribute},
 		{"domain of another is left alone", domainOfAnotherIsLeftAlone},
+		{"what libvirt accepts is left alone", whatLibvirtAcceptsIsLeftAlone},
+		{"what is no domain is left alone", whatIsNoDomainIsLeftAlone},
+		{"work grows with the domain", workGrowsWithTheDomain},
 		{"every operation", everyOperation},
 		{"tap is the domains", tapIsTheDomains},
 		{"sidecar is used", sidecarIsUsed},
@@ -139,23 +143,27 @@ func TestCalls(t *testing.T) {
 	}
 }
 
-// inputThatIsNoDomainIsRefused also at the operations that must not fail, where it is only said.
+// inputThatIsNoDomainIsRefused where the domain is podnic's, by its metadata or its name, also at the operations that must not
+// fail, where it is only said.
 func inputThatIsNoDomainIsRefused(l *lab) {
 	t := l.t
+	const named = "PODNIC_HOOK_DOMAINS=v*"
 	large := strings.Replace(l.domain(), "</domain>", "<!--"+strings.Repeat("x", 10<<20)+"--></domain>", 1)
-	for name, test := range map[string]struct{ xml, want string }{
-		"10 MiB":           {large, "longer than the 4194304 bytes"},
-		"malformed":        {l.domain()[:200], "line 1"},
-		"empty":            {"", "empty"},
-		"another document": {"<network><name>vm</name></network>", "<network>"},
-		"unknown metadata": {l.domain("interface=", "colour="), "colour"},
+	for name, test := range map[string]struct{ xml, env, want string }{
+		"10 MiB":            {large, "", "longer than the 4194304 bytes"},
+		"malformed":         {l.domain()[:200], "", "line 1"},
+		"malformed, named":  {"<domain><name>vm", named, "line 1"},
+		"empty":             {"", named, "empty"},
+		"another document":  {"<network><name>vm</name></network>", named, "<network>"},
+		"unknown metadata":  {l.domain("interface=", "colour="), "", "colour"},
+		"it ends too early": {l.domain()[:strings.Index(l.domain(), "</metadata>")], "", "unexpected EOF"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := l.in(t)
-			l.refused(2, l.hook("prepare", test.xml), test.want)
-			l.refused(2, l.hook("release", test.xml), test.want)
-			l.refused(0, l.hook("reconnect", test.xml), test.want)
-			l.refused(0, l.hook("attach", test.xml), test.want)
+			l.refused(2, l.hook("prepare", test.xml, test.env), test.want)
+			l.refused(2, l.hook("release", test.xml, test.env), test.want)
+			l.refused(0, l.hook("reconnect", test.xml, test.env), test.want)
+			l.refused(0, l.hook("attach", test.xml, test.env), test.want)
 			l.asBefore()
 			if log := l.log(); !strings.Contains(log, test.want) {
 				t.Errorf("the log does not say %q:\n%s", test.want, log)
@@ -213,6 +221,91 @@ func domainOfAnotherIsLeftAlone(l *lab) {
 	l.server()
 	l.must("release", foreign, "PODNIC_HOOK_DOMAINS=v?")
 	l.asBefore()
+}
+
+// whatLibvirtAcceptsIsLeftAlone gives the hook what libvirt prints of domains whose metadata hold names that encoding/xml does
+// not know, references without entities, and many attributes. Where podnic's element is beside all that, the guest has its
+// network.
+func whatLibvirtAcceptsIsLeftAlone(l *lab) {
+	t := l.t
+	printed := func(kept string) string {
+		file := filepath.Join(t.TempDir(), "domain.xml")
+		xml := `<!DOCTYPE domain [<!ENTITY e "1">]>` + l.domain(metadata, "<metadata>"+kept+"</metadata>", "type='qemu'", "type='test'",
+			"<devices>", "<memory>1024</memory><os><type>hvm</type></os><devices>")
+		if err := os.WriteFile(file, []byte(xml), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		stdout, stderr, status := output(t, exec.CommandContext(t.Context(), "virsh", "-q", "-c", "test:///default", "define "+file+"; dumpxml vm"))
+		_, domain, found := strings.Cut(stdout, "<domain")
+		if status != 0 || !found {
+			t.Fatalf("libvirt does not take it: %d, %s", status, stderr)
+		}
+		return "<domain" + domain
+	}
+	var attributes strings.Builder
+	for i := range 5000 {
+		fmt.Fprintf(&attributes, ` a%x=""`, i)
+	}
+	var all strings.Builder
+	for i, kept := range []string{
+		`<x:a xmlns:x="URI"/>`, `<x:😀 xmlns:x="URI"/>`, `<x:Ͱbc xmlns:x="URI"/>`, `<x:a:b xmlns:x="URI"/>`,
+		`<x:a xmlns:x="URI" 𐐀="1"/>`, `<x:a xmlns:x="URI"><?😀 y?></x:a>`, `<😀:a xmlns:😀="URI" b="&e;">&e;</😀:a>`,
+		`<x xmlns="URI"` + attributes.String() + `/>`,
+	} {
+		kept = strings.ReplaceAll(kept, "URI", fmt.Sprintf("urn:x:%d", i)) // libvirt keeps one element of each
+		all.WriteString(kept)
+		l.must("prepare", printed(kept))
+	}
+	l.asBefore()
+	ours, _ := strings.CutPrefix(metadata, "<metadata>")
+	ours, _ = strings.CutSuffix(ours, "</metadata>")
+	vm := printed(all.String() + ours)
+	l.must("prepare", vm)
+	l.server()
+	l.must("release", vm)
+	l.asBefore()
+}
+
+// whatIsNoDomainIsLeftAlone where nothing in it says that it is podnic's.
+func whatIsNoDomainIsLeftAlone(l *lab) {
+	config := filepath.Join(l.t.TempDir(), "podnic.yaml") // which cannot be read
+	for _, xml := range []string{
+		"", "\x00", "<", "<domain>", "name: vm", "<network><name>vm</name></network>", l.domain(metadata, "")[:100],
+		"<domain><metadata><podnic:pod xmlns:podnic='urn:podnic", strings.Repeat("<!-- x -->", 1<<20),
+	} {
+		for _, operation := range operations {
+			l.must(operation, xml)
+		}
+		l.must("prepare", xml, "PODNIC_CONFIG="+config)
+		l.must("prepare", xml, "PODNIC_HOOK_DOMAINS=[a")
+	}
+	l.asBefore()
+}
+
+// workGrowsWithTheDomain as its length does, and not as its square: with 300,000 attributes that would be more than the ten
+// seconds of processor time that the kernel grants here.
+func workGrowsWithTheDomain(l *lab) {
+	var attributes strings.Builder
+	for i := range 300_000 {
+		fmt.Fprintf(&attributes, ` a%x=""`, i)
+	}
+	kept := `<x xmlns="urn:x"` + attributes.String() + "/>"
+	limited := func(operation, xml string, env ...string) {
+		l.t.Helper()
+		cmd := l.hook(operation, xml, env...)
+		i := slices.Index(cmd.Args, l.podnic)
+		cmd.Args = slices.Insert(cmd.Args, i, "prlimit", "--cpu=10", "--")
+		if stdout, stderr, status := output(l.t, cmd); status != 0 || stdout+stderr != "" {
+			l.t.Errorf("%s: exit status %d, %q, %q", operation, status, stdout, stderr)
+		}
+	}
+	foreign := l.domain(metadata, "<metadata>"+kept+"</metadata>", "type='ethernet'", "type='user'")
+	limited("prepare", foreign)
+	limited("prepare", foreign, "PODNIC_HOOK_DOMAINS=[a")
+	l.asBefore()
+	ours := l.domain("<metadata>", "<metadata>"+kept)
+	limited("prepare", ours)
+	limited("release", ours)
 }
 
 var operations = []string{"migrate", "restore", "prepare", "start", "started", "reconnect", "attach", "stopped", "release"}
@@ -556,14 +649,28 @@ func eachCallIsBounded(l *lab) {
 
 	t.Run("input", func(t *testing.T) {
 		l := l.in(t)
-		for operation, status := range map[string]int{"prepare": 1, "reconnect": 0} {
+		for _, test := range []struct {
+			operation, xml, env string
+			status              int
+			words               []string
+		}{
+			{"prepare", "", "PODNIC_HOOK_DOMAINS=vm", 1, append(words, "XML")},
+			{"reconnect", "", "PODNIC_HOOK_DOMAINS=vm", 0, append(words, "XML")},
+			{"prepare", l.domain()[:200], "", 1, append(words, "XML")},
+			{"prepare", l.domain(metadata, "")[:200], "", 0, append(words, "nothing")},
+			{"prepare", "", "", 0, append(words, "nothing")},
+			{"prepare", "", "PODNIC_HOOK_DOMAINS=[a", 0, append(words, "nothing")},
+		} {
 			reader, writer, err := os.Pipe()
 			if err != nil {
 				t.Fatal(err)
 			}
-			cmd := l.hook(operation, "", timeout)
+			if _, err := writer.WriteString(test.xml); err != nil {
+				t.Fatal(err)
+			}
+			cmd := l.hook(test.operation, "", timeout, test.env)
 			cmd.Stdin = reader
-			l.refused(status, cmd, append(words, "XML")...)
+			l.refused(test.status, cmd, test.words...)
 			reader.Close()
 			writer.Close()
 		}
@@ -603,7 +710,7 @@ func eachCallIsBounded(l *lab) {
 		thaw()
 	})
 	l.asBefore()
-	if log := l.log(); strings.Count(log, "\n") != 6 || strings.Count(log, "hook.timeout") != 5 {
+	if log := l.log(); strings.Count(log, "\n") != 7 || strings.Count(log, "hook.timeout") != 6 {
 		t.Errorf("the log is\n%s", log)
 	}
 }
