@@ -172,6 +172,8 @@ func (f *identifier) neighbours() {
 			f.id.Neighbours = append(f.id.Neighbours, identity.Neighbour{Address: n.Address, MAC: n.MAC})
 		}
 	}
+	// The kernel lists them in the order of a hash table.
+	slices.SortFunc(f.id.Neighbours, func(a, b identity.Neighbour) int { return a.Address.Compare(b.Address) })
 }
 
 func (f *identifier) rules() {
