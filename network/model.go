@@ -39,6 +39,8 @@ func (s *Snapshot) model(c change) {
 			s.linkUp(c.role)
 		case c.setting == settingUp:
 			s.linkDown(c.role)
+		case c.setting == settingMaster, c.setting == settingMTU && l.Master == Bridge:
+			s.adjustBridge()
 		}
 	case addAddress:
 		s.addAddress(c.address)
@@ -65,6 +67,24 @@ func (s *Snapshot) model(c change) {
 	}
 }
 
+// adjustBridge gives the bridge the MTU of the port that carries least (br_mtu_auto_adjust, net/bridge/br_if.c). A bridge
+// whose own MTU somebody has set keeps it; that is not to be seen, and then another round finds nothing to do.
+func (s *Snapshot) adjustBridge() {
+	bridge := s.Link(Bridge)
+	if bridge == nil {
+		return
+	}
+	bridge.MTU = 0
+	for _, l := range s.Links {
+		if l.Master == Bridge && (bridge.MTU == 0 || l.MTU < bridge.MTU) {
+			bridge.MTU = l.MTU
+		}
+	}
+	if bridge.MTU == 0 {
+		bridge.MTU = 1500 // ETH_DATA_LEN: it has no port
+	}
+}
+
 // relabel gives the IPv4 addresses of a renamed link their new labels: the first one the name, the others the name with
 // what they had behind the colon, or with a number (inetdev_changename, net/ipv4/devinet.c).
 func (s *Snapshot) relabel(role Role, name string) {
@@ -87,11 +107,16 @@ func (s *Snapshot) relabel(role Role, name string) {
 }
 
 func (s *Snapshot) removeLink(role Role) {
+	l := s.Link(role)
+	port := l != nil && l.Master == Bridge
 	s.Links = slices.DeleteFunc(s.Links, func(l Link) bool { return l.Role == role })
 	for i := range s.Links {
 		if s.Links[i].Master == role {
 			s.Links[i].Master, s.Links[i].MasterIndex, s.Links[i].Learning = "", 0, false
 		}
+	}
+	if port {
+		s.adjustBridge()
 	}
 	for _, a := range slices.Backward(s.addressesOf(role)) {
 		s.deleteAddress(a)

@@ -106,6 +106,28 @@ var shapes = map[string][]string{
 		"route add default via 10.244.1.1",
 		"route add 198.51.100.0/24 nexthop via 10.244.1.1 dev eth0 weight 2 nexthop via 10.245.0.1 dev net1",
 	},
+	// A sidecar's or zeroconf's address, which the kernel lists before the pod's own.
+	"addresses of narrow scope": {
+		"addr add 10.244.1.5/24 brd 10.244.1.255 dev eth0",
+		"link set eth0 up", "node:link set host0 up",
+		"addr add 169.254.7.5/16 dev eth0 scope link",
+		"addr add 10.244.9.5/32 dev eth0 scope host",
+		"route add default via 10.244.1.1",
+	},
+	// As VPN clients do.
+	"default in two halves": {
+		"addr add 10.244.1.5/24 brd 10.244.1.255 dev eth0",
+		"link set eth0 up", "node:link set host0 up",
+		"route add default via 10.244.1.254",
+		"route add 0.0.0.0/1 via 10.244.1.1 mtu 1400", "route add 128.0.0.0/1 via 10.244.1.1 mtu 1380",
+	},
+	// Docker Desktop, colima.
+	"mtu of 65535": {
+		"link set eth0 mtu 65535", "node:link set host0 mtu 65535",
+		"addr add 10.244.1.5/24 brd 10.244.1.255 dev eth0",
+		"link set eth0 up", "node:link set host0 up",
+		"route add default via 10.244.1.1",
+	},
 	"addresses of every kind": {
 		"addr add 10.244.1.5/24 brd 10.244.1.255 dev eth0",
 		"addr add 10.244.2.5/24 dev eth0 noprefixroute nodad",

@@ -30,6 +30,9 @@ func (s *Snapshot) Link(role Role) *Link {
 	return nil
 }
 
+// GuestMTU is the MTU of the guest's link in bytes, given the original: the pod's own, or the most that a tap carries.
+func (s *Snapshot) GuestMTU() int { return tapMTU(s.Link(NIC).MTU) }
+
 // Clone shares no memory with s.
 func (s *Snapshot) Clone() *Snapshot {
 	c := &Snapshot{
