@@ -49,12 +49,13 @@ func wantedFilter(original *Snapshot, o Options) *Filter {
 	if id.Layer2Only() {
 		return nil
 	}
-	return filterFor(id, o.Names(), o.Socket)
+	return filterFor(id, o.Names(), o.Socket, original.blocked())
 }
 
 // filterFor is the filter of links of these names, which need not exist yet.
-func filterFor(id identity.Identity, names Names, socket string) *Filter {
+func filterFor(id identity.Identity, names Names, socket string, blocked []Blocked) *Filter {
 	f := &Filter{Table: filterTable(names.Interface)}
+	f.keepBarriers(blocked, names.Tap)
 	ports := []string{names.Tap, names.NIC}
 
 	// DHCP never crosses, in either direction: the guest must hear one server, and the pod network must not hear a client.
@@ -221,14 +222,17 @@ func arpAddress(offset uint32, p netip.Prefix) []expr.Any {
 func ruleText(chain, comment string, exprs []expr.Any) string {
 	var b strings.Builder
 	b.WriteString(chain)
+	name := false // what is compared next
 	for _, e := range exprs {
 		switch e := e.(type) {
 		case *expr.Meta:
 			fmt.Fprintf(&b, " meta %d", e.Key)
+			name = e.Key == expr.MetaKeyIIFNAME || e.Key == expr.MetaKeyOIFNAME
 		case *expr.Payload:
 			fmt.Fprintf(&b, " @%d,%d,%d", e.Base, e.Offset, e.Len)
+			name = false
 		case *expr.Cmp:
-			fmt.Fprintf(&b, " %s", cmpText(e.Op, e.Data))
+			fmt.Fprintf(&b, " %s", cmpText(e.Op, e.Data, name))
 		case *expr.Range:
 			fmt.Fprintf(&b, " %x-%x", e.FromData, e.ToData)
 		case *expr.Verdict:
@@ -243,11 +247,11 @@ func ruleText(chain, comment string, exprs []expr.Any) string {
 	return b.String() + " # " + comment
 }
 
-func cmpText(op expr.CmpOp, data []byte) string {
+func cmpText(op expr.CmpOp, data []byte, name bool) string {
 	if op != expr.CmpOpEq {
 		return fmt.Sprintf("op%d %x", op, data)
 	}
-	if len(data) == unix.IFNAMSIZ {
+	if name && len(data) == unix.IFNAMSIZ {
 		return unix.ByteSliceToString(data)
 	}
 	return fmt.Sprintf("%x", data)

@@ -32,6 +32,7 @@ func Identify(original *Snapshot) (identity.Identity, []string) {
 		f.neighbours()
 	}
 	f.otherNeighbours()
+	f.barriers()
 	f.rules()
 	return f.id, f.warnings
 }
@@ -264,13 +265,17 @@ func (f *identifier) otherNeighbours() {
 }
 
 func (f *identifier) rules() {
-	custom := 0
+	custom, blocking := 0, 0
 	for _, r := range f.from.Rules {
 		if r.custom() {
 			custom++
+			blocking += int(boolByte(r.blocks()))
 		}
 	}
 	if custom > 0 {
 		f.warn("policy routing rules of the pod (%d) are not handed over: DHCP cannot say them", custom)
+	}
+	if blocking > 0 {
+		f.warn("some of these rules (%d) block what they match: the guest is not held to them", blocking)
 	}
 }

@@ -15,6 +15,27 @@ func TestWhatDHCPCannotSayIsSaid(t *testing.T) {
 		warnings []string
 	}{
 		"nothing": {},
+		"a route that blocks": {commands: []string{"route add blackhole 169.254.169.254"}, warnings: []string{
+			"routes of the pod that block (blackhole 169.254.169.254/32) are nothing that DHCP can say: the filter drops what the guest sends there",
+		}},
+		"routes that block, of several kinds": {commands: []string{
+			"route add prohibit 198.51.100.0/24", "route add unreachable 203.0.113.0/24", "route add throw 192.168.0.0/16",
+			"route add blackhole 172.16.0.0/12 table 100", "route add unreachable default metric 4278198272", "-6 route add blackhole fd00:ec2::254",
+			"route add blackhole 203.0.113.7 tos 0x10",
+		}, warnings: []string{
+			"routes of the pod that block (throw 192.168.0.0/16, prohibit 198.51.100.0/24, unreachable 203.0.113.0/24, blackhole fd00:ec2::254/128 metric 1024) " +
+				"are nothing that DHCP can say: the filter drops what the guest sends there",
+			"routes of the pod that block (blackhole 172.16.0.0/12 table 100, blackhole 203.0.113.7/32) are nothing that DHCP can say: the guest is not held to them",
+		}},
+		"one that blocks, without a server": {shape: "ipv6 only", commands: []string{"-6 route add blackhole fd00:ec2::254"}, warnings: []string{
+			"IPv6 is not handed over yet (fd00:10:244:1::5): IPv6 frames pass, and the guest may configure it itself",
+			"eth0 has no IPv4 address: the guest gets layer 2 only, and no DHCP server",
+			"routes of the pod that block (blackhole fd00:ec2::254/128 metric 1024) are nothing that DHCP can say: the guest is not held to them",
+		}},
+		"rules that block": {commands: []string{"rule add to 169.254.169.254 prohibit", "rule add from 10.244.1.6 lookup 100"}, warnings: []string{
+			"policy routing rules of the pod (2) are not handed over: DHCP cannot say them",
+			"some of these rules (1) block what they match: the guest is not held to them",
+		}},
 		"sizes of routes": {commands: []string{
 			"route add 198.51.100.0/24 via 10.244.1.1 mtu 1300", "route add 203.0.113.0/24 via 10.244.1.1 mtu 1500 advmss 1200",
 			"route change default via 10.244.1.1 mtu 1400 advmss 1000", "route add 192.168.0.0/16 via 10.244.1.1 mtu 1400",

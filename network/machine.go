@@ -43,5 +43,5 @@ func inNewNamespace(f func() error) error {
 func tryFilter() error {
 	n := &nft{ns: &Namespace{}}
 	defer n.close()
-	return n.put(filterFor(identity.Identity{}, namesFor("eth0", DefaultTap), SocketUDP), false)
+	return n.put(filterFor(identity.Identity{}, namesFor("eth0", DefaultTap), SocketUDP, nil), false)
 }

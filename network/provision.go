@@ -27,6 +27,8 @@ type Provision struct {
 	// Links are the names of the wiring that somebody else makes. Nil where it is podnic's own, which has an address and a
 	// filter itself, and where the interface has no IPv4 address, so that nothing is served.
 	Links *Names `json:"links,omitempty"`
+	// Blocked is what routes of the pod block, where Links are somebody else's to wire.
+	Blocked []Blocked `json:"blocked,omitempty"`
 	// Address says that the loopback did not have the server's address before.
 	Address bool `json:"address,omitempty"`
 }
@@ -53,8 +55,10 @@ var serverAddress = Address{Link: loopback, Local: netip.PrefixFrom(identity.Ser
 
 const loopback Role = "loopback"
 
-// filter is that of a UDP server on links of these names. Nothing in it depends on who the guest is.
-func (p *Provision) filter() *Filter { return filterFor(identity.Identity{}, *p.Links, SocketUDP) }
+// filter is that of a UDP server on links of these names. But for what is blocked, nothing in it depends on who the guest is.
+func (p *Provision) filter() *Filter {
+	return filterFor(identity.Identity{}, *p.Links, SocketUDP, p.Blocked)
+}
 
 const provisionFile = "provision.json"
 

@@ -136,7 +136,7 @@ func Wired(original *Snapshot, o Options) *Snapshot {
 		AddrGenMode: pod.AddrGenMode, BridgeOptions: &BridgeOptions{},
 	}
 
-	w := &Snapshot{Links: []Link{nic, bridge, tap, placeholder}, Rules: original.Rules}
+	w := &Snapshot{Links: []Link{nic, bridge, tap, placeholder}, Rules: original.Rules, Barriers: original.Barriers}
 	for _, a := range original.Addresses {
 		a.Link = Placeholder
 		w.Addresses = append(w.Addresses, a)
