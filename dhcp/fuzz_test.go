@@ -83,7 +83,7 @@ func FuzzHandler(f *testing.F) {
 		if r.message == nil {
 			return
 		}
-		if size := len(r.message) + headersLen; size < minMessage+headersLen || size > max(minMessage+headersLen, h.offer.MTU) {
+		if size := len(r.message) + headersLen; size < minMessage+headersLen || size > max(minDatagram, h.offer.MTU) {
 			t.Fatalf("a reply of %d bytes with an MTU of %d", size, h.offer.MTU)
 		}
 		r.message[0] = opRequest

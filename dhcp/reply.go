@@ -66,14 +66,14 @@ func (h *handler) composeBootp(room int) (response, error) {
 	return h.address(r), err
 }
 
-// room is the size of the options field of a reply that is at most so large a datagram.
+// room is the size of the options field of a reply that is at most so large a datagram, which is at least minDatagram.
 func (h *handler) room(datagram int) int {
 	mtu := h.offer.MTU
 	if mtu == 0 {
 		mtu = ethernetMTU
 	}
-	// A smaller MTU than the smallest message needs cannot be helped: sending fails and is counted.
-	return max(min(datagram, mtu), minMessage+headersLen) - headersLen - offOptions
+	// What the guest is told may be smaller than what its link carries, which is not less than every client takes.
+	return min(datagram, max(mtu, minDatagram)) - headersLen - offOptions
 }
 
 // leaseTimes appends the lease time and, unless it is infinite, the times of renewal and rebinding at half and 7/8 of it

@@ -99,7 +99,7 @@ func (a Address) is4() bool { return a.Local.Addr().Is4() }
 // (fib_add_ifaddr and addrconf_prefix_route: IPv4 has none for a single address, IPv6 has one always).
 func (a Address) connected() (netip.Prefix, bool) {
 	base := a.Local.Addr()
-	if a.Peer.IsValid() {
+	if a.Peer.IsValid() && a.is4() {
 		base = a.Peer
 	}
 	prefix := netip.PrefixFrom(base, a.Local.Bits()).Masked()
@@ -110,6 +110,12 @@ func (a Address) connected() (netip.Prefix, bool) {
 		return prefix, false
 	}
 	return prefix, true
+}
+
+// toPeer is the prefix of the peer, which the kernel makes a route for besides, whether or not the address has a connected
+// one (__ipv6_ifa_notify). Of IPv4, the peer's is the connected one.
+func (a Address) toPeer() (netip.Prefix, bool) {
+	return netip.PrefixFrom(a.Peer, 128), !a.is4() && a.Peer.IsValid()
 }
 
 // String is what ip-address(8) would print in front.
@@ -188,8 +194,10 @@ func decodeAddress(m []byte, roles map[int]Role, now Instant) (a Address, keep b
 	a.Broadcast, _ = netip.AddrFromSlice(attrs.get(unix.IFA_BROADCAST))
 	if c := attrs.get(unix.IFA_CACHEINFO); len(c) >= 8 && flags&unix.IFA_F_PERMANENT == 0 {
 		a.PreferredUntil, a.ValidUntil = untilInstant(u32(c), now), untilInstant(u32(c[4:]), now)
+	} else if flags&unix.IFA_F_DEPRECATED != 0 {
+		a.PreferredUntil = past // for IPv4, the lifetimes say that both are for ever (inet_fill_ifaddr)
 	} else if len(c) >= 8 && u32(c) != infiniteLifetime {
-		a.PreferredUntil = untilInstant(u32(c), now) // permanent, but deprecated
+		a.PreferredUntil = untilInstant(u32(c), now) // permanent, but it will be deprecated
 	}
 	return a, true, nil
 }

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+
+	"golang.org/x/sys/unix"
 )
 
 // Diff is the ordered list of steps that lead from current to wanted, and empty where nothing differs. It is a pure
@@ -68,6 +70,7 @@ func (p *planner) removeMisfits() {
 		}
 		want := p.want.Link(l.Role)
 		if want == nil || want.Kind != l.Kind || !sameTap(want.TapOptions, l.TapOptions) {
+			p.leaveGroups(l.Role)
 			p.step("delete link", l.Name, "", deleteLink{l.Role})
 		}
 	}
@@ -181,6 +184,7 @@ func (p *planner) moveNIC() {
 		down = down || s.down && s.differ(have, want)
 	}
 	if have.Up && down {
+		p.leaveGroups(NIC)
 		lower := *want
 		lower.Up = false
 		p.step(settingUp.do, have.Name, "down", setLink{NIC, settingUp, lower})
@@ -191,6 +195,17 @@ func (p *planner) moveNIC() {
 			continue // once it is up and has its addresses
 		}
 		p.set(NIC, s)
+	}
+}
+
+// leaveGroups deletes the addresses that groups were joined with. An IPv6 address goes when its link goes down, and one of
+// either family with its link, but the memberships do not (addrconf_ifdown, inetdev_destroy): the same address could not
+// be added again, or a few times only.
+func (p *planner) leaveGroups(role Role) {
+	for _, a := range slices.Backward(p.now.addressesOf(role)) {
+		if a.Flags&unix.IFA_F_MCAUTOJOIN != 0 && (role != NIC || !a.is4()) {
+			p.step("delete address", p.name(role), a.String(), deleteAddress{a})
+		}
 	}
 }
 
@@ -351,6 +366,7 @@ func (p *planner) removeLinks() {
 	for _, l := range p.now.Links {
 		if l.Role != NIC && p.want.Link(l.Role) == nil {
 			left = append(left, l)
+			p.leaveGroups(l.Role)
 		}
 	}
 	if len(left) == 0 {

@@ -2,6 +2,7 @@ package network
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -19,7 +20,7 @@ type discovery struct {
 }
 
 // discover finds the pod's interface: the one that our links were made for if there are any, else the one that is named,
-// else the one with the default route.
+// else the one with the default routes.
 func (r *rtnl) discover(o Options) (*discovery, error) {
 	all, err := r.links()
 	if err != nil {
@@ -114,36 +115,38 @@ func (d *discovery) fromMarks(o Options) error {
 	return nil
 }
 
-// defaultInterface is the link of the default route with the lowest metric, IPv4 before IPv6, or the only link there is.
+// defaultInterface is the link of the default routes, or the only link there is. Where IPv4 and IPv6 leave by different
+// links, or a default route in two halves by another than the one that it goes before, nobody can tell which the guest's is.
 func (r *rtnl) defaultInterface(all []Link) (string, error) {
-	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		header := &nl.RtMsg{}
-		header.Family = family
-		messages, err := r.dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, header)
-		if err != nil {
+	messages, err := r.dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, &nl.RtMsg{})
+	if err != nil {
+		return "", fmt.Errorf("list routes: %w", err)
+	}
+	defaults := make(map[string]egress)
+	for _, m := range messages {
+		if err := addDefault(defaults, m); err != nil {
 			return "", fmt.Errorf("list routes: %w", err)
 		}
-		best, metric := 0, uint32(0)
-		for _, m := range messages {
-			h := nl.DeserializeRtMsg(m)
-			if h.Family != family || h.Dst_len != 0 || h.Type != unix.RTN_UNICAST || h.Table != unix.RT_TABLE_MAIN || h.Flags&unix.RTM_F_CLONED != 0 {
-				continue
+	}
+	if defaults[firstHalf].link != defaults[secondHalf].link {
+		delete(defaults, firstHalf)
+		delete(defaults, secondHalf)
+	}
+	var found []int
+	var ways, names []string
+	for _, what := range []string{wholeIPv4, firstHalf, wholeIPv6} {
+		if link := defaults[what].link; link != 0 {
+			if !slices.Contains(found, link) {
+				found, names = append(found, link), append(names, "--interface "+nameOf(all, link))
 			}
-			attrs, err := attributes(m[unix.SizeofRtMsg:])
-			if err != nil {
-				return "", fmt.Errorf("list routes: %w", err)
-			}
-			index := int(u32(attrs.get(unix.RTA_OIF)))
-			if hops := attrs.get(unix.RTA_MULTIPATH); index == 0 && len(hops) >= unix.SizeofRtNexthop {
-				index = int(int32(u32(hops[4:])))
-			}
-			if p := u32(attrs.get(unix.RTA_PRIORITY)); index != 0 && (best == 0 || p < metric) {
-				best, metric = index, p
-			}
+			ways = append(ways, fmt.Sprintf("%s by %s", what, nameOf(all, link)))
 		}
-		if best != 0 {
-			return nameOf(all, best), nil
-		}
+	}
+	switch {
+	case len(found) == 1:
+		return nameOf(all, found[0]), nil
+	case len(found) > 1:
+		return "", Refuse("the pod's default routes are on different links (%s), and podnic gives one to the guest: pass %s", strings.Join(ways, ", "), strings.Join(names, " or "))
 	}
 	var candidates []Link
 	for _, l := range all {
@@ -155,4 +158,55 @@ func (r *rtnl) defaultInterface(all []Link) (string, error) {
 		return candidates[0].Name, nil
 	}
 	return "", Refuse("no interface has a default route here: name the pod's with --interface, out of %s", linkNames(all))
+}
+
+// What a default route leads to, in the words of a refusal.
+const (
+	wholeIPv4  = "IPv4"
+	firstHalf  = "IPv4 in two halves"
+	secondHalf = "the second half"
+	wholeIPv6  = "IPv6"
+)
+
+// egress is where a default route leads.
+type egress struct {
+	link   int
+	metric uint32
+}
+
+// addDefault keeps the default route with the lowest metric of each kind, given one route.
+func addDefault(defaults map[string]egress, m []byte) error {
+	if len(m) < unix.SizeofRtMsg {
+		return nil
+	}
+	h := nl.DeserializeRtMsg(m)
+	if h.Type != unix.RTN_UNICAST || h.Table != unix.RT_TABLE_MAIN || h.Flags&unix.RTM_F_CLONED != 0 || h.Tos != 0 {
+		return nil
+	}
+	attrs, err := attributes(m[unix.SizeofRtMsg:])
+	if err != nil {
+		return err
+	}
+	var what string
+	switch destination, _ := netip.AddrFromSlice(attrs.get(unix.RTA_DST)); {
+	case h.Family == unix.AF_INET && h.Dst_len == 0:
+		what = wholeIPv4
+	case h.Family == unix.AF_INET6 && h.Dst_len == 0 && h.Src_len == 0:
+		what = wholeIPv6
+	case h.Family != unix.AF_INET || h.Dst_len != 1:
+		return nil
+	case destination == halves[1].Addr():
+		what = secondHalf
+	default:
+		what = firstHalf
+	}
+	index := int(u32(attrs.get(unix.RTA_OIF)))
+	if hops := attrs.get(unix.RTA_MULTIPATH); index == 0 && len(hops) >= unix.SizeofRtNexthop {
+		index = int(int32(u32(hops[4:])))
+	}
+	metric := u32(attrs.get(unix.RTA_PRIORITY))
+	if best, ok := defaults[what]; index != 0 && (!ok || metric < best.metric) {
+		defaults[what] = egress{index, metric}
+	}
+	return nil
 }

@@ -89,13 +89,14 @@ type filterRule struct {
 // wantedFilter is the filter of a wiring. Where the guest has no address, nobody serves it, and everything crosses.
 func wantedFilter(original *Snapshot, o Options) *Filter {
 	id, _ := Identify(original)
-	return filterFor(id, !id.Layer2Only(), o.Names(), o.Socket)
+	return filterFor(id, !id.Layer2Only(), o.Names(), o.Socket, original.blocked())
 }
 
 // filterFor is the filter of links of these names, which need not exist yet.
-func filterFor(id identity.Identity, served bool, names Names, socket string) *Filter {
+func filterFor(id identity.Identity, served bool, names Names, socket string, blocked []Blocked) *Filter {
 	f := &Filter{Table: filterTable(names.Interface), family: bridgeFilter}
 	if served {
+		f.keepBarriers(blocked, names.Tap) // first: the others accept, and lead to other chains
 		f.keepDHCP(names)
 		f.keepARP(id, names.Tap, socket)
 	}
@@ -103,10 +104,10 @@ func filterFor(id identity.Identity, served bool, names Names, socket string) *F
 	return f.done()
 }
 
-// provisionFilter is the filter of a UDP server on links that somebody else makes. Nothing in it depends on who the guest
-// is.
-func provisionFilter(names Names) *Filter {
-	return filterFor(identity.Identity{}, true, names, SocketUDP)
+// provisionFilter is the filter of a UDP server on links that somebody else makes. But for what is blocked, nothing in it
+// depends on who the guest is.
+func provisionFilter(names Names, blocked []Blocked) *Filter {
+	return filterFor(identity.Identity{}, true, names, SocketUDP, blocked)
 }
 
 // provisionStackFilter keeps frames from the pod's IP stack that a bridge of somebody else hands to it past the filter:
@@ -141,14 +142,12 @@ func (f *Filter) keepDHCP(names Names) {
 	f.accept(chainIPv4, "IPv4 with a sound header", soundIPv4())
 	f.drop(chainIPv4, "IPv4 that hides what it holds")
 
-	// Behind the second tag, the network header begins with that tag's TCI (IEEE 802.1Q, 9.6).
-	const header = 4
 	for _, tag := range []uint16{unix.ETH_P_8021Q, unix.ETH_P_8021AD} {
-		f.drop(chainTags, "three VLAN tags hide what they hold", is16(networkHeader(header-2), tag))
+		f.drop(chainTags, "three VLAN tags hide what they hold", is16(networkHeader(vlanHeader-2), tag))
 	}
-	udp := slices.Concat(is16(networkHeader(header-2), unix.ETH_P_IP), is8(networkHeader(header+9), unix.IPPROTO_UDP))
-	f.drop(chainTags, "UDP with IP options in two VLAN tags", udp, isNot8(networkHeader(header), 4<<4|20/4))
-	f.drop(chainTags, "DHCP in two VLAN tags", udp, toDHCP(networkHeader(header+20+2)))
+	udp := slices.Concat(is16(networkHeader(vlanHeader-2), unix.ETH_P_IP), is8(networkHeader(vlanHeader+9), unix.IPPROTO_UDP))
+	f.drop(chainTags, "UDP with IP options in two VLAN tags", udp, isNot8(networkHeader(vlanHeader), 4<<4|20/4))
+	f.drop(chainTags, "DHCP in two VLAN tags", udp, toDHCP(networkHeader(vlanHeader+20+2)))
 }
 
 // keepARP keeps those of the guest's ARP requests on its side that the server answers itself, so that there is one answer:

@@ -42,5 +42,5 @@ func inNewNamespace(f func() error) error {
 func tryFilter() error {
 	n := &nft{ns: &Namespace{}}
 	defer n.close()
-	return n.put(provisionFilter(namesFor("eth0", DefaultTap)), false)
+	return n.put(provisionFilter(namesFor("eth0", DefaultTap), nil), false)
 }

@@ -28,6 +28,10 @@ var (
 // networkHeader is a place counted from where the network header begins.
 func networkHeader(offset uint32) place { return place{expr.PayloadBaseNetworkHeader, offset} }
 
+// vlanHeader is how long a VLAN tag is: in a packet with a second one, the network header begins with that tag's TCI, its
+// EtherType is at 2, and IP's header follows (IEEE 802.1Q, 9.6).
+const vlanHeader = 4
+
 func through(key expr.MetaKey, name string) []expr.Any    { return linkName(key, expr.CmpOpEq, name) }
 func notThrough(key expr.MetaKey, name string) []expr.Any { return linkName(key, expr.CmpOpNeq, name) }
 
@@ -97,14 +101,17 @@ func arpAddress(offset uint32, p netip.Prefix) []expr.Any {
 func ruleText(chain, comment string, exprs []expr.Any) string {
 	var b strings.Builder
 	b.WriteString(chain)
+	name := false // what is compared next
 	for _, e := range exprs {
 		switch e := e.(type) {
 		case *expr.Meta:
 			fmt.Fprintf(&b, " meta %d", e.Key)
+			name = e.Key == expr.MetaKeyIIFNAME || e.Key == expr.MetaKeyOIFNAME
 		case *expr.Payload:
 			fmt.Fprintf(&b, " @%d,%d,%d", e.Base, e.Offset, e.Len)
+			name = false
 		case *expr.Cmp:
-			fmt.Fprintf(&b, " %s", cmpText(e.Op, e.Data))
+			fmt.Fprintf(&b, " %s", cmpText(e.Op, e.Data, name))
 		case *expr.Range:
 			fmt.Fprintf(&b, " %x-%x", e.FromData, e.ToData)
 		case *expr.Verdict:
@@ -119,9 +126,9 @@ func ruleText(chain, comment string, exprs []expr.Any) string {
 	return b.String() + " # " + comment
 }
 
-func cmpText(op expr.CmpOp, data []byte) string {
+func cmpText(op expr.CmpOp, data []byte, name bool) string {
 	text := fmt.Sprintf("%x", data)
-	if len(data) == unix.IFNAMSIZ {
+	if name && len(data) == unix.IFNAMSIZ {
 		text = unix.ByteSliceToString(data)
 	}
 	switch op {

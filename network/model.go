@@ -39,6 +39,8 @@ func (s *Snapshot) model(c change) {
 			s.linkUp(c.role)
 		case c.setting == settingUp:
 			s.linkDown(c.role)
+		case c.setting == settingMaster, c.setting == settingMTU && l.Master == Bridge:
+			s.adjustBridge()
 		}
 	case addAddress:
 		s.addAddress(c.address)
@@ -65,6 +67,24 @@ func (s *Snapshot) model(c change) {
 	}
 }
 
+// adjustBridge gives the bridge the MTU of the port that carries least (br_mtu_auto_adjust, net/bridge/br_if.c). A bridge
+// whose own MTU somebody has set keeps it; that is not to be seen, and then another round finds nothing to do.
+func (s *Snapshot) adjustBridge() {
+	bridge := s.Link(Bridge)
+	if bridge == nil {
+		return
+	}
+	bridge.MTU = 0
+	for _, l := range s.Links {
+		if l.Master == Bridge && (bridge.MTU == 0 || l.MTU < bridge.MTU) {
+			bridge.MTU = l.MTU
+		}
+	}
+	if bridge.MTU == 0 {
+		bridge.MTU = 1500 // ETH_DATA_LEN: it has no port
+	}
+}
+
 // relabel gives the IPv4 addresses of a renamed link their new labels: the first one the name, the others the name with
 // what they had behind the colon, or with a number (inetdev_changename, net/ipv4/devinet.c).
 func (s *Snapshot) relabel(role Role, name string) {
@@ -87,11 +107,16 @@ func (s *Snapshot) relabel(role Role, name string) {
 }
 
 func (s *Snapshot) removeLink(role Role) {
+	l := s.Link(role)
+	port := l != nil && l.Master == Bridge
 	s.Links = slices.DeleteFunc(s.Links, func(l Link) bool { return l.Role == role })
 	for i := range s.Links {
 		if s.Links[i].Master == role {
 			s.Links[i].Master, s.Links[i].MasterIndex, s.Links[i].Learning = "", 0, false
 		}
+	}
+	if port {
+		s.adjustBridge()
 	}
 	for _, a := range slices.Backward(s.addressesOf(role)) {
 		s.deleteAddress(a)
@@ -144,34 +169,59 @@ func scopeOrder(a netip.Addr) int {
 	return 1
 }
 
-// addConnected adds the route to the address's prefix, unless an earlier address of the link has it (IPv4 calls this one
+// addConnected adds the route to the address's prefix. An earlier IPv4 address of the link may have it (this one is
 // secondary then).
 func (s *Snapshot) addConnected(a Address, earlier []Address) {
 	prefix, ok := a.connected()
 	if !ok {
 		return
 	}
-	if a.is4() && slices.ContainsFunc(earlier, func(b Address) bool {
+	if !a.is4() {
+		s.addPrefixRoute(a, prefix)
+		return
+	}
+	if slices.ContainsFunc(earlier, func(b Address) bool {
 		p, _ := b.connected()
 		return b.Link == a.Link && b.is4() && p == prefix
 	}) {
 		return
 	}
-	r := Route{
-		Destination: prefix, Table: unix.RT_TABLE_MAIN, Type: unix.RTN_UNICAST, Protocol: unix.RTPROT_KERNEL,
-		Priority: a.Metric, Hops: []Hop{{Link: a.Link}},
-	}
-	if a.is4() {
-		r.Scope, r.PrefSrc = unix.RT_SCOPE_LINK, a.Local.Addr()
-	} else {
-		r.Expires = a.ValidUntil
-		if r.Priority == 0 {
-			r.Priority = ip6PrioAddrconf
-		}
-	}
+	r := connectedBy(a, prefix)
+	r.Scope, r.PrefSrc = unix.RT_SCOPE_LINK, a.Local.Addr()
 	if !slices.ContainsFunc(s.Routes, r.same) {
 		s.Routes = append(s.Routes, r)
 	}
+}
+
+func connectedBy(a Address, prefix netip.Prefix) Route {
+	return Route{
+		Destination: prefix, Table: unix.RT_TABLE_MAIN, Type: unix.RTN_UNICAST, Protocol: unix.RTPROT_KERNEL,
+		Priority: a.Metric, Hops: []Hop{{Link: a.Link}},
+	}
+}
+
+// addPrefixRoute adds a route for an IPv6 address. One serves all addresses of a prefix, and lasts as long as the address
+// that was added last, unless it lasts for ever (fib6_add_rt2node). That to a peer comes later, by a work queue
+// (addrconf_dad_completed): it is planned as a step, which finds it there or not.
+func (s *Snapshot) addPrefixRoute(a Address, prefix netip.Prefix) {
+	r := connectedBy(a, prefix)
+	r.Expires = a.ValidUntil
+	if r.Priority == 0 {
+		r.Priority = ip6PrioAddrconf
+	}
+	i := slices.IndexFunc(s.Routes, r.sameDirect)
+	switch {
+	case i < 0:
+		s.Routes = append(s.Routes, r)
+	case s.Routes[i].Expires != 0:
+		s.Routes[i].Expires = a.ValidUntil
+	}
+}
+
+// sameDirect reports whether the kernel takes two IPv6 routes without a gateway for one (rt6_duplicate_nexthop).
+func (r Route) sameDirect(o Route) bool {
+	return r.Destination == o.Destination && r.Source == o.Source && r.Table == o.Table && r.Priority == o.Priority &&
+		len(o.Hops) == 1 && !o.Hops[0].Gateway.IsValid() && r.Hops[0].Link == o.Hops[0].Link
 }
 
 // ip6PrioAddrconf is IP6_RT_PRIO_ADDRCONF (include/net/ip6_route.h), the metric of connected IPv6 routes.
@@ -184,13 +234,19 @@ func (s *Snapshot) deleteAddress(a Address) {
 	}
 	s.Addresses = slices.Delete(s.Addresses, i, i+1)
 	ip := a.Local.Addr()
+	remove := func(prefix netip.Prefix) {
+		s.removeRoutes(func(r Route) bool {
+			return r.Destination == prefix && r.Protocol == unix.RTPROT_KERNEL && r.Table == unix.RT_TABLE_MAIN && r.usesOnly(a.Link)
+		})
+	}
+	if peer, ok := a.toPeer(); ok {
+		remove(peer)
+	}
 	if prefix, ok := a.connected(); ok && !slices.ContainsFunc(s.Addresses, func(b Address) bool {
 		p, ok := b.connected()
 		return ok && b.Link == a.Link && p == prefix
 	}) {
-		s.removeRoutes(func(r Route) bool {
-			return r.Destination == prefix && r.Protocol == unix.RTPROT_KERNEL && r.Table == unix.RT_TABLE_MAIN && r.usesOnly(a.Link)
-		})
+		remove(prefix)
 	}
 	if slices.ContainsFunc(s.Addresses, func(b Address) bool { return b.Local.Addr() == ip }) {
 		return // another link has it still

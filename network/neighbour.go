@@ -11,27 +11,42 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Neighbour is a neighbour entry that somebody set and that taking the link down would lose: a permanent one, or a proxy
-// entry (an address that the pod answers for).
+// Neighbour is a neighbour entry that somebody set and that taking the link down would lose: a permanent one, one that a
+// control plane set (extern_learn, managed), or a proxy entry (an address that the pod answers for).
 type Neighbour struct {
-	Link     Role         `json:"link"`
-	Address  netip.Addr   `json:"address"`
-	MAC      identity.MAC `json:"mac,omitzero"` // proxy entries have none
-	Proxy    bool         `json:"proxy,omitempty"`
-	Router   bool         `json:"router,omitempty"`   // NTF_ROUTER
-	NoARP    bool         `json:"noARP,omitempty"`    // NUD_NOARP in place of NUD_PERMANENT
-	Protocol uint8        `json:"protocol,omitempty"` // RTPROT_…, NDA_PROTOCOL
+	Link    Role         `json:"link"`
+	Address netip.Addr   `json:"address"`
+	MAC     identity.MAC `json:"mac,omitzero"` // proxy entries have none, and that of a managed entry is the kernel's to find out
+	Proxy   bool         `json:"proxy,omitempty"`
+	Router  bool         `json:"router,omitempty"` // NTF_ROUTER
+	NoARP   bool         `json:"noARP,omitempty"`  // NUD_NOARP in place of NUD_PERMANENT
+	// Dynamic entries are in a state that the kernel moves on, in place of NUD_PERMANENT.
+	Dynamic     bool   `json:"dynamic,omitempty"`
+	ExternLearn bool   `json:"externLearn,omitempty"` // NTF_EXT_LEARNED
+	ExtFlags    uint32 `json:"extFlags,omitempty"`    // NTF_EXT_…, NDA_FLAGS_EXT
+	Protocol    uint8  `json:"protocol,omitempty"`    // RTPROT_…, NDA_PROTOCOL
 }
 
 func (n Neighbour) String() string {
-	if n.Proxy {
+	switch {
+	case n.Proxy:
 		return "proxy " + n.Address.String()
+	case n.MAC.IsZero():
+		return n.Address.String()
 	}
 	return fmt.Sprintf("%s lladdr %s", n.Address, n.MAC)
 }
 
 // ndaProtocol is NDA_PROTOCOL (include/uapi/linux/neighbour.h, Linux 5.2).
 const ndaProtocol = 12
+
+// Extended flags of a neighbour (include/uapi/linux/neighbour.h): the kernel keeps it resolved (Linux 5.16), or a control
+// plane vouches for it (Linux 6.17).
+const (
+	ndaFlagsExt     = 15 // NDA_FLAGS_EXT
+	ntfExtManaged   = 1 << 0
+	ntfExtValidated = 1 << 2
+)
 
 // ndMsg is struct ndmsg (include/uapi/linux/neighbour.h).
 type ndMsg struct {
@@ -92,23 +107,32 @@ func decodeNeighbour(m []byte, roles map[int]Role) (n Neighbour, keep bool, err 
 		return n, false, err
 	}
 	n = Neighbour{
-		Link:     role,
-		Proxy:    flags&unix.NTF_PROXY != 0,
-		Router:   flags&unix.NTF_ROUTER != 0,
-		NoARP:    state&unix.NUD_NOARP != 0,
-		Protocol: u8(attrs.get(ndaProtocol)),
+		Link:        role,
+		Proxy:       flags&unix.NTF_PROXY != 0,
+		Router:      flags&unix.NTF_ROUTER != 0,
+		NoARP:       state&unix.NUD_NOARP != 0,
+		ExternLearn: flags&unix.NTF_EXT_LEARNED != 0,
+		ExtFlags:    u32(attrs.get(ndaFlagsExt)),
+		Protocol:    u8(attrs.get(ndaProtocol)),
 	}
+	n.Dynamic = !n.Proxy && state&(unix.NUD_PERMANENT|unix.NUD_NOARP) == 0
 	if n.Address, ok = netip.AddrFromSlice(attrs.get(unix.NDA_DST)); !ok {
 		return n, false, nil
 	}
-	if hw := attrs.get(unix.NDA_LLADDR); len(hw) == len(identity.MAC{}) {
+	if hw := attrs.get(unix.NDA_LLADDR); len(hw) == len(identity.MAC{}) && n.ExtFlags&ntfExtManaged == 0 {
 		n.MAC = identity.MAC(net.HardwareAddr(hw))
 	}
-	if n.NoARP {
+	if n.NoARP && !n.ExternLearn && n.ExtFlags == 0 {
 		// The kernel makes such entries for multicast, and for every address on a link without ARP. Nobody sets those.
 		return n, !n.Address.IsMulticast() && !n.MAC.IsZero() && n.Protocol != 0, nil
 	}
-	return n, n.Proxy || state&unix.NUD_PERMANENT != 0, nil
+	if n.Dynamic && n.ExtFlags&ntfExtManaged == 0 && (n.MAC.IsZero() || !n.ExternLearn && n.ExtFlags == 0) {
+		return n, false, nil // the kernel has found it out, or failed to
+	}
+	if unknown := n.ExtFlags &^ (ntfExtManaged | ntfExtValidated); unknown != 0 {
+		return n, false, unsupportedError(fmt.Sprintf("the neighbour %s has flags (NDA_FLAGS_EXT %#x) that podnic does not know and could not put back", n, unknown))
+	}
+	return n, true, nil
 }
 
 func (n Neighbour) encode(index int) []nl.NetlinkRequestData {
@@ -116,8 +140,13 @@ func (n Neighbour) encode(index int) []nl.NetlinkRequestData {
 	if n.Address.Is6() {
 		m.family = unix.AF_INET6
 	}
-	if n.NoARP {
+	switch {
+	case n.NoARP:
 		m.state = unix.NUD_NOARP
+	case n.Dynamic && n.MAC.IsZero():
+		m.state = unix.NUD_NONE
+	case n.Dynamic:
+		m.state = unix.NUD_STALE
 	}
 	if n.Proxy {
 		m.flags |= unix.NTF_PROXY
@@ -126,7 +155,13 @@ func (n Neighbour) encode(index int) []nl.NetlinkRequestData {
 	if n.Router {
 		m.flags |= unix.NTF_ROUTER
 	}
+	if n.ExternLearn {
+		m.flags |= unix.NTF_EXT_LEARNED
+	}
 	data := []nl.NetlinkRequestData{m, nl.NewRtAttr(unix.NDA_DST, n.Address.AsSlice())}
+	if n.ExtFlags != 0 {
+		data = append(data, nl.NewRtAttr(ndaFlagsExt, nl.Uint32Attr(n.ExtFlags)))
+	}
 	if !n.MAC.IsZero() {
 		data = append(data, nl.NewRtAttr(unix.NDA_LLADDR, n.MAC.HardwareAddr()))
 	}

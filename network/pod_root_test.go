@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -91,8 +92,9 @@ func (p *testPod) request() Request {
 }
 
 // volatile is what the kernel changes in its own time: counters and timers, and the operational state of links and the
-// carrier of a bridge, which follow the carrier of a port up to a second later (net/core/link_watch.c).
-var volatile = regexp.MustCompile(` (valid_lft|preferred_lft|expires) \d+sec| state \S+|NO-CARRIER,|,LOWER_UP| linkdown| qdisc \S+|_timer +[0-9.]+`)
+// carrier of a bridge, which follow the carrier of a port up to a second later (net/core/link_watch.c), and how far it is
+// with a neighbour.
+var volatile = regexp.MustCompile(` (valid_lft|preferred_lft|expires) \d+sec| state \S+|NO-CARRIER,|,LOWER_UP| linkdown| qdisc \S+|_timer +[0-9.]+| (INCOMPLETE|FAILED|STALE)`)
 
 // text is all that ip(8) says of the namespace once it has settled, less what changes on its own.
 func (p *testPod) text() string {
@@ -113,7 +115,11 @@ func (p *testPod) dump() string {
 		"neigh show nud permanent", "neigh show proxy", "-6 neigh show proxy",
 	} {
 		fmt.Fprintf(&b, "# ip %s\n", c)
-		for line := range strings.Lines(p.ip(c)) {
+		lines := slices.Collect(strings.Lines(p.ip(c)))
+		if strings.Contains(c, "neigh") {
+			slices.Sort(lines) // a hash table has no order
+		}
+		for _, line := range lines {
 			b.WriteString(strings.TrimRight(volatile.ReplaceAllString(line, ""), " \n") + "\n")
 		}
 	}

@@ -61,10 +61,41 @@ func nameOf(all []Link, index int) string {
 	return fmt.Sprintf("link %d", index)
 }
 
-// checkNames refuses when a name that the wiring needs is somebody else's.
+// checkMTU refuses a link that the guest could not be served on.
+func checkMTU(original *Snapshot) error {
+	f := &identifier{from: original}
+	f.addresses()
+	if err := f.roomForDHCP(original.Link(NIC)); err != nil {
+		return Refuse("%w", err)
+	}
+	return nil
+}
+
+// checkTap refuses a tap of a name that another link of the wiring has, or has for a moment.
+func (n Names) checkTap() error {
+	if i := slices.Index([]string{n.Interface, n.NIC, n.Bridge, n.Aside}, n.Tap); i >= 0 && n.Tap != "" {
+		return Refuse("the tap cannot be called %s: the wiring of %s needs that name itself; choose another with --tap (in a domain, <target dev=…>; in a CNI configuration, tap)", n.Tap, n.Interface)
+	}
+	return nil
+}
+
+// checkNames refuses when a name that the wiring needs is somebody else's, or an alternative one of the pod's link.
 func checkNames(all []Link, nic int, names Names) error {
+	if err := names.checkTap(); err != nil {
+		return err
+	}
 	needed := []string{names.Interface, names.NIC, names.Bridge, names.Tap, names.Aside}
 	for _, l := range all {
+		if l.Index == nic {
+			if i := slices.IndexFunc(l.AltNames, func(name string) bool { return slices.Contains(needed, name) }); i >= 0 {
+				name := l.AltNames[i]
+				remedy := fmt.Sprintf("remove it (ip link property del dev %s altname %s)", l.Name, name)
+				if name == names.Tap {
+					remedy = "choose another name for the tap with --tap, or " + remedy
+				}
+				return Refuse("the name %s is needed, and is an alternative name of %s: %s", name, l.Name, remedy)
+			}
+		}
 		if l.Index == nic || markedFor(l.Group, nic) {
 			continue
 		}

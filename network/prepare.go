@@ -171,6 +171,9 @@ func (p *preparation) check() error {
 		if err := p.rtnl.checkNexthops(p.found.nic); err != nil {
 			return err
 		}
+		if err := checkMTU(p.record.Original); err != nil {
+			return err
+		}
 	}
 	return p.ns.Do(checkTunDevice)
 }

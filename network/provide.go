@@ -93,6 +93,9 @@ func (s *session) newProvision(links *Names, others []*Provision) (*Provision, e
 		if !slices.ContainsFunc(addresses, Address.is4) {
 			p.Links = nil // nothing is served, and a server of the pod network must be heard
 		}
+		if p.Blocked, err = s.blocked(link.Index); err != nil {
+			return nil, asRefusal(err)
+		}
 	}
 	for name := range sysctls {
 		value, err := s.sysctl(name)
@@ -113,6 +116,19 @@ func (s *session) newProvision(links *Names, others []*Provision) (*Provision, e
 		p.Address = p.Address || p.Links != nil && o.Links != nil && o.Address
 	}
 	return p, nil
+}
+
+// blocked are the destinations that the namespace blocks as it is, for a link.
+func (s *session) blocked(nic int) ([]Blocked, error) {
+	var now Snapshot
+	var err error
+	if now.Routes, now.Barriers, err = s.rtnl.routes(map[int]Role{nic: NIC}, 0); err != nil {
+		return nil, err
+	}
+	if now.Rules, err = s.rtnl.rules(); err != nil {
+		return nil, err
+	}
+	return now.blocked(), nil
 }
 
 // sharing are those of the others that are of the same namespace. What they were given by the first of them stays until

@@ -27,6 +27,8 @@ type Provision struct {
 	// Links are the names of the wiring that somebody else makes. Nil where it is podnic's own, which has an address and a
 	// filter itself, and where the interface has no IPv4 address, so that nothing is served.
 	Links *Names `json:"links,omitempty"`
+	// Blocked is what routes of the pod block, where Links are somebody else's to wire.
+	Blocked []Blocked `json:"blocked,omitempty"`
 	// Address says that the loopback did not have the server's address before.
 	Address bool `json:"address,omitempty"`
 }
@@ -57,7 +59,7 @@ const loopback Role = "loopback"
 
 // filters are those of a UDP server on the links.
 func (p *Provision) filters() []*Filter {
-	return []*Filter{provisionFilter(*p.Links), provisionStackFilter(*p.Links)}
+	return []*Filter{provisionFilter(*p.Links, p.Blocked), provisionStackFilter(*p.Links)}
 }
 
 const provisionFile = "provision.json"

@@ -10,7 +10,7 @@ import (
 //
 // A wiring that is half done has some of it on the pod's link still; what both have counts once.
 func rebuild(wired *Snapshot, names Names) *Snapshot {
-	original := &Snapshot{Rules: wired.Rules}
+	original := &Snapshot{Rules: wired.Rules, Barriers: wired.Barriers}
 	nic := *wired.Link(NIC)
 	nic.Name, nic.Up = names.Interface, true
 	nic.Master, nic.MasterIndex, nic.Learning = "", 0, false

@@ -123,27 +123,30 @@ type unsupportedError string
 
 func (e unsupportedError) Error() string { return string(e) }
 
-// routes lists the routes of every table that use one of the links. What the kernel keeps in the table local on its own
-// follows from the addresses and is left out.
-func (r *rtnl) routes(roles map[int]Role, now Instant) ([]Route, error) {
+// routes lists the routes of every table that use one of the links, and those that block, which use none. What the kernel
+// keeps in the table local on its own follows from the addresses and is left out.
+func (r *rtnl) routes(roles map[int]Role, now Instant) (all, barriers []Route, err error) {
 	messages, err := r.dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, &nl.RtMsg{})
 	if err != nil {
-		return nil, fmt.Errorf("list routes: %w", err)
+		return nil, nil, fmt.Errorf("list routes: %w", err)
 	}
-	var all []Route
 	for _, m := range messages {
 		if len(m) < unix.SizeofRtMsg || m[0] != unix.AF_INET && m[0] != unix.AF_INET6 {
 			continue // multicast routing, MPLS
 		}
 		route, keep, err := decodeRoute(m, roles, now)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		if keep {
+		switch {
+		case keep:
 			all = append(all, route)
+		case route.blocks() && !route.kernelsOwn():
+			route.Hops = nil
+			barriers = append(barriers, route)
 		}
 	}
-	return all, nil
+	return all, barriers, nil
 }
 
 // routeAttributes are those that decodeRoute reads, or that follow from what it reads.

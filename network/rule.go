@@ -52,6 +52,14 @@ func (r *rtnl) rules() ([]Rule, error) {
 	return all, nil
 }
 
+// blocks reports whether the rule says that there is no way (FR_ACT_BLACKHOLE, FR_ACT_UNREACHABLE, FR_ACT_PROHIBIT;
+// include/uapi/linux/fib_rules.h). The action is where a route has its type.
+func (r Rule) blocks() bool {
+	const at = 7
+	raw, err := hex.DecodeString(r.Raw)
+	return err == nil && len(raw) > at && raw[at] >= 6 && raw[at] <= 8
+}
+
 // custom reports whether somebody added the rule: every namespace has those for local, main and default.
 func (r Rule) custom() bool {
 	switch {

@@ -200,7 +200,7 @@ func (s *session) wired(original *Snapshot, o Options) *Snapshot {
 }
 
 // unfiltered is the warning where a filter should be and cannot.
-const unfiltered = "the kernel has no nftables for bridges (CONFIG_NF_TABLES_BRIDGE), so there is no filter: the guest's DHCP requests are seen on the pod network, a DHCP server there may answer the guest, and the guest can reach sockets of the pod"
+const unfiltered = "the kernel has no nftables for bridges (CONFIG_NF_TABLES_BRIDGE), so there is no filter: the guest's DHCP requests are seen on the pod network, a DHCP server there may answer the guest, and the guest can reach sockets of the pod and what its routes block"
 
 // rounds is how often reach looks again whether everything is as wanted. The first round does all there is to do; another
 // is needed only where the kernel did more or less than the plan knew.

@@ -71,6 +71,20 @@ var shapes = map[string][]string{
 		"addr add fd00:10:244:1::5/64 dev eth0",
 		"-6 route add default via fd00:10:244:1::1 dev eth0",
 	},
+	// A static address, and what router advertisements or DHCP have added to its prefix.
+	"ipv6, a prefix of several addresses": {
+		"addr add 10.244.1.5/24 brd 10.244.1.255 dev eth0",
+		"addr add 2001:db8::5/64 dev eth0 nodad",
+		"link set eth0 up", "node:link set host0 up",
+		"addr add 2001:db8::77/64 dev eth0 nodad valid_lft 86400 preferred_lft 14400",
+		"addr add 2001:db8:1::77/64 dev eth0 nodad valid_lft 86400 preferred_lft 14400",
+		"addr add 2001:db8:1::5/64 dev eth0 nodad",
+		"addr add 2001:db8:2::77/64 dev eth0 nodad valid_lft 7200 preferred_lft 3600",
+		"addr add 2001:db8:2::78/64 dev eth0 nodad valid_lft 86400 preferred_lft 14400",
+		"-6 route add default via 2001:db8::1",
+		"-6 route add 2001:db8:a::/48 via 2001:db8:1::1",
+		"-6 route add 2001:db8:b::/48 via 2001:db8:2::1",
+	},
 	"no address": {
 		"link set eth0 up", "node:link set host0 up",
 	},
@@ -91,6 +105,94 @@ var shapes = map[string][]string{
 		"addr add 10.245.0.5/24 dev net1", "link set net1 up", "link set net1p up",
 		"route add default via 10.244.1.1",
 		"route add 198.51.100.0/24 nexthop via 10.244.1.1 dev eth0 weight 2 nexthop via 10.245.0.1 dev net1",
+	},
+	// A sidecar's or zeroconf's address, which the kernel lists before the pod's own.
+	"addresses of narrow scope": {
+		"addr add 10.244.1.5/24 brd 10.244.1.255 dev eth0",
+		"link set eth0 up", "node:link set host0 up",
+		"addr add 169.254.7.5/16 dev eth0 scope link",
+		"addr add 10.244.9.5/32 dev eth0 scope host",
+		"route add default via 10.244.1.1",
+	},
+	// As VPN clients do.
+	"default in two halves": {
+		"addr add 10.244.1.5/24 brd 10.244.1.255 dev eth0",
+		"link set eth0 up", "node:link set host0 up",
+		"route add default via 10.244.1.254",
+		"route add 0.0.0.0/1 via 10.244.1.1 mtu 1400", "route add 128.0.0.0/1 via 10.244.1.1 mtu 1380",
+	},
+	// Docker Desktop, colima.
+	"mtu of 65535": {
+		"link set eth0 mtu 65535", "node:link set host0 mtu 65535",
+		"addr add 10.244.1.5/24 brd 10.244.1.255 dev eth0",
+		"link set eth0 up", "node:link set host0 up",
+		"route add default via 10.244.1.1",
+	},
+	"routes that block": {
+		"addr add 10.244.1.5/24 brd 10.244.1.255 dev eth0",
+		"addr add 2001:db8::5/64 dev eth0 nodad",
+		"link set eth0 up", "node:link set host0 up",
+		"route add default via 10.244.1.1",
+		"route add blackhole 169.254.169.254",
+		"route add prohibit 10.0.0.0/8", "route add 10.96.0.0/16 via 10.244.1.1",
+		"route add unreachable 172.16.0.0/12 metric 7", "route add throw 192.168.0.0/16",
+		"route add unreachable default metric 4278198272",
+		"route add blackhole 198.51.100.0/24 table 100",
+		"-6 route add default via 2001:db8::1",
+		"-6 route add blackhole fd00:ec2::254",
+		"-6 route add unreachable default metric 4278198272",
+	},
+	"addresses of every kind": {
+		"addr add 10.244.1.5/24 brd 10.244.1.255 dev eth0",
+		"addr add 10.244.2.5/24 dev eth0 noprefixroute nodad",
+		"addr add 10.244.3.5/24 brd + dev eth0 metric 300",
+		"addr add 10.244.4.4/31 dev eth0",
+		"link set eth0 up", "node:link set host0 up",
+		"addr add 10.244.6.5/24 dev eth0 valid_lft forever preferred_lft 0",
+		"addr add 2001:db8:1::5/64 dev eth0 nodad home",
+		"addr add 2001:db8:2::5/64 dev eth0 nodad mngtmpaddr",
+		"addr add 2001:db8:3::5/64 dev eth0 nodad noprefixroute",
+		"addr add 2001:db8:4::5/64 dev eth0 nodad metric 300",
+		"addr add 2001:db8:6::5/64 dev eth0 nodad valid_lft forever preferred_lft 0",
+		"addr add 239.1.1.1/32 dev eth0 autojoin", "addr add ff05::99/128 dev eth0 autojoin",
+		"addr add fe80::1234/64 dev eth0 nodad",
+		"route add default via 10.244.1.1",
+	},
+	"routes of every kind": {
+		"addr add 10.244.1.5/24 brd 10.244.1.255 dev eth0",
+		"addr add 2001:db8::5/64 dev eth0 nodad",
+		"link set eth0 up", "node:link set host0 up",
+		"route add default via 10.244.1.1 realms 3/7 proto 77",
+		"route add 198.51.100.0/24 nexthop via 10.244.1.1 realms 5 weight 3 nexthop via 10.244.1.2 dev eth0 onlink",
+		"route add 203.0.113.0/26 via 10.244.1.1 congctl cubic quickack 1 initcwnd 20 initrwnd 30 window 4096",
+		"route add 203.0.113.64/26 via 10.244.1.1 hoplimit 9 rto_min 250 features ecn reordering 5 fastopen_no_cookie 1",
+		"route add 203.0.113.128/26 dev eth0 scope 200 mtu lock 1300 rtt 100 rttvar 50 ssthresh 8 cwnd lock 5",
+		"route add 203.0.113.192/26 via 10.244.1.1 congctl lock cubic",
+		"route add broadcast 203.0.113.255 dev eth0", "route add anycast 203.0.113.200 dev eth0",
+		"-6 route add default via 2001:db8::1 pref low mtu 1400 hoplimit 9 congctl cubic proto ra",
+		"-6 route add 2001:db8:1::/48 via 2001:db8:ffff::1 dev eth0 onlink initcwnd 20 advmss 1200",
+		"-6 route add 2001:db8:2::/48 via 2001:db8::1 expires 3000 metric 77 mtu lock 1300",
+		"-6 route add 2001:db8:3::/48 from 2001:db8:4::/48 via 2001:db8::1",
+		"-6 route add anycast 2001:db8::99 dev eth0",
+		"-6 route add multicast ff05::/16 dev eth0 table 100",
+	},
+	"neighbours of every kind": {
+		"addr add 10.244.1.5/24 brd 10.244.1.255 dev eth0",
+		"addr add 2001:db8::5/64 dev eth0 nodad",
+		"link set eth0 up", "node:link set host0 up",
+		"route add default via 10.244.1.1",
+		"neigh add 10.244.1.1 lladdr 0e:11:22:33:44:01 dev eth0 nud permanent extern_learn",
+		"neigh add 10.244.1.2 lladdr 0e:11:22:33:44:02 dev eth0 nud stale extern_learn",
+		"neigh add 10.244.1.3 dev eth0 managed",
+		"neigh add 10.244.1.4 dev eth0 managed extern_learn",
+		"neigh add 10.244.1.6 lladdr 0e:11:22:33:44:06 dev eth0 nud noarp extern_learn",
+		"neigh add 10.244.1.7 lladdr 0e:11:22:33:44:07 dev eth0 nud noarp protocol bird",
+		"neigh add 10.244.1.8 lladdr 0e:11:22:33:44:08 dev eth0 nud permanent protocol bgp router",
+		"neigh add proxy 10.244.1.9 dev eth0 extern_learn router protocol bird",
+		"neigh add 2001:db8::1 lladdr 0e:11:22:33:44:01 dev eth0 nud permanent extern_learn router",
+		"neigh add 2001:db8::2 lladdr 0e:11:22:33:44:02 dev eth0 nud stale extern_learn",
+		"neigh add 2001:db8::3 dev eth0 managed extern_learn router",
+		"-6 neigh add proxy 2001:db8::9 dev eth0 extern_learn router protocol bird",
 	},
 	"much of everything": {
 		"link set eth0 alias the-pods-own", "link property add dev eth0 altname pod-link altname another",
@@ -195,17 +297,28 @@ func TestKernelsSettingsDoNotMatter(t *testing.T) {
 	}
 }
 
-// TestRouteToThePodItselfComesBack adds one by hand. It outlives the link's going down, and so is no shape that the model
-// is held against: what the plan does not know, a second look mends.
-func TestRouteToThePodItselfComesBack(t *testing.T) {
-	p := newTestPod(t, append(shapes["ptp"], "route add local 10.77.0.0/16 dev eth0 table 100")...)
-	before := p.text()
-	p.prepare()
-	if again := p.prepare(); len(again.Steps) > 0 {
-		t.Errorf("a second prepare found something to do: %v", again.Steps)
+// TestWhatThePlanDoesNotKnowComesBack takes what is no shape that the model is held against. What the plan does not know,
+// a second look mends.
+func TestWhatThePlanDoesNotKnowComesBack(t *testing.T) {
+	for name, commands := range map[string][]string{
+		// It outlives the link's going down.
+		"a route to the pod itself": append(shapes["ptp"], "route add local 10.77.0.0/16 dev eth0 table 100"),
+		// The kernel makes the route to the peer some time after the address.
+		"an IPv6 address with a peer": append(shapes["ptp"], "addr add 2001:db8:5::5 peer 2001:db8:5::9/128 dev eth0 nodad"),
+		"a link that is down":         {"addr add 10.244.1.5/24 brd + dev eth0", "addr add 10.244.2.5/24 dev eth0 scope link"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newTestPod(t, commands...)
+			before := p.text()
+			p.prepare()
+			if again := p.prepare(); len(again.Steps) > 0 {
+				t.Errorf("a second prepare found something to do: %v", again.Steps)
+			}
+			p.restore()
+			p.same(before)
+		})
 	}
-	p.restore()
-	p.same(before)
 }
 
 // TestIPv6RouteOfTwoLinksComesBack compares this route alone: with a second IPv6 link, those that the kernel has of each

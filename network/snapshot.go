@@ -15,6 +15,7 @@ type Snapshot struct {
 	Links      []Link      `json:"links"`
 	Addresses  []Address   `json:"addresses,omitempty"` // in the order in which they have to be added
 	Routes     []Route     `json:"routes,omitempty"`
+	Barriers   []Route     `json:"barriers,omitempty"` // those without a link, that block; recorded and never changed
 	Rules      []Rule      `json:"rules,omitempty"`
 	Neighbours []Neighbour `json:"neighbours,omitempty"`
 	Filter     *Filter     `json:"filter,omitempty"`
@@ -30,12 +31,16 @@ func (s *Snapshot) Link(role Role) *Link {
 	return nil
 }
 
+// GuestMTU is the MTU of the guest's link in bytes, given the original: the pod's own, or the most that a tap carries.
+func (s *Snapshot) GuestMTU() int { return tapMTU(s.Link(NIC).MTU) }
+
 // Clone shares no memory with s.
 func (s *Snapshot) Clone() *Snapshot {
 	c := &Snapshot{
 		Links:      slices.Clone(s.Links),
 		Addresses:  slices.Clone(s.Addresses),
 		Routes:     slices.Clone(s.Routes),
+		Barriers:   slices.Clone(s.Barriers), // which have no hops and no metrics
 		Rules:      slices.Clone(s.Rules),
 		Neighbours: slices.Clone(s.Neighbours),
 		Filter:     s.Filter, // never changed in place
@@ -88,7 +93,7 @@ func (r *rtnl) read(all []Link, nic int, names Names) (*Snapshot, error) {
 	if s.Addresses, err = r.addresses(roles, now); err != nil {
 		return nil, err
 	}
-	if s.Routes, err = r.routes(roles, now); err != nil {
+	if s.Routes, s.Barriers, err = r.routes(roles, now); err != nil {
 		return nil, err
 	}
 	if s.Rules, err = r.rules(); err != nil {

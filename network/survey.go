@@ -15,6 +15,7 @@ type Survey struct {
 	Links      []SurveyedLink `json:"links"`
 	Addresses  []Address      `json:"addresses"`
 	Routes     []Route        `json:"routes"`
+	Barriers   []Route        `json:"barriers,omitempty"`
 	Rules      []Rule         `json:"rules"`
 	Neighbours []Neighbour    `json:"neighbours"` // the lasting ones
 	// Chains are those of nftables that hang on a hook: family, table, name, hook's number and how many rules.
@@ -64,7 +65,7 @@ func (n *Namespace) Look() (*Survey, error) {
 	see("the time", err)
 	s.Addresses, err = r.addresses(names, now)
 	see("addresses", err)
-	s.Routes, err = r.routes(names, now)
+	s.Routes, s.Barriers, err = r.routes(names, now)
 	see("routes", err)
 	s.Rules, err = r.rules()
 	see("rules", err)

@@ -12,6 +12,13 @@ import (
 
 const tunDevice = "/dev/net/tun"
 
+// maxTapMTU is the most that a tap carries: IPv4's longest packet less an Ethernet header (tun_net_init,
+// drivers/net/tun.c). Some pod networks without a wire below them have 65535.
+const maxTapMTU = 65535 - 14
+
+// tapMTU is the MTU of the tap, and so of the guest, of a link with the given one.
+func tapMTU(link int) int { return min(link, maxTapMTU) }
+
 // createTap makes a persistent tap. Taps are made by ioctl and not by netlink, with the name and the owner alone
 // (drivers/net/tun.c), so the mark, MAC and MTU are set while the tap still hangs on our descriptor: if we die before it
 // is complete, it dies with us. Persistence is the last call.

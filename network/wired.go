@@ -65,6 +65,8 @@ func (o Options) normal() (Options, error) {
 		return o, Refuse("the tap cannot be called %s: libvirt takes names that begin with vnet for its own and deletes them; choose another with --tap", o.Tap)
 	case !validName(o.Tap):
 		return o, Refuse("%q cannot be the name of a link: 1 to %d characters, no slash, colon or space", o.Tap, maxName)
+	case o.Interface != "" && o.Names().checkTap() != nil:
+		return o, o.Names().checkTap()
 	case o.Queues < 1 || o.Queues > maxQueues:
 		return o, Refuse("a tap has 1 to %d queues, not %d", maxQueues, o.Queues)
 	}
@@ -125,11 +127,11 @@ func Wired(original *Snapshot, o Options) *Snapshot {
 	nic.Master, nic.MasterIndex, nic.Learning = Bridge, 0, false
 
 	bridge := Link{
-		Role: Bridge, Name: names.Bridge, Kind: kindBridge, MAC: derivedMAC(pod.MAC, Bridge), MTU: pod.MTU, Up: true,
+		Role: Bridge, Name: names.Bridge, Kind: kindBridge, MAC: derivedMAC(pod.MAC, Bridge), MTU: tapMTU(pod.MTU), Up: true,
 		NoARP: o.Socket == SocketPacket, Group: mark, AddrGenMode: quiet, BridgeOptions: &BridgeOptions{GroupForwardMask: forwardLLDP},
 	}
 	tap := Link{
-		Role: Tap, Name: names.Tap, Kind: kindTun, MAC: derivedMAC(pod.MAC, Tap), MTU: pod.MTU, Up: true, Group: mark,
+		Role: Tap, Name: names.Tap, Kind: kindTun, MAC: derivedMAC(pod.MAC, Tap), MTU: tapMTU(pod.MTU), Up: true, Group: mark,
 		AddrGenMode: quiet, Master: Bridge,
 		TapOptions: &TapOptions{Owner: o.TapOwner, Group: o.TapGroup, VNetHdr: true, MultiQueue: o.Queues > 1, Persistent: true},
 	}
@@ -140,7 +142,7 @@ func Wired(original *Snapshot, o Options) *Snapshot {
 		AddrGenMode: pod.AddrGenMode, BridgeOptions: &BridgeOptions{},
 	}
 
-	w := &Snapshot{Links: []Link{nic, bridge, tap, placeholder}, Rules: original.Rules}
+	w := &Snapshot{Links: []Link{nic, bridge, tap, placeholder}, Rules: original.Rules, Barriers: original.Barriers}
 	for _, a := range original.Addresses {
 		a.Link = Placeholder
 		w.Addresses = append(w.Addresses, a)

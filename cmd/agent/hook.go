@@ -344,7 +344,7 @@ const namedPatience = time.Second
 // fits refuses an interface that asks for what the pod, or the wiring that is there, does not have.
 func (h *hook) fits(seen *network.State) error {
 	link := seen.Original.Link(network.NIC)
-	want := domain.NIC{Tap: h.Options.Tap, MAC: link.MAC, MTU: link.MTU, Queues: h.Options.Queues}
+	want := domain.NIC{Tap: h.Options.Tap, MAC: link.MAC, MTU: seen.Original.GuestMTU(), Queues: h.Options.Queues}
 	if seen.Wired {
 		want.Tap, want.Queues = seen.Options.Tap, seen.Options.Queues
 	}
@@ -397,7 +397,7 @@ func (h *hook) serve(ctx context.Context, seen *network.State) error {
 		return awaitServer(ctx, h.StateDir, seen)
 	}
 	args := slices.Clone(h.ServeArgs)
-	if mtu := h.nic.MTU; mtu > 0 && mtu < seen.Original.Link(network.NIC).MTU && (h.MTU == 0 || mtu < h.MTU) {
+	if mtu := h.nic.MTU; mtu > 0 && mtu < seen.Original.GuestMTU() && (h.MTU == 0 || mtu < h.MTU) {
 		args = append(args, fmt.Sprintf("--mtu=%d", mtu)) // the guest's driver takes no more
 	}
 	h.stage("start a server")

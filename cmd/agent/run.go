@@ -314,7 +314,7 @@ func (r *run) start(ctx context.Context) error {
 		return nil
 	}
 	pod := r.prepared.Record.Original.Link(network.NIC)
-	xml, err := r.document.Fill(domain.NIC{Tap: r.prepared.Names.Tap, MAC: pod.MAC, MTU: pod.MTU, Queues: r.prepared.Record.Options.Queues})
+	xml, err := r.document.Fill(domain.NIC{Tap: r.prepared.Names.Tap, MAC: pod.MAC, MTU: r.prepared.Record.Original.GuestMTU(), Queues: r.prepared.Record.Options.Queues})
 	if err != nil {
 		return err
 	}

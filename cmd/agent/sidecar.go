@@ -209,7 +209,7 @@ func (s *sidecar) fill(xml []byte, i kubevirt.Interface, seen *network.State) ([
 	}
 	pod := seen.Original.Link(network.NIC)
 	nic := domain.NIC{
-		Tap: network.ManagedTapNames(seen.Names.Interface).Tap, MAC: pod.MAC, MTU: pod.MTU, Alias: i.Alias(), Model: i.Model,
+		Tap: network.ManagedTapNames(seen.Names.Interface).Tap, MAC: pod.MAC, MTU: seen.Original.GuestMTU(), Alias: i.Alias(), Model: i.Model,
 	}
 	if seen.Wired {
 		nic.Tap = seen.Names.Tap

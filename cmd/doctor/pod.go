@@ -111,7 +111,7 @@ func reaches(o *dhcp.Offer, a netip.Addr) bool {
 // mtu compares what the links carry with what the guest is told, and that with what routes say.
 func (v *visit) mtu() outcome {
 	r := v.pod()
-	told := r.MTU
+	told := v.seen.Original.GuestMTU()
 	if r.Offer != nil && r.Offer.MTU > 0 {
 		told = r.Offer.MTU
 	}
@@ -126,6 +126,9 @@ func (v *visit) mtu() outcome {
 		if mtu := route.MTU(); mtu > 0 && mtu < told {
 			return warn("the route %s has the MTU %d, and the guest is told %d, since DHCP knows one MTU", route, mtu, told).but("hand out the smaller one with --mtu %d", mtu)
 		}
+	}
+	if told == v.seen.Original.GuestMTU() && told < r.MTU {
+		return ok("%s has the MTU %d, and the guest is told %d, the most that a tap carries", r.Name, r.MTU, told)
 	}
 	if told < r.MTU {
 		return ok("%s has the MTU %d, and the guest is told %d, the default route's", r.Name, r.MTU, told)

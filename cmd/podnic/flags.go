@@ -28,7 +28,7 @@ type commonFlags struct {
 
 func (f *commonFlags) add(set *pflag.FlagSet) {
 	set.StringVar(&f.netns, "netns", "", "work in the network namespace at this `path` (default: the caller's own)")
-	set.StringVar(&f.iface, "interface", "", "the pod's interface, by `name` (default: the one with the default route)")
+	set.StringVar(&f.iface, "interface", "", "the pod's interface, by `name` (default: the one with the default routes)")
 	set.StringVar(&f.binding, "binding", network.BindingBridge, "how the interface is joined to the tap: bridge")
 	set.StringVar(&f.stateDir, "state-dir", "/run/podnic", "the `directory` of each interface's record, which restore needs, and of the server's state")
 	set.StringVar(&f.tap, "tap", network.DefaultTap, "`name` of the guest's tap")

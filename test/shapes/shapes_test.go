@@ -298,8 +298,8 @@ default via 10.244.1.2
 203.0.113.0/24 via 10.244.1.1
 ` + resolved,
 		warnings: []string{
-			"10.244.2.5/24 is a further address of eth0: DHCP hands out the first alone; configure it in the guest",
-			"10.244.1.65/24 is a further address of eth0: DHCP hands out the first alone; configure it in the guest",
+			"10.244.2.5/24 is a further address of eth0: DHCP hands out 10.244.1.5 alone, which the pod sends from; configure it in the guest",
+			"10.244.1.65/24 is a further address of eth0: DHCP hands out 10.244.1.5 alone, which the pod sends from; configure it in the guest",
 			"routes of other tables or types (2) are not handed over: DHCP knows one table",
 			"the route 10.244.2.0/24 src 10.244.2.5 has a source address of its own, which DHCP cannot say",
 			"the route 198.51.100.0/24 via 10.244.2.1 src 10.244.2.5 has a source address of its own, which DHCP cannot say",
@@ -309,6 +309,64 @@ default via 10.244.1.2
 			"policy routing rules of the pod (1) are not handed over: DHCP cannot say them",
 		},
 		near: []string{"10.244.1.2", "10.244.1.1", "203.0.113.1", "198.51.100.1"}, mtu: 1500,
+	},
+	{
+		// The kernel lists addresses of a narrow scope first. The guest gets the one that the pod sends from.
+		name:  "an address of narrow scope",
+		setUp: switched,
+		network: byHand(1500, toSwitch, `
+ip address add $ADDRESS/24 brd + dev eth0
+ip link set eth0 up
+ip address add 169.254.7.$NUMBER/16 dev eth0 scope link
+ip route add default via 10.244.1.1`),
+		clients: []string{"udhcpc"},
+		guest: `mtu 1500
+address 10.244.1.5/24
+default via 10.244.1.1
+10.244.1.0/24 scope link
+169.254.0.0/16 scope link
+` + resolved,
+		warnings: []string{
+			"169.254.7.5/16 is a further address of eth0: DHCP hands out 10.244.1.5 alone, which the pod sends from; configure it in the guest",
+			"the route 169.254.0.0/16 src 169.254.7.5 has a source address of its own, which DHCP cannot say",
+		},
+		near: []string{"10.244.1.1"}, mtu: 1500,
+	},
+	{
+		// As VPN clients do it, beside the default route of before.
+		name:  "default in two halves",
+		setUp: switched + "\nip address add 10.244.1.2/24 dev br0\nip address add 198.51.100.1/32 dev lo",
+		network: byHand(1500, toSwitch, `
+ip address add $ADDRESS/24 brd + dev eth0
+ip link set eth0 up
+ip route add default via 10.244.1.1
+ip route add 0.0.0.0/1 via 10.244.1.2 mtu 1400
+ip route add 128.0.0.0/1 via 10.244.1.2 mtu 1400`),
+		clients: []string{"udhcpc", "dhclient"},
+		guest: `mtu 1400
+address 10.244.1.5/24
+default via 10.244.1.2
+10.244.1.0/24 scope link
+` + resolved,
+		warnings: []string{"the route default via 10.244.1.1 is not handed over: 0.0.0.0/1 and 128.0.0.0/1 go before it"},
+		near:     []string{"10.244.1.2", "198.51.100.1"}, mtu: 1400,
+	},
+	{
+		// Docker Desktop, colima: no wire bounds it, and a tap does.
+		name:  "MTU of 65535",
+		setUp: switched + "\nip link set br0 mtu 65535",
+		network: byHand(65535, toSwitch, `
+ip address add $ADDRESS/24 brd + dev eth0
+ip link set eth0 up
+ip route add default via 10.244.1.1`),
+		clients: []string{"udhcpc"},
+		guest: `mtu 65521
+address 10.244.1.5/24
+default via 10.244.1.1
+10.244.1.0/24 scope link
+` + resolved,
+		warnings: []string{"eth0 has the MTU 65535, and a tap carries 65521 at most: the guest is told 65521"},
+		near:     []string{"10.244.1.1"}, mtu: 65521,
 	},
 	{
 		name:  "MTU below IPv6's",
