@@ -245,3 +245,13 @@ func (g *guest) start(t *testing.T, command ...string) *exec.Cmd {
 	})
 	return cmd
 }
+
+// output runs a command in the namespace.
+func (n *netns) output(command ...string) (out string, err error) {
+	err = n.do(func() error {
+		b, err := exec.Command(command[0], command[1:]...).Output()
+		out = string(b)
+		return err
+	})
+	return out, err
+}

@@ -2,7 +2,6 @@ package dhcp
 
 import (
 	"encoding/binary"
-	"fmt"
 	"net/netip"
 	"slices"
 
@@ -126,11 +125,11 @@ func (h *handler) address(r response) response {
 
 // finish lays out the options and reports what had to be left out.
 func (h *handler) finish(options []wireOption, l layout) (response, error) {
-	out, leftOut, err := lay(h.reply, options, l)
-	h.leftOut = ""
-	if len(leftOut) > 0 {
-		h.stats.OptionsLeftOut += uint64(len(leftOut))
-		h.leftOut = fmt.Sprintf("options %d do not fit into %d bytes", leftOut, l.room+offOptions+headersLen)
+	l.routes = h.params.routes
+	out, short, err := lay(h.reply, options, l)
+	h.leftOut = short.text(l.room + offOptions + headersLen)
+	if h.leftOut != "" {
+		h.stats.OptionsLeftOut += uint64(len(short.leftOut) + len(short.cut))
 		h.noteMessage(KindLeftOut, netip.Addr{}, h.leftOut)
 	}
 	if err != nil {
