@@ -19,8 +19,10 @@ type handler struct {
 
 	offer  Offer
 	params parameters
-	lease  Lease
-	heard  bool // a frame of the guest was read
+	// bootParams are those of firmware, where its mask is another one.
+	bootParams parameters
+	lease      Lease
+	heard      bool // a frame of the guest was read
 	// leftOut is what did not fit into the last reply; empty when all did.
 	leftOut string
 	// declined: the guest found its address in use, and has not taken it since.
@@ -69,7 +71,7 @@ func newHandler(offer Offer, client, serverMAC identity.MAC, lease Lease, now fu
 
 func (h *handler) setOffer(offer Offer) {
 	h.offer = offer
-	h.params = newParameters(offer)
+	h.params, h.bootParams = newParameters(offer), newParameters(offer.forBoot())
 	h.lease = h.lease.of(offer.Address.Addr())
 }
 

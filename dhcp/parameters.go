@@ -15,6 +15,10 @@ type parameters struct {
 	routes routeForms
 	// routesNeeded: without option 121 the client could not reach its gateway, or this server, so it is sent unasked.
 	routesNeeded bool
+	// unasked are sent whatever the client asks for, where the list has them.
+	unasked []uint8
+	// operators are the codes that the operator has set.
+	operators []uint8
 }
 
 func newParameters(o Offer) parameters {
@@ -43,6 +47,7 @@ func newParameters(o Offer) parameters {
 	for _, extra := range o.Options {
 		p.list = slices.DeleteFunc(p.list, func(w wireOption) bool { return w.code == extra.Code })
 		p.add(extra.Code, extra.Data)
+		p.operators = append(p.operators, extra.Code)
 	}
 	// RFC 3442 has a client ask for option 121, and most do. One that does not, but knows it, is better off with it than
 	// with a gateway outside its subnet.
@@ -56,6 +61,16 @@ func (p *parameters) add(code uint8, data []byte) {
 	if len(data) > 0 {
 		p.list = append(p.list, wireOption{code, data})
 	}
+}
+
+// replace puts another value into the place of an option, or adds it; an empty one takes it away. What the operator has set
+// stays.
+func (p *parameters) replace(code uint8, data []byte) {
+	if slices.Contains(p.operators, code) {
+		return
+	}
+	p.list = slices.DeleteFunc(p.list, func(w wireOption) bool { return w.code == code })
+	p.add(code, data)
 }
 
 func (p *parameters) find(code uint8) (wireOption, bool) {
@@ -91,6 +106,9 @@ func (p *parameters) pick(to []wireOption, wanted []byte, withMask bool) []wireO
 		if code == codeRouter && slices.Contains(wanted, codeMask) {
 			add(codeMask)
 		}
+		add(code)
+	}
+	for _, code := range p.unasked {
 		add(code)
 	}
 	if p.routesNeeded && !slices.Contains(wanted, codeRoutesMS) { // who asks for 249 may not know 121

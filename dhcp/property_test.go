@@ -24,7 +24,10 @@ func TestReplyKeepsItsPromises(t *testing.T) {
 			size := rapid.IntRange(1, 400).Draw(t, "size")
 			o.Extra = append(o.Extra, Option{code, bytes.Repeat([]byte{code}, size)})
 		}
-		o.BootFile = rapid.SampledFrom([]string{"", "pxe.0"}).Draw(t, "boot file")
+		bootFile := rapid.SampledFrom([]string{"", "pxe.0"}).Draw(t, "boot file")
+		if bootFile != "" {
+			o.BootFiles = []BootFile{{File: bootFile}}
+		}
 		o.TFTPServer = rapid.SampledFrom([]string{"", "tftp.example"}).Draw(t, "tftp server")
 		o.MTU = rapid.SampledFrom([]int{0, 68, 576, 1200}).Draw(t, "mtu")
 		wishes := rapid.SliceOfN(rapid.ByteRange(1, 250), 0, 60).Draw(t, "parameters")
@@ -50,7 +53,7 @@ func TestReplyKeepsItsPromises(t *testing.T) {
 		if got := r.message[offOptions : offOptions+3]; !bytes.Equal(got, []byte{codeMessageType, 1, byte(dhcpv4.MessageTypeOffer)}) {
 			t.Fatalf("the first option is %v", got)
 		}
-		for name, field := range map[string][]byte{o.TFTPServer: r.message[offSname:offFile], o.BootFile: r.message[offFile:offCookie]} {
+		for name, field := range map[string][]byte{o.TFTPServer: r.message[offSname:offFile], bootFile: r.message[offFile:offCookie]} {
 			if name != "" && !bytes.HasPrefix(field, append([]byte(name), 0)) {
 				t.Fatalf("%q became %q", name, field)
 			}
