@@ -101,6 +101,15 @@ func TestExchanges(t *testing.T) {
 			bcast(ask(dhcpv4.MessageTypeRequest, withParameters(1), withAddr(50, "10.244.1.5"))),
 			bcast(ask(dhcpv4.MessageTypeDecline, withAddr(50, "10.244.1.5"), withAddr(54, "10.244.1.1"))),
 		}},
+		{"decline without the address", bridgePod(), Options{}, [][]byte{
+			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1), withOption(80))),
+			bcast(ask(dhcpv4.MessageTypeDecline, withAddr(54, "10.244.1.1"))),
+			bcast(ask(dhcpv4.MessageTypeDecline, withAddr(54, "10.244.1.1"), withAddr(50, "10.244.1.6"))),
+		}},
+		{"an offer to a bound guest", bridgePod(), Options{}, [][]byte{
+			bcast(ask(dhcpv4.MessageTypeRequest, withParameters(1), withAddr(50, "10.244.1.5"))),
+			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1))),
+		}},
 		{"release", bridgePod(), Options{}, [][]byte{
 			bcast(ask(dhcpv4.MessageTypeRequest, withParameters(1), withAddr(50, "10.244.1.5"))),
 			fromGuest(ask(dhcpv4.MessageTypeRelease, withCiaddr("10.244.1.5"), withAddr(54, "10.244.1.1")), "10.244.1.5", "10.244.1.1"),
