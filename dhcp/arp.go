@@ -3,6 +3,7 @@ package dhcp
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 
 	"github.com/podnic/podnic/network/identity"
 )
@@ -70,7 +71,7 @@ func (h *handler) arpAnswer(target netip.Addr) (identity.MAC, bool) {
 		return identity.MAC{}, false
 	}
 	for _, a := range h.offer.ARP {
-		if a.Destination.Contains(target) {
+		if a.Destination.Contains(target) && !slices.ContainsFunc(a.Except, func(p netip.Prefix) bool { return p.Contains(target) }) {
 			if a.MAC.IsZero() {
 				return h.serverMAC, true
 			}

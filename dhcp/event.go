@@ -25,6 +25,9 @@ const (
 	KindBootp       Kind = "bootp"
 	KindARP         Kind = "arp"         // an ARP request was answered
 	KindForeign     Kind = "foreign-mac" // a DHCP client with another MAC asks behind the tap
+	KindRelayed     Kind = "relayed"     // requests came by a relay, and are not answered
+	KindMalformed   Kind = "malformed"   // requests cannot be read, and are not answered
+	KindExpired     Kind = "expired"     // the lease ran out
 	KindLeftOut     Kind = "left-out"    // options did not fit into a reply
 	KindSocketOpen  Kind = "socket-open"
 	KindSocketLost  Kind = "socket-lost"

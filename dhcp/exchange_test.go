@@ -26,7 +26,7 @@ var (
 )
 
 func boot() Options {
-	return Options{TFTPServer: "10.244.1.69", BootFile: "boot/ipxe.efi"}
+	return Options{TFTPServer: "10.244.1.69", BootFiles: []BootFile{{File: "boot/ipxe.efi"}}}
 }
 
 // TestExchanges compares what is answered to each message with testdata/exchanges/*.txt: the request, the reply, and what
@@ -101,6 +101,15 @@ func TestExchanges(t *testing.T) {
 			bcast(ask(dhcpv4.MessageTypeRequest, withParameters(1), withAddr(50, "10.244.1.5"))),
 			bcast(ask(dhcpv4.MessageTypeDecline, withAddr(50, "10.244.1.5"), withAddr(54, "10.244.1.1"))),
 		}},
+		{"decline without the address", bridgePod(), Options{}, [][]byte{
+			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1), withOption(80))),
+			bcast(ask(dhcpv4.MessageTypeDecline, withAddr(54, "10.244.1.1"))),
+			bcast(ask(dhcpv4.MessageTypeDecline, withAddr(54, "10.244.1.1"), withAddr(50, "10.244.1.6"))),
+		}},
+		{"an offer to a bound guest", bridgePod(), Options{}, [][]byte{
+			bcast(ask(dhcpv4.MessageTypeRequest, withParameters(1), withAddr(50, "10.244.1.5"))),
+			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1))),
+		}},
 		{"release", bridgePod(), Options{}, [][]byte{
 			bcast(ask(dhcpv4.MessageTypeRequest, withParameters(1), withAddr(50, "10.244.1.5"))),
 			fromGuest(ask(dhcpv4.MessageTypeRelease, withCiaddr("10.244.1.5"), withAddr(54, "10.244.1.1")), "10.244.1.5", "10.244.1.1"),
@@ -111,6 +120,24 @@ func TestExchanges(t *testing.T) {
 		}},
 		{"boot firmware", bridgePod(), boot(), [][]byte{
 			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1, 3, 66, 67), withOption(57, 0x05, 0xc0), withOption(97, 0, 1, 2), dhcpv4.WithBroadcast(true))),
+		}},
+		{"boot files by client", ptpPod(), Options{TFTPServer: "10.244.9.69", GatewayMAC: otherMAC, BootFiles: []BootFile{
+			{File: "other.0"}, {File: "ipxe.efi", Architectures: []uint16{7, 9}}, {File: "http://10.244.9.69/boot.ipxe", UserClass: "iPXE"},
+			{File: "http://10.244.9.69/uefi.efi", Architectures: []uint16{16}},
+		}}, [][]byte{
+			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1, 3, 67), withText(60, "PXEClient:Arch:00007:UNDI:003001"), withOption(93, 0, 7))),
+			// The iPXE that was loaded, which says what it is besides its architecture.
+			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1, 3, 67, 175), withText(60, "PXEClient:Arch:00007:UNDI:003010"), withOption(93, 0, 7), withText(77, "iPXE"))),
+			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1, 3, 67), withText(60, "HTTPClient:Arch:00016:UNDI:003001"), withOption(93, 0, 16))),
+			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1, 3, 67), withText(60, "PXEClient:Arch:00000:UNDI:002001"), withOption(93, 0, 0))),
+			// The system: no firmware, so that it has the mask with which it reaches what the pod did.
+			bcast(ask(dhcpv4.MessageTypeRequest, withParameters(1, 3, 121), withAddr(50, "10.244.1.5"))),
+			arp(arpRequest, "10.244.1.5", "10.244.1.77"),
+			arp(arpRequest, "10.244.1.5", "10.244.1.1"),
+		}},
+		{"ipxe under a gateway outside of every mask", calicoPod(), boot(), [][]byte{
+			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1, 3, 67, 175), withText(77, "iPXE"), withOption(93, 0, 0))),
+			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1, 3, 67), withText(60, "PXEClient:Arch:00007:UNDI:003001"), withOption(93, 0, 7))),
 		}},
 		{"no default route", isolatedPod(), Options{}, [][]byte{
 			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1, 3))),

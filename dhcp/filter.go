@@ -145,10 +145,19 @@ func arpFilter(o Offer, client identity.MAC, w watch) filter {
 	f = append(f, need(bpf.JumpNotEqual, guest)...)
 	f = append(f, bpf.TAX{})
 	for _, a := range o.ARP {
-		f = append(f, bpf.TXA{}, bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: number(maskOf(a.Destination))})
-		f = append(f, when(bpf.JumpEqual, number(a.Destination.Masked().Addr()), filter{pass})...)
+		for _, except := range a.Except { // only the last answer has any
+			f = append(f, whenIn(except, stop)...)
+		}
+		f = append(f, whenIn(a.Destination, pass)...)
 	}
 	return append(f, stop)
+}
+
+// whenIn has a verdict on an address in the register X.
+func whenIn(p netip.Prefix, verdict bpf.Instruction) filter {
+	return append(
+		filter{bpf.TXA{}, bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: number(maskOf(p))}},
+		when(bpf.JumpEqual, number(p.Masked().Addr()), filter{verdict})...)
 }
 
 func maskOf(p netip.Prefix) netip.Addr {

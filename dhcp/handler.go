@@ -19,13 +19,17 @@ type handler struct {
 
 	offer  Offer
 	params parameters
-	lease  Lease
-	heard  bool // a frame of the guest was read
+	// bootParams are those of firmware, where its mask is another one.
+	bootParams parameters
+	lease      Lease
+	heard      bool // a frame of the guest was read
 	// leftOut is what did not fit into the last reply; empty when all did.
 	leftOut string
 	// declined: the guest found its address in use, and has not taken it since.
 	declined bool
-	stats    Stats
+	// refused are the requests that were relayed or malformed.
+	refused refusals
+	stats   Stats
 
 	exchange Exchange // the message at hand, as far as it is known
 	dropped  error    // why it is not answered; nil if it is, or wants no answer
@@ -54,7 +58,7 @@ func newHandler(offer Offer, client, serverMAC identity.MAC, lease Lease, now fu
 		client:      client,
 		serverMAC:   serverMAC,
 		now:         now,
-		lease:       lease.resume(now()),
+		lease:       lease.At(now()),
 		stats:       newStats(),
 		foreignLeft: foreignAllowance,
 		arpPace:     newLimiter(messageBurst, messageRate),
@@ -69,7 +73,7 @@ func newHandler(offer Offer, client, serverMAC identity.MAC, lease Lease, now fu
 
 func (h *handler) setOffer(offer Offer) {
 	h.offer = offer
-	h.params = newParameters(offer)
+	h.params, h.bootParams = newParameters(offer), newParameters(offer.forBoot())
 	h.lease = h.lease.of(offer.Address.Addr())
 }
 
@@ -95,6 +99,7 @@ func (h *handler) datagram(payload []byte, source netip.Addr) response {
 	if h.dropped = err; err != nil {
 		h.stats.Dropped[err.Error()]++
 		h.exchange.Outcome, r = OutcomeDropped, response{}
+		h.refuse(err)
 	}
 	if h.exchange.Message != "" {
 		h.stats.Exchanges[h.exchange]++
@@ -150,7 +155,9 @@ func (h *handler) discover() (response, error) {
 		if err != nil {
 			return r, err
 		}
-		h.setLease(LeaseOffered)
+		if !h.lease.InUse() { // a guest that asks before its lease ends has it until it takes another
+			h.setLease(LeaseOffered)
+		}
 		h.sent(KindOffer, h.offer.Address.Addr(), "")
 		return r, nil
 	}
@@ -218,7 +225,8 @@ func (h *handler) nak(wanted netip.Addr, why string) (response, error) {
 const declinedText = "the guest found another machine that uses its address"
 
 // decline is the guest's word that another machine uses the address. There is no other address to offer, so it changes
-// nothing but what is known.
+// nothing but what is known. RFC 2131 §4.4.4 has the address in option 50; dhcpcd leaves it out where it had the address
+// by rapid commit, and there is only one that it can mean.
 func (h *handler) decline() error {
 	m := &h.request
 	server, err := m.address(codeServer)
@@ -231,6 +239,9 @@ func (h *handler) decline() error {
 	}
 	if server.IsValid() && server != h.offer.ServerIdentifier {
 		return dropOtherServer
+	}
+	if !declined.IsValid() && m.ciaddr().IsUnspecified() {
+		declined = h.offer.Address.Addr()
 	}
 	if declined != h.offer.Address.Addr() {
 		return dropMalformed

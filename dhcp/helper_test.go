@@ -113,6 +113,8 @@ func withOption(code uint8, data ...byte) dhcpv4.Modifier {
 	return dhcpv4.WithGeneric(dhcpv4.GenericOptionCode(code), data)
 }
 
+func withText(code uint8, text string) dhcpv4.Modifier { return withOption(code, []byte(text)...) }
+
 func withAddr(code uint8, s string) dhcpv4.Modifier { return withOption(code, addr(s).AsSlice()...) }
 
 func withParameters(codes ...uint8) dhcpv4.Modifier { return withOption(codeParameters, codes...) }

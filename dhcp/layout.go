@@ -32,35 +32,43 @@ const (
 type layout struct {
 	room        int // bytes of the options field, the end option included
 	file, sname bool
+	routes      routeForms // of options 121 and 249, unless the operator has set them
 }
 
 // lay writes the options into msg, which holds the header and the cookie, and returns it longer. When they do not fit,
 // the fields file and sname are filled too where the layout allows it (RFC 2131 §4.1); when that is not enough, options
-// are left out as leastImportant says. It fails when what must be sent does not fit.
+// are left out or made shorter as concessions says. It fails when what must be sent does not fit.
 //
 // The first option is the message type, and it stays first.
-func lay(msg []byte, options []wireOption, l layout) (_ []byte, leftOut []uint8, err error) {
-	for {
-		for _, overload := range []byte{0, overloadFile, overloadSname, overloadFile | overloadSname} {
-			if overload&overloadFile != 0 && !l.file || overload&overloadSname != 0 && !l.sname {
-				continue
-			}
-			if out, ok := place(msg, options, l.room, overload); ok {
-				return out, leftOut, nil
-			}
-		}
-		i := leastImportant(options)
-		if i < 0 {
-			return nil, leftOut, dropNoRoom
-		}
-		leftOut = append(leftOut, options[i].code)
-		options = slices.Delete(options, i, i+1)
+func lay(msg []byte, options []wireOption, l layout) ([]byte, shortage, error) {
+	if a, ok := arrange(msg[len(msg):], options, l); ok {
+		return a.write(msg), shortage{}, nil
 	}
+	return squeeze(msg, options, l)
+}
+
+// arrangement is a way in which options fit: the options field, and those of the fields file and sname that are used.
+type arrangement struct {
+	options, file, sname []byte
+}
+
+// arrange looks for a way to place all options, with as few fields as it takes. The options field is made in the capacity
+// of to.
+func arrange(to []byte, options []wireOption, l layout) (arrangement, bool) {
+	for _, overload := range []byte{0, overloadFile, overloadSname, overloadFile | overloadSname} {
+		if overload&overloadFile != 0 && !l.file || overload&overloadSname != 0 && !l.sname {
+			continue
+		}
+		if a, ok := place(to, options, l.room, overload); ok {
+			return a, true
+		}
+	}
+	return arrangement{}, false
 }
 
 // place tries one overload.
-func place(msg []byte, options []wireOption, room int, overload byte) ([]byte, bool) {
-	fields := []field{{to: msg[len(msg):], left: room - 1}}
+func place(to []byte, options []wireOption, room int, overload byte) (arrangement, bool) {
+	fields := []field{{to: to, left: room - 1}}
 	if overload != 0 {
 		// Option 52 follows the message type.
 		options = slices.Insert(slices.Clone(options), 1, wireOption{codeOverload, []byte{overload}})
@@ -72,19 +80,26 @@ func place(msg []byte, options []wireOption, room int, overload byte) ([]byte, b
 		fields = append(fields, field{to: make([]byte, 0, snameLen), left: snameLen - 1})
 	}
 	if !fill(fields, options) {
-		return nil, false
+		return arrangement{}, false
 	}
-	msg = append(msg, fields[0].to...)
-	msg = append(msg, codeEnd)
-	rest := fields[1:]
-	if overload&overloadFile != 0 {
-		copy(msg[offFile:offCookie], append(rest[0].to, codeEnd))
-		rest = rest[1:]
+	var a arrangement
+	for i, into := range []*[]byte{&a.options, &a.file, &a.sname} {
+		switch {
+		case i == 1 && overload&overloadFile == 0, i == 2 && overload&overloadSname == 0:
+		default:
+			*into = append(fields[0].to, codeEnd)
+			fields = fields[1:]
+		}
 	}
-	if overload&overloadSname != 0 {
-		copy(msg[offSname:offFile], append(rest[0].to, codeEnd))
-	}
-	return msg, true
+	return a, true
+}
+
+// write appends the options field to the header and fills the header's own.
+func (a arrangement) write(msg []byte) []byte {
+	msg = append(msg, a.options...)
+	copy(msg[offFile:offCookie], a.file)
+	copy(msg[offSname:offFile], a.sname)
+	return msg
 }
 
 // field is a part of a message that holds options; left is the room for more of them, in bytes.
@@ -100,7 +115,8 @@ func (f *field) put(code uint8, data []byte) {
 
 // fill distributes the options, each field in their order. An option of up to 255 bytes stays whole: many clients join the
 // parts of an option only where there is no other way to have it. A longer one is split over what is left of the fields,
-// in the order in which they are read: options, file, sname (RFC 3396 §5).
+// in the order in which they are read: options, file, sname (RFC 3396 §5). Routes are split between two of them, though
+// RFC 3396 would allow it anywhere: systemd-networkd reads each part as a list of its own.
 func fill(fields []field, options []wireOption) bool {
 	homes, ok := assign(fields, options)
 	if !ok {
@@ -117,8 +133,11 @@ func fill(fields []field, options []wireOption) bool {
 		}
 		data := o.data
 		for i := range fields {
-			for f := &fields[i]; f.left > 2 && len(data) > 0; {
-				n := min(len(data), f.left-2, maxPart)
+			for f := &fields[i]; len(data) > 0; {
+				n := part(o.code, data, min(f.left-2, maxPart))
+				if n == 0 {
+					break
+				}
 				f.put(o.code, data[:n])
 				f.left -= 2 + n
 				data = data[n:]
@@ -129,6 +148,15 @@ func fill(fields []field, options []wireOption) bool {
 		}
 	}
 	return true
+}
+
+// part is how many bytes of an option's data the next part of at most so many bytes has.
+func part(code uint8, data []byte, most int) int {
+	most = max(0, min(most, len(data)))
+	if isRoutes(code) && most < len(data) {
+		return wholeRoutes(data, most)
+	}
+	return most
 }
 
 // assign finds a field for each option that stays whole: the protocol's own first, so that they are where every client
@@ -163,42 +191,4 @@ func assign(fields []field, options []wireOption) (homes []int, ok bool) {
 		fields[home].left -= size
 	}
 	return homes, true
-}
-
-// anyExtra stands in importance for every option that has no entry of its own: those of the operator.
-const anyExtra = codePad
-
-// importance is the order in which options are left out of a message that is too small for all of them, the first one
-// first: it begins with what a guest can do without and ends with what it needs to reach anything at all. 249 comes late
-// because a client that asks for it may not know 121.
-var importance = [...]uint8{
-	codeBroadcast, codeNTP, anyExtra, codeSearch, codeTFTPServer, codeBootFile, codeDomainName, codeHostname, codeMTU,
-	codeDNS, codeRoutesMS, codeRouter, codeRoutes,
-}
-
-// leastImportant is the index of the option to leave out next, the last one among equals; -1 when all must stay.
-func leastImportant(options []wireOption) int {
-	least, at := len(importance), -1
-	for i, o := range options {
-		if r := rank(o.code); r <= least {
-			least, at = r, i
-		}
-	}
-	if least == len(importance) {
-		return -1
-	}
-	return at
-}
-
-// rank is the place of an option in importance; those that the protocol needs in a message come after all.
-func rank(code uint8) int {
-	switch code {
-	case codeMask, codeLeaseTime, codeOverload, codeMessageType, codeServer, codeMessage, codeRenewal, codeRebinding, codeClientID,
-		codeRapidCommit, codeRelayAgent:
-		return len(importance)
-	}
-	if i := slices.Index(importance[:], code); i >= 0 {
-		return i
-	}
-	return slices.Index(importance[:], anyExtra)
 }

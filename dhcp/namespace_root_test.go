@@ -158,10 +158,7 @@ func newGuest(t *testing.T, id identity.Identity, o Options) *guest {
 	link := "tap0"
 	if o.UDP {
 		link = "eth0-br"
-		g.pod.sysctl(t, "net.ipv4.conf.all.accept_local", "1")
-		// The placeholder that keeps the pod's address, and the server's.
-		g.pod.ip(t, "address add "+ServerLinkLocal+"/32 dev eth0-br", "link add eth0 type bridge",
-			"address add "+id.PodAddress.String()+" dev eth0")
+		g.forUDP(t, id)
 	}
 	server, err := NewServer(Config{
 		Offer: mustOffer(t, id, o), Client: guestMAC, ServerMAC: serverMAC, Link: link, InNamespace: g.pod.do,
@@ -173,6 +170,15 @@ func newGuest(t *testing.T, id identity.Identity, o Options) *guest {
 	g.server = server
 	serve(t, server)
 	return g
+}
+
+// forUDP gives a pod with a bridge what a UDP socket needs.
+func (g *guest) forUDP(t *testing.T, id identity.Identity) {
+	t.Helper()
+	g.pod.sysctl(t, "net.ipv4.conf.all.accept_local", "1")
+	// The placeholder that keeps the pod's address, and the server's.
+	g.pod.ip(t, "address add "+ServerLinkLocal+"/32 dev eth0-br", "link add eth0 type bridge",
+		"address add "+id.PodAddress.String()+" dev eth0")
 }
 
 // serve runs the server until the test ends.
@@ -244,4 +250,14 @@ func (g *guest) start(t *testing.T, command ...string) *exec.Cmd {
 		}
 	})
 	return cmd
+}
+
+// output runs a command in the namespace.
+func (n *netns) output(command ...string) (out string, err error) {
+	err = n.do(func() error {
+		b, err := exec.Command(command[0], command[1:]...).Output()
+		out = string(b)
+		return err
+	})
+	return out, err
 }

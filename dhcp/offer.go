@@ -37,10 +37,15 @@ type Offer struct {
 	DomainName       string       `json:"domainName,omitempty"`
 	NTP              []netip.Addr `json:"ntp,omitempty"`
 	// LeaseSeconds is the lease time; 0 is an infinite lease.
-	LeaseSeconds uint32   `json:"leaseSeconds,omitempty"`
-	TFTPServer   string   `json:"tftpServer,omitempty"`
-	BootFile     string   `json:"bootFile,omitempty"`
-	Options      []Option `json:"options,omitempty"`
+	LeaseSeconds uint32 `json:"leaseSeconds,omitempty"`
+	TFTPServer   string `json:"tftpServer,omitempty"`
+	// BootFile is for whoever none of BootFiles is for, which are in the order in which they are looked at.
+	BootFile  string     `json:"bootFile,omitempty"`
+	BootFiles []BootFile `json:"bootFiles,omitempty"`
+	// BootAddress is the address with the mask that boot firmware is told, where that is another one: with the gateway in it,
+	// since firmware ignores option 121, or where that cannot be, with one that iPXE, and it alone, is told.
+	BootAddress netip.Prefix `json:"bootAddress,omitzero"`
+	Options     []Option     `json:"options,omitempty"`
 	// ARP is what the server answers ARP for, never the guest's own address. Always empty with SocketUDP, where the kernel
 	// answers for the bridge's addresses.
 	ARP    []ARPAnswer `json:"arp,omitempty"`
@@ -52,6 +57,8 @@ type ARPAnswer struct {
 	Destination netip.Prefix `json:"destination"`
 	// MAC is the answer; the zero MAC stands for the server's own.
 	MAC identity.MAC `json:"mac,omitzero"`
+	// Except are those that answer for themselves.
+	Except []netip.Prefix `json:"except,omitempty"`
 }
 
 // NewOffer decides what the guest of this identity is told. It is pure: the same arguments give the same offer.
@@ -72,7 +79,6 @@ func NewOffer(id identity.Identity, o Options) (Offer, []string, error) {
 		Address:      id.Address,
 		LeaseSeconds: uint32(o.LeaseTime / time.Second),
 		TFTPServer:   o.TFTPServer,
-		BootFile:     o.BootFile,
 		Socket:       SocketPacket,
 	}}
 	if o.UDP {
@@ -81,6 +87,7 @@ func NewOffer(id identity.Identity, o Options) (Offer, []string, error) {
 	b.server()
 	b.mask()
 	b.routes()
+	b.boot()
 	b.arp()
 	b.mtu()
 	b.resolver()
@@ -156,17 +163,74 @@ func (b *builder) routes() {
 	b.offer.Routes = slices.Concat(onLink, via, defaults)
 }
 
-// implied reports whether the mask that the guest is told already says what a route says, which only happens with MaskPod:
-// there the whole subnet is on the link, and its way by the gateway is taken by ARP.
+// implied reports whether the mask that the guest is told already says what a route says, which only happens with MaskPod.
 func (b *builder) implied(r identity.Route) bool {
-	subnet := b.offer.Address.Masked()
-	return subnet != b.id.Address.Masked() &&
-		r.Destination.Bits() >= subnet.Bits() && subnet.Contains(r.Destination.Addr()) &&
-		(!r.Gateway.IsValid() || r.Gateway == b.id.Gateway)
+	return b.offer.Address.Masked() != b.id.Address.Masked() && byMask(b.offer.Address, b.id.Gateway, r)
+}
+
+// byMask reports whether a mask that is larger than what answers ARP says what a route says: then the whole subnet is on
+// the link, and its way by the gateway is taken by ARP.
+func byMask(mask netip.Prefix, gateway netip.Addr, r identity.Route) bool {
+	return r.Destination.Bits() >= mask.Bits() && mask.Contains(r.Destination.Addr()) && (!r.Gateway.IsValid() || r.Gateway == gateway)
+}
+
+// boot decides what firmware is told. It ignores option 121 and takes what is outside of its mask to the gateway, which it
+// must therefore reach by the mask: iPXE sends everything to everybody under a /32.
+func (b *builder) boot() {
+	files := sortBootFiles(b.options.BootFiles)
+	if last := len(files) - 1; last >= 0 && files[last].specificity() == 0 {
+		b.offer.BootFile, files = files[last].File, files[:last]
+	}
+	if len(files) > 0 {
+		b.offer.BootFiles = files
+	}
+	gateway := b.offer.Gateway
+	switch {
+	case !gateway.IsValid() || b.offer.Address.Contains(gateway):
+	case b.id.PodAddress.Contains(gateway):
+		b.offer.BootAddress = netip.PrefixFrom(b.id.Address.Addr(), b.id.PodAddress.Bits())
+	default:
+		b.offer.BootAddress = maskBeside(b.id.Address.Addr(), gateway)
+		if len(b.options.BootFiles) > 0 {
+			b.warn("boot file: the gateway %s is outside of the pod's subnet: iPXE and UEFI reach it all the same, other firmware may not", gateway)
+		}
+	}
+}
+
+// maskBeside is the narrowest mask under which iPXE takes a gateway outside of it for a station: it sends to everybody what
+// goes to a next hop whose bits outside of the mask are all ones (ipv4_tx in net/ipv4.c), as under a /32 all are. The
+// address must not look like that of a network or of a broadcast either.
+func maskBeside(address, gateway netip.Addr) netip.Prefix {
+	for bits := 30; bits > 0; bits-- {
+		host := ^uint32(0) >> bits
+		if own := number(address) & host; own != 0 && own != host && number(gateway)&host != host {
+			return netip.PrefixFrom(address, bits)
+		}
+	}
+	return netip.Prefix{}
+}
+
+// forBoot is the offer as firmware gets it.
+func (o Offer) forBoot() Offer {
+	if o.BootAddress.IsValid() {
+		o.Address = o.BootAddress
+		o.Routes = slices.DeleteFunc(slices.Clone(o.Routes), func(r identity.Route) bool { return byMask(o.Address, o.Gateway, r) })
+	}
+	return o
+}
+
+// bootFile is the file for a client; empty is none.
+func (o Offer) bootFile(c bootClient) string {
+	if i := slices.IndexFunc(o.BootFiles, c.wants); i >= 0 {
+		return o.BootFiles[i].File
+	}
+	return o.BootFile
 }
 
 // arp lists what must be answered for: the server where no machine has its address, the neighbours that were permanent
-// entries because nobody answers for them, and with MaskPod every address of the subnet.
+// entries because nobody answers for them, and every address of a subnet that the guest, or its firmware, is told to be on
+// the link without being it. What is on the link answers for itself; the wiring's filter lets just that through (keepARP
+// in package network).
 func (b *builder) arp() {
 	if b.options.UDP {
 		for _, n := range b.id.Neighbours {
@@ -174,6 +238,8 @@ func (b *builder) arp() {
 		}
 		if b.offer.Address != b.id.Address {
 			b.warn("ARP for %s cannot be answered through a UDP socket", b.offer.Address.Masked())
+		} else if len(b.options.BootFiles) > 0 && b.offer.BootAddress.Contains(b.offer.Gateway) {
+			b.warn("boot file: through a UDP socket firmware reaches nothing of %s but its gateway", b.offer.BootAddress.Masked())
 		}
 		return
 	}
@@ -190,14 +256,25 @@ func (b *builder) arp() {
 		}
 		b.offer.ARP = append(b.offer.ARP, ARPAnswer{Destination: host(n.Address), MAC: n.MAC})
 	}
-	if b.offer.Address == b.id.Address {
-		return
+	subnet := b.offer.BootAddress.Masked()
+	if b.offer.Address != b.id.Address {
+		subnet = b.offer.Address.Masked()
 	}
-	if gatewayMAC.IsZero() {
-		b.warn("subnet mask %q: the gateway's MAC is not known, so ARP for %s is not answered", MaskPod, b.offer.Address.Masked())
-		return
+	switch {
+	case !subnet.IsValid():
+	case !gatewayMAC.IsZero():
+		answer := ARPAnswer{Destination: subnet, MAC: gatewayMAC}
+		for _, r := range b.id.Routes {
+			if !r.Gateway.IsValid() && r.Destination.Bits() > subnet.Bits() && subnet.Contains(r.Destination.Addr()) {
+				answer.Except = append(answer.Except, r.Destination)
+			}
+		}
+		b.offer.ARP = append(b.offer.ARP, answer)
+	case b.offer.Address != b.id.Address:
+		b.warn("subnet mask %q: the gateway's MAC is not known, so ARP for %s is not answered", MaskPod, subnet)
+	case len(b.options.BootFiles) > 0 && subnet.Contains(b.offer.Gateway):
+		b.warn("boot file: the gateway's MAC is not known, so firmware reaches nothing of %s but the gateway", subnet)
 	}
-	b.offer.ARP = append(b.offer.ARP, ARPAnswer{Destination: b.offer.Address.Masked(), MAC: gatewayMAC})
 }
 
 // mtu never promises more than the pod's interface carries.

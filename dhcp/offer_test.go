@@ -2,6 +2,7 @@ package dhcp
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -29,12 +30,38 @@ func TestOfferFollowsTheShapeOfThePod(t *testing.T) {
 	}, {
 		name: "ptp", id: macless(ptpPod()),
 		want: `{"address":"10.244.1.5/32","routes":[{"destination":"10.244.1.1/32"},{"destination":"10.244.1.0/24","gateway":"10.244.1.1"},
-			{"destination":"0.0.0.0/0","gateway":"10.244.1.1"}],"gateway":"10.244.1.1","serverIdentifier":"10.244.1.1","socket":"packet"}`,
+			{"destination":"0.0.0.0/0","gateway":"10.244.1.1"}],"gateway":"10.244.1.1","serverIdentifier":"10.244.1.1",
+			"bootAddress":"10.244.1.5/24","socket":"packet"}`,
+	}, {
+		name: "ptp with a boot file: firmware gets a mask with the gateway in it, and the gateway's MAC answers for the rest",
+		id:   macless(ptpPod()), options: Options{BootFiles: []BootFile{{File: "pxe.0"}}, GatewayMAC: otherMAC},
+		want: `{"address":"10.244.1.5/32","routes":[{"destination":"10.244.1.1/32"},{"destination":"10.244.1.0/24","gateway":"10.244.1.1"},
+			{"destination":"0.0.0.0/0","gateway":"10.244.1.1"}],"gateway":"10.244.1.1","serverIdentifier":"10.244.1.1","bootFile":"pxe.0",
+			"bootAddress":"10.244.1.5/24","arp":[{"destination":"10.244.1.0/24","mac":"02:00:00:00:00:99","except":["10.244.1.1/32"]}],"socket":"packet"}`,
+	}, {
+		name: "ptp with a boot file, without the gateway's MAC", id: macless(ptpPod()), options: Options{BootFiles: []BootFile{{File: "pxe.0"}}},
+		want: `{"address":"10.244.1.5/32","routes":[{"destination":"10.244.1.1/32"},{"destination":"10.244.1.0/24","gateway":"10.244.1.1"},
+			{"destination":"0.0.0.0/0","gateway":"10.244.1.1"}],"gateway":"10.244.1.1","serverIdentifier":"10.244.1.1","bootFile":"pxe.0",
+			"bootAddress":"10.244.1.5/24","socket":"packet"}`,
+		warnings: []string{"boot file: the gateway's MAC is not known, so firmware reaches nothing of 10.244.1.0/24 but the gateway"},
+	}, {
+		name: "ptp with a boot file through a UDP socket", id: macless(ptpPod()), options: Options{UDP: true, BootFiles: []BootFile{{File: "pxe.0"}}},
+		want: `{"address":"10.244.1.5/32","routes":[{"destination":"169.254.75.10/32"},{"destination":"10.244.1.1/32"},
+			{"destination":"10.244.1.0/24","gateway":"10.244.1.1"},{"destination":"0.0.0.0/0","gateway":"10.244.1.1"}],"gateway":"10.244.1.1",
+			"serverIdentifier":"169.254.75.10","bootFile":"pxe.0","bootAddress":"10.244.1.5/24","socket":"udp"}`,
+		warnings: []string{"boot file: through a UDP socket firmware reaches nothing of 10.244.1.0/24 but its gateway"},
+	}, {
+		name: "calico with boot files: iPXE gets a mask under which it asks for its gateway",
+		id:   macless(calicoPod()), options: Options{BootFiles: []BootFile{{File: "pxe.0"}, {File: "a.efi", Architectures: []uint16{7}}, {File: "b", UserClass: "iPXE"}}},
+		want: `{"address":"10.244.1.5/32","routes":[{"destination":"169.254.1.1/32"},{"destination":"0.0.0.0/0","gateway":"169.254.1.1"}],
+			"gateway":"169.254.1.1","serverIdentifier":"169.254.1.1","bootFile":"pxe.0",
+			"bootFiles":[{"userClass":"iPXE","file":"b"},{"architectures":[7],"file":"a.efi"}],"bootAddress":"10.244.1.5/30","socket":"packet"}`,
+		warnings: []string{"boot file: the gateway 169.254.1.1 is outside of the pod's subnet: iPXE and UEFI reach it all the same, other firmware may not"},
 	}, {
 		name: "aws: the permanent neighbour is answered for", id: macless(awsPod()),
 		want: `{"address":"10.244.1.5/32","routes":[{"destination":"169.254.1.1/32"},{"destination":"0.0.0.0/0","gateway":"169.254.1.1"}],
-			"gateway":"169.254.1.1","serverIdentifier":"169.254.1.1",
-			"arp":[{"destination":"169.254.1.1/32","mac":"02:00:00:00:00:99"}],"socket":"packet"}`,
+			"gateway":"169.254.1.1","serverIdentifier":"169.254.1.1","bootAddress":"10.244.1.5/30",
+			"arp":[{"destination":"169.254.1.1/32","mac":"02:00:00:00:00:99"},{"destination":"10.244.1.4/30","mac":"02:00:00:00:00:99"}],"socket":"packet"}`,
 	}, {
 		name: "no default route: the server has an address of its own", id: macless(isolatedPod()),
 		want: `{"address":"10.244.1.5/24","routes":[{"destination":"169.254.75.10/32"}],"serverIdentifier":"169.254.75.10",
@@ -42,13 +69,14 @@ func TestOfferFollowsTheShapeOfThePod(t *testing.T) {
 	}, {
 		name: "udp: the server has an address of its own, the kernel answers ARP", id: macless(awsPod()), options: Options{UDP: true},
 		want: `{"address":"10.244.1.5/32","routes":[{"destination":"169.254.75.10/32"},{"destination":"169.254.1.1/32"},
-			{"destination":"0.0.0.0/0","gateway":"169.254.1.1"}],"gateway":"169.254.1.1","serverIdentifier":"169.254.75.10","socket":"udp"}`,
+			{"destination":"0.0.0.0/0","gateway":"169.254.1.1"}],"gateway":"169.254.1.1","serverIdentifier":"169.254.75.10",
+			"bootAddress":"10.244.1.5/30","socket":"udp"}`,
 		warnings: []string{"ARP for the neighbour 169.254.1.1 cannot be answered through a UDP socket"},
 	}, {
 		name: "the pod's mask on ptp: the subnet is on the link, and the gateway's MAC answers for it",
 		id:   macless(ptpPod()), options: Options{SubnetMask: MaskPod, GatewayMAC: otherMAC},
 		want: `{"address":"10.244.1.5/24","routes":[{"destination":"0.0.0.0/0","gateway":"10.244.1.1"}],"gateway":"10.244.1.1",
-			"serverIdentifier":"10.244.1.1","arp":[{"destination":"10.244.1.0/24","mac":"02:00:00:00:00:99"}],"socket":"packet"}`,
+			"serverIdentifier":"10.244.1.1","arp":[{"destination":"10.244.1.0/24","mac":"02:00:00:00:00:99","except":["10.244.1.1/32"]}],"socket":"packet"}`,
 	}, {
 		name: "the pod's mask without the gateway's MAC", id: macless(ptpPod()), options: Options{SubnetMask: MaskPod},
 		want: `{"address":"10.244.1.5/24","routes":[{"destination":"0.0.0.0/0","gateway":"10.244.1.1"}],"gateway":"10.244.1.1",
@@ -57,13 +85,13 @@ func TestOfferFollowsTheShapeOfThePod(t *testing.T) {
 	}, {
 		name: "the pod's mask on calico is a /32", id: macless(calicoPod()), options: Options{SubnetMask: MaskPod},
 		want: `{"address":"10.244.1.5/32","routes":[{"destination":"169.254.1.1/32"},{"destination":"0.0.0.0/0","gateway":"169.254.1.1"}],
-			"gateway":"169.254.1.1","serverIdentifier":"169.254.1.1","socket":"packet"}`,
+			"gateway":"169.254.1.1","serverIdentifier":"169.254.1.1","bootAddress":"10.244.1.5/30","socket":"packet"}`,
 		warnings: []string{`subnet mask "pod": the pod's own address is 10.244.1.5/32, so a client that ignores option 121 cannot use it either`},
 	}, {
 		name: "everything", id: bridgePod(),
 		options: Options{
 			LeaseTime: 30 * time.Second, DNS: addrs("10.0.0.53"), Search: []string{"Example.ORG."}, DomainName: "example.net", NTP: addrs("10.0.0.123"),
-			Hostname: "other", MTU: 1400, TFTPServer: "10.0.0.69", BootFile: "pxe.0", Extra: []Option{{Code: 224, Data: []byte{1, 2}}},
+			Hostname: "other", MTU: 1400, TFTPServer: "10.0.0.69", BootFiles: []BootFile{{File: "pxe.0"}}, Extra: []Option{{Code: 224, Data: []byte{1, 2}}},
 		},
 		want: `{"address":"10.244.1.5/24","routes":[{"destination":"0.0.0.0/0","gateway":"10.244.1.1"}],"gateway":"10.244.1.1","mtu":1400,
 			"serverIdentifier":"10.244.1.1","dns":["10.0.0.53"],"search":["example.org"],"hostname":"other","domainName":"example.net",
@@ -146,6 +174,11 @@ func TestOptionsThatContradictThemselvesAreErrors(t *testing.T) {
 		{"long lease", bridgePod(), Options{LeaseTime: infiniteLease * time.Second}, "lease time 1193046h28m15s is too long: 0 is an infinite lease"},
 		{"mtu", bridgePod(), Options{MTU: 20}, "mtu 20 is not between 68 and 65535"},
 		{"mask", bridgePod(), Options{SubnetMask: "24"}, `subnet mask "24" is neither "guest" nor "pod"`},
+		{"boot file", bridgePod(), Options{BootFiles: []BootFile{{File: strings.Repeat("x", 128)}}}, fmt.Sprintf("boot file %q is longer than 127 bytes", strings.Repeat("x", 128))},
+		{"boot files", bridgePod(), Options{BootFiles: []BootFile{{File: "a"}, {File: "b"}}}, `boot files "a" and "b" are for the same clients`},
+		{"boot files of one architecture", bridgePod(), Options{BootFiles: []BootFile{
+			{File: "a", Architectures: []uint16{7, 9}, UserClass: "x"}, {File: "b", Architectures: []uint16{9}}, {File: "c", Architectures: []uint16{9}, UserClass: "x"},
+		}}, `boot files "user-class:x,arch:7,arch:9,a" and "user-class:x,arch:9,c" are both for clients of the architecture 9`},
 		{"option", bridgePod(), Options{Extra: []Option{{53, []byte{5}}}}, "option 53 cannot be set: it depends on the message"},
 		{"empty option", bridgePod(), Options{Extra: []Option{{224, nil}}}, "option 224 has 0 bytes, not 1 to 1024"},
 	} {

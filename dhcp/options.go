@@ -36,9 +36,10 @@ type Options struct {
 	SubnetMask string
 	// GatewayMAC is what MaskPod answers ARP with. When it is zero, the MAC is looked up among Identity.Neighbours.
 	GatewayMAC identity.MAC
-	// TFTPServer is a name or an address, BootFile a path on it.
+	// TFTPServer is a name or an address.
 	TFTPServer string
-	BootFile   string
+	// BootFiles are for the clients that each says; the most specific counts.
+	BootFiles []BootFile
 	// Extra options replace computed ones of the same code.
 	Extra []Option
 	// UDP serves from a UDP socket on the bridge in place of a packet socket on the tap.
@@ -69,10 +70,11 @@ func (o Options) check() error {
 		return fmt.Errorf("mtu %d is not between %d and %d", o.MTU, minMTU, maxMTU)
 	case o.SubnetMask != "" && o.SubnetMask != MaskGuest && o.SubnetMask != MaskPod:
 		return fmt.Errorf("subnet mask %q is neither %q nor %q", o.SubnetMask, MaskGuest, MaskPod)
-	case len(o.BootFile) > maxBootFile:
-		return fmt.Errorf("boot file %q is longer than %d bytes", o.BootFile, maxBootFile)
 	case len(o.TFTPServer) > maxServerName:
 		return fmt.Errorf("tftp server %q is longer than %d bytes", o.TFTPServer, maxServerName)
+	}
+	if err := checkBootFiles(o.BootFiles); err != nil {
+		return err
 	}
 	for _, extra := range o.Extra {
 		if why := reservedFor(extra.Code); why != "" {

@@ -12,17 +12,19 @@ import (
 
 // handle answers one packet and reports what came of it. The guest waits neither for whoever observes nor for the filter.
 func (s *Server) handle(conn socket, p packet) {
+	s.reporting.Lock()
+	defer s.reporting.Unlock()
 	r, events := s.answer(conn, p)
 	var err error
 	if r.message != nil {
 		err = send(conn, r)
 	}
-	s.report(events)
+	s.publish(events)
 	if err != nil {
-		s.report(s.sendFailed(err))
+		s.publish(s.sendFailed(err))
 	}
 	if err := s.retune(); err != nil {
-		s.report(s.trouble(KindSocketLost, err))
+		s.publish(s.trouble(KindSocketLost, err))
 	}
 }
 
@@ -57,6 +59,7 @@ func (s *Server) answer(conn socket, p packet) (r response, events []Event) {
 		}
 	}()
 	r = conn.answer(s.handler, p)
+	s.await()
 	return r, s.handler.takeEvents()
 }
 
@@ -75,6 +78,39 @@ func (s *Server) retune() error {
 		return nil
 	}
 	return s.tune(w)
+}
+
+// await has the lease end when its time is over. The caller holds the mutex.
+func (s *Server) await() {
+	l := s.handler.lease
+	if l.State != LeaseBound || l.Expires.IsZero() || l.Expires.Equal(s.awaited) {
+		return // a timer for another time finds nothing to do
+	}
+	s.awaited = l.Expires
+	if left := time.Until(l.Expires); s.expiring == nil {
+		s.expiring = time.AfterFunc(left, s.expire)
+	} else {
+		s.expiring.Reset(left)
+	}
+}
+
+func (s *Server) expire() {
+	s.reporting.Lock()
+	defer s.reporting.Unlock()
+	s.mu.Lock()
+	if s.conn == nil {
+		s.mu.Unlock()
+		return
+	}
+	s.handler.expire()
+	events := s.handler.takeEvents()
+	if len(events) > 0 {
+		if err := s.tune(s.handler.watch()); err != nil {
+			s.log.Warn("filter stays narrow", zap.Error(err))
+		}
+	}
+	s.mu.Unlock()
+	s.publish(events)
 }
 
 // tune attaches the filter for what is offered now and what is to be watched for. The caller holds the mutex.
@@ -122,12 +158,13 @@ func (s *Server) admitForeign() {
 
 // stopTimers ends what waits to change the filter. The caller holds the mutex.
 func (s *Server) stopTimers() {
-	for _, timer := range []**time.Timer{&s.admitting, &s.narrowing} {
+	for _, timer := range []**time.Timer{&s.admitting, &s.narrowing, &s.expiring} {
 		if *timer != nil {
 			(*timer).Stop()
 			*timer = nil
 		}
 	}
+	s.awaited = time.Time{}
 }
 
 func (s *Server) trouble(kind Kind, err error) []Event {

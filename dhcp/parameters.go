@@ -5,16 +5,20 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-
-	"github.com/podnic/podnic/network/identity"
 )
 
 // parameters are the options of an offer that do not depend on the message, in the order in which a client gets them that
 // has no wishes.
 type parameters struct {
 	list []wireOption
+	// routes are those of the list, unless the operator has set the option.
+	routes routeForms
 	// routesNeeded: without option 121 the client could not reach its gateway, or this server, so it is sent unasked.
 	routesNeeded bool
+	// unasked are sent whatever the client asks for, where the list has them.
+	unasked []uint8
+	// operators are the codes that the operator has set.
+	operators []uint8
 }
 
 func newParameters(o Offer) parameters {
@@ -37,12 +41,13 @@ func newParameters(o Offer) parameters {
 	p.add(codeTFTPServer, []byte(o.TFTPServer))
 	p.add(codeBootFile, []byte(o.BootFile))
 	p.add(codeSearch, encodeNames(o.Search))
-	routes := encodeRoutes(o.Routes)
-	p.add(codeRoutes, routes)
-	p.add(codeRoutesMS, routes)
+	p.routes = newRouteForms(o)
+	p.add(codeRoutes, p.routes.whole)
+	p.add(codeRoutesMS, p.routes.whole)
 	for _, extra := range o.Options {
 		p.list = slices.DeleteFunc(p.list, func(w wireOption) bool { return w.code == extra.Code })
 		p.add(extra.Code, extra.Data)
+		p.operators = append(p.operators, extra.Code)
 	}
 	// RFC 3442 has a client ask for option 121, and most do. One that does not, but knows it, is better off with it than
 	// with a gateway outside its subnet.
@@ -56,6 +61,16 @@ func (p *parameters) add(code uint8, data []byte) {
 	if len(data) > 0 {
 		p.list = append(p.list, wireOption{code, data})
 	}
+}
+
+// replace puts another value into the place of an option, or adds it; an empty one takes it away. What the operator has set
+// stays.
+func (p *parameters) replace(code uint8, data []byte) {
+	if slices.Contains(p.operators, code) {
+		return
+	}
+	p.list = slices.DeleteFunc(p.list, func(w wireOption) bool { return w.code == code })
+	p.add(code, data)
 }
 
 func (p *parameters) find(code uint8) (wireOption, bool) {
@@ -93,7 +108,10 @@ func (p *parameters) pick(to []wireOption, wanted []byte, withMask bool) []wireO
 		}
 		add(code)
 	}
-	if p.routesNeeded {
+	for _, code := range p.unasked {
+		add(code)
+	}
+	if p.routesNeeded && !slices.Contains(wanted, codeRoutesMS) { // who asks for 249 may not know 121
 		add(codeRoutes)
 	}
 	return to
@@ -113,21 +131,4 @@ func broadcastOf(p netip.Prefix, mask net.IPMask) []byte {
 		addr[i] |= ^mask[i]
 	}
 	return addr[:]
-}
-
-// encodeRoutes writes option 121: for each route the prefix length, as many bytes of the destination as it covers, and
-// the router, which is 0.0.0.0 for a destination on the link (RFC 3442).
-func encodeRoutes(routes []identity.Route) []byte {
-	var data []byte
-	for _, r := range routes {
-		bits := r.Destination.Bits()
-		data = append(data, byte(bits))
-		data = append(data, r.Destination.Masked().Addr().AsSlice()[:(bits+7)/8]...)
-		gateway := netip.IPv4Unspecified()
-		if r.Gateway.IsValid() {
-			gateway = r.Gateway
-		}
-		data = append(data, gateway.AsSlice()...)
-	}
-	return data
 }

@@ -36,6 +36,7 @@ func (h *handler) note(e Event) {
 
 // alive reports the first frame of the guest.
 func (h *handler) alive() {
+	h.lease.Doubted = time.Time{}
 	if !h.heard {
 		h.heard = true
 		h.note(Event{Kind: KindFirstFrame, MAC: h.client})
@@ -44,8 +45,11 @@ func (h *handler) alive() {
 
 // addressSeen reports that the guest uses the address, once until it gives it up.
 func (h *handler) addressSeen() {
-	if h.lease.Seen.IsZero() {
-		h.lease.Address, h.lease.Seen = h.offer.Address.Addr(), h.now()
+	if h.lease.Seen.IsZero() || h.lease != h.reported {
+		h.lease.Address = h.offer.Address.Addr()
+		if h.lease.Seen.IsZero() {
+			h.lease.Seen = h.now()
+		}
 		h.note(Event{Kind: KindAddressSeen, MAC: h.client, Address: h.offer.Address.Addr()})
 	}
 }
@@ -64,6 +68,9 @@ func (h *handler) foreign(m *message) {
 		return // queued before the filter was narrowed
 	}
 	h.foreignLeft--
+	if h.lease.InUse() {
+		h.lease.Doubted = now
+	}
 	h.note(Event{
 		Kind: KindForeign, MAC: f.MAC, Transaction: m.xid(),
 		Detail: h.foreignText(f.MAC),
@@ -79,6 +86,14 @@ const foreign = "a DHCP client with the MAC"
 // IsForeign reports whether a warning is that a client with another MAC than the pod's asks.
 func IsForeign(warning string) bool { return strings.HasPrefix(warning, foreign) }
 
+// expire ends a lease that ran out.
+func (h *handler) expire() {
+	if l := h.lease.At(h.now()); l != h.lease {
+		h.lease = l
+		h.note(Event{Kind: KindExpired, MAC: h.client, Address: l.Address})
+	}
+}
+
 // setLease moves the lease to a state. A renewal keeps Since and moves Expires. Leaving the bound state means that the
 // guest does not use the address now, whatever was seen before.
 func (h *handler) setLease(state string) {
@@ -92,7 +107,7 @@ func (h *handler) setLease(state string) {
 	h.lease.Address, h.lease.Expires = h.offer.Address.Addr(), time.Time{}
 	switch {
 	case state == LeaseNone:
-		h.lease.Address, h.lease.Seen = netip.Addr{}, time.Time{}
+		h.lease.Address, h.lease.Seen, h.lease.Doubted = netip.Addr{}, time.Time{}, time.Time{}
 	case state == LeaseOffered:
 		h.lease.Seen = time.Time{}
 	case h.offer.LeaseSeconds > 0:

@@ -2,7 +2,6 @@ package dhcp
 
 import (
 	"encoding/binary"
-	"fmt"
 	"net/netip"
 	"slices"
 
@@ -12,8 +11,10 @@ import (
 // compose makes the reply to the request at hand, options and destination.
 func (h *handler) compose(kind dhcpv4.MessageType, text string) (response, error) {
 	m := &h.request
+	client := m.bootClient()
+	params := h.parameters(client)
 	h.header()
-	l := layout{room: h.room(m.maxSize()), file: true, sname: true}
+	l := layout{room: h.room(m.maxSize()), file: true, sname: true, routes: params.routes}
 	o := append(h.options[:0],
 		wireOption{codeMessageType, []byte{byte(kind)}},
 		wireOption{codeServer, h.offer.ServerIdentifier.AsSlice()})
@@ -22,17 +23,17 @@ func (h *handler) compose(kind dhcpv4.MessageType, text string) (response, error
 		// RFC 2131 §4.3.1, table 3: nothing but these, and §4.1: by broadcast, since the client's address is in doubt.
 		o = append(o, wireOption{codeMessage, []byte(text)})
 	case m.kind == dhcpv4.MessageTypeInform:
-		o = h.params.pick(o, m.option(codeParameters), false)
+		o = params.pick(o, m.option(codeParameters), false)
 		copy(h.reply[offCiaddr:offYiaddr], m.header[offCiaddr:])
-		l.file, l.sname = h.boot()
+		l.file, l.sname = h.boot(client)
 	default:
 		o = h.leaseTimes(o)
 		if kind == dhcpv4.MessageTypeAck && m.kind == dhcpv4.MessageTypeDiscover {
 			o = append(o, wireOption{codeRapidCommit, nil})
 		}
-		o = h.params.pick(o, m.option(codeParameters), true)
+		o = params.pick(o, m.option(codeParameters), true)
 		copy(h.reply[offYiaddr:offSiaddr], h.offer.Address.Addr().AsSlice())
-		l.file, l.sname = h.boot()
+		l.file, l.sname = h.boot(client)
 		if kind == dhcpv4.MessageTypeAck {
 			copy(h.reply[offCiaddr:offYiaddr], m.header[offCiaddr:])
 		}
@@ -58,11 +59,13 @@ func (h *handler) composeBootp(room int) (response, error) {
 	h.header()
 	copy(h.reply[offCiaddr:offYiaddr], h.request.header[offCiaddr:])
 	copy(h.reply[offYiaddr:offSiaddr], h.offer.Address.Addr().AsSlice())
-	h.boot()
-	h.options = slices.DeleteFunc(h.params.pick(h.options[:0], nil, true), func(o wireOption) bool {
+	client := h.request.bootClient()
+	params := h.parameters(client)
+	h.boot(client)
+	h.options = slices.DeleteFunc(params.pick(h.options[:0], nil, true), func(o wireOption) bool {
 		return o.code >= codeRequested && o.code <= codeClientID || o.code == codeTFTPServer || o.code == codeBootFile
 	})
-	r, err := h.finish(h.options, layout{room: min(max(room, minBootpRoom), h.room(maxDatagram))})
+	r, err := h.finish(h.options, layout{room: min(max(room, minBootpRoom), h.room(maxDatagram)), routes: params.routes})
 	return h.address(r), err
 }
 
@@ -102,14 +105,39 @@ func (h *handler) header() {
 	binary.BigEndian.PutUint32(h.reply[offCookie:], magicCookie)
 }
 
+// parameters are those of the offer for a client.
+func (h *handler) parameters(c bootClient) *parameters {
+	file := h.offer.bootFile(c)
+	if !c.is && file == h.offer.BootFile {
+		return &h.params
+	}
+	p := h.params
+	if c.is && (c.ipxe || h.offer.BootAddress.Contains(h.offer.Gateway)) {
+		p = h.bootParams
+	}
+	p.list = slices.Clone(p.list)
+	if file != h.offer.BootFile {
+		p.replace(codeBootFile, []byte(file))
+	}
+	if c.ipxe {
+		p.replace(codeIPXE, noProxyDHCP)
+	}
+	if c.http && file != "" {
+		p.replace(codeVendorClass, classHTTP)
+		p.unasked = append(p.unasked, codeVendorClass)
+	}
+	return &p
+}
+
 // boot fills the header fields that boot firmware reads and reports which of them are free for options.
-func (h *handler) boot() (file, sname bool) {
+func (h *handler) boot(c bootClient) (file, sname bool) {
+	name := h.offer.bootFile(c)
 	if addr, err := netip.ParseAddr(h.offer.TFTPServer); err == nil && addr.Is4() {
 		copy(h.reply[offSiaddr:offGiaddr], addr.AsSlice())
 	}
 	copy(h.reply[offSname:offFile], h.offer.TFTPServer)
-	copy(h.reply[offFile:offCookie], h.offer.BootFile)
-	return h.offer.BootFile == "", h.offer.TFTPServer == ""
+	copy(h.reply[offFile:offCookie], name)
+	return name == "", h.offer.TFTPServer == ""
 }
 
 // address says where an offer or an acknowledgement goes (RFC 2131 §4.1).
@@ -126,11 +154,10 @@ func (h *handler) address(r response) response {
 
 // finish lays out the options and reports what had to be left out.
 func (h *handler) finish(options []wireOption, l layout) (response, error) {
-	out, leftOut, err := lay(h.reply, options, l)
-	h.leftOut = ""
-	if len(leftOut) > 0 {
-		h.stats.OptionsLeftOut += uint64(len(leftOut))
-		h.leftOut = fmt.Sprintf("options %d do not fit into %d bytes", leftOut, l.room+offOptions+headersLen)
+	out, short, err := lay(h.reply, options, l)
+	h.leftOut = short.text(l.room + offOptions + headersLen)
+	if h.leftOut != "" {
+		h.stats.OptionsLeftOut += uint64(len(short.leftOut) + len(short.cut))
 		h.noteMessage(KindLeftOut, netip.Addr{}, h.leftOut)
 	}
 	if err != nil {

@@ -5,8 +5,15 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// report hands events to the observer and the log, fewer of them when there are too many.
+// report is publish for a caller that does not hold reporting.
 func (s *Server) report(events []Event) {
+	s.reporting.Lock()
+	defer s.reporting.Unlock()
+	s.publish(events)
+}
+
+// publish hands events to the observer and the log, fewer of them when there are too many.
+func (s *Server) publish(events []Event) {
 	for _, e := range events {
 		missed, ok := s.events.allow(e.At)
 		if !ok && !e.Changed {
@@ -28,7 +35,7 @@ func level(k Kind) zapcore.Level {
 	switch k {
 	case KindPanic, KindDecline:
 		return zap.ErrorLevel
-	case KindNak, KindForeign, KindLeftOut, KindSocketLost, KindSendFailed, KindSetting, KindLinkDown:
+	case KindNak, KindForeign, KindRelayed, KindMalformed, KindExpired, KindLeftOut, KindSocketLost, KindSendFailed, KindSetting, KindLinkDown:
 		return zap.WarnLevel
 	case KindAck, KindBootp, KindRelease, KindAddressSeen, KindSocketOpen:
 		return zap.InfoLevel

@@ -84,6 +84,7 @@ func (s *Server) open() (socket, error) {
 		conn.close()
 		return nil, err
 	}
+	s.await()
 	h := s.handler
 	h.note(Event{Kind: KindSocketOpen, Detail: offer.Socket + " socket on " + s.config.Link})
 	for _, what := range missing {

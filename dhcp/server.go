@@ -26,7 +26,7 @@ type Config struct {
 	InNamespace func(func() error) error
 	// Lease is what an earlier process knew of the guest.
 	Lease Lease
-	// Observe is called for every Event, by the goroutine that answers the guest: it must not block, nor call Run. Events that
+	// Observe is called for every Event, one after the other, while the guest waits: it must not block, nor call Run. Events that
 	// change the lease come as often as the guest makes it change; whoever writes them to a disk should join them.
 	Observe func(Event)
 	Log     *zap.Logger
@@ -38,7 +38,10 @@ type Server struct {
 	name   string
 	log    *zap.Logger
 	ready  chan struct{}
-	events limiter // of the goroutine in Run
+	// reporting is held from what causes events until they are reported, so that a later one does not come before. It is
+	// taken before mu.
+	reporting sync.Mutex
+	events    limiter
 	// listen opens the kind of socket that is configured.
 	listen func(link string, o Offer, client identity.MAC, w watch) (socket, error)
 
@@ -48,7 +51,9 @@ type Server struct {
 	watched watch    // what the attached filter lets through
 	missing []string // settings that the open socket does without
 	// admitting lets DHCP of other MACs through again, narrowing stops watching for the address.
-	admitting, narrowing *time.Timer
+	// expiring ends the lease at the time of awaited.
+	admitting, narrowing, expiring *time.Timer
+	awaited                        time.Time
 }
 
 // foreignPause is for how long DHCP of other MACs is kept away by the filter after foreignAllowance frames of it.

@@ -3,7 +3,9 @@ package dhcp
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -71,6 +73,7 @@ func (f *fakeSocket) close()                            { f.closed() }
 type bench struct {
 	*Server
 	sockets chan *fakeSocket // each attempt to open one takes the next; nil fails
+	mu      sync.Mutex       // a lease ends in a goroutine of its own
 	events  []Event
 	stop    context.CancelFunc
 	result  chan error
@@ -81,7 +84,11 @@ func newBench(t *testing.T, lease Lease) *bench {
 	b := &bench{sockets: make(chan *fakeSocket, 10), result: make(chan error, 1)}
 	server, err := NewServer(Config{
 		Offer: mustOffer(t, bridgePod(), Options{}), Client: guestMAC, ServerMAC: serverMAC, Link: "tap0", Lease: lease,
-		Observe: func(e Event) { b.events = append(b.events, e) },
+		Observe: func(e Event) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.events = append(b.events, e)
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -101,6 +108,8 @@ func newBench(t *testing.T, lease Lease) *bench {
 
 func (b *bench) kinds() []Kind {
 	synctest.Wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	var kinds []Kind
 	for _, e := range b.events {
 		kinds = append(kinds, e.Kind)
@@ -220,6 +229,9 @@ func TestForeignClientIsSeenButCannotFlood(t *testing.T) {
 		if kinds := b.kinds(); len(kinds) != foreignAllowance {
 			t.Errorf("events %v", kinds)
 		}
+		if w := <-conn.watched; !w.address {
+			t.Error("the filter does not watch for a sign of the guest itself")
+		}
 		if w := <-conn.watched; w.foreign {
 			t.Error("the filter still lets other MACs through")
 		}
@@ -331,15 +343,24 @@ func TestWarningsSayWhatIsTheMatterNow(t *testing.T) {
 		want("10.244.1.5: the guest found another machine that uses its address")
 		send(ask(dhcpv4.MessageTypeRequest, withAddr(codeRequested, "10.244.1.5")))
 		want()
+		relayed := func() { send(ask(dhcpv4.MessageTypeDiscover, dhcpv4.WithRelay(addr("10.244.1.9").AsSlice()))) }
+		const byRelay = "requests of the guest came by a relay (at least %d, the last by 10.244.1.9), and are not answered: nothing relays between guest and server"
+		const malformed = "requests of the guest were malformed or cut off (at least %d), and are not answered: `podnic trace` shows them"
+		relayed()
+		want(fmt.Sprintf(byRelay, 1))
+		relayed()
+		relayed()
+		send(ask(dhcpv4.MessageTypeRequest))
+		want(fmt.Sprintf(byRelay, 2), fmt.Sprintf(malformed, 1))
 		for i := range byte(20) { // one warning, however many there are
 			send(ask(dhcpv4.MessageTypeDiscover, dhcpv4.WithHwAddr([]byte{2, 0, 0, 0, 0, i})))
 		}
-		want("a DHCP client with the MAC 02:00:00:00:00:13 asks behind the tap; the pod's is 0a:58:0a:f4:01:05")
+		want(fmt.Sprintf(byRelay, 2), fmt.Sprintf(malformed, 1), "a DHCP client with the MAC 02:00:00:00:00:13 asks behind the tap; the pod's is 0a:58:0a:f4:01:05")
 		b.end(t)
 	})
 }
 
-func TestExpiredLeaseOfAnEarlierProcessIsNone(t *testing.T) {
+func TestExpiredLeaseOfAnEarlierProcessIsNotInUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, tt := range []struct {
 			expires time.Time
@@ -347,15 +368,94 @@ func TestExpiredLeaseOfAnEarlierProcessIsNone(t *testing.T) {
 		}{
 			{time.Time{}, LeaseBound},
 			{time.Now().Add(time.Second), LeaseBound},
-			{time.Now(), LeaseNone},
+			{time.Now(), LeaseExpired},
 		} {
 			lease := Lease{State: LeaseBound, Address: addr("10.244.1.5"), Seen: time.Now().Add(-time.Hour), Expires: tt.expires}
 			h := newHandler(mustOffer(t, bridgePod(), Options{}), guestMAC, serverMAC, lease, time.Now)
-			if h.lease.State != tt.want || h.watch().address != (tt.want == LeaseNone) {
+			if h.lease.State != tt.want || h.watch().address != (tt.want == LeaseExpired) {
 				t.Errorf("expires %v: lease %+v, watch %+v", tt.expires, h.lease, h.watch())
 			}
 		}
 	})
+}
+
+// TestLeaseThatRanOutIsSaid: the guest is not bound by it any more, and is seen again if it goes on with the address.
+func TestLeaseThatRanOutIsSaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Lease{})
+		conn := newFakeSocket()
+		b.sockets <- conn
+		<-b.Ready()
+		b.Reload(mustOffer(t, bridgePod(), Options{LeaseTime: 30 * time.Second}))
+		b.kinds()
+		take := func() {
+			conn.in <- fromGuest(ask(dhcpv4.MessageTypeRequest, withAddr(codeRequested, "10.244.1.5")), "0.0.0.0", everybody)
+			<-conn.out
+		}
+		take()
+		time.Sleep(15 * time.Second)
+		take() // renewed: the first end means nothing
+		time.Sleep(29 * time.Second)
+		b.wantKinds(t, KindFirstFrame, KindRequest, KindAck, KindRequest, KindAck)
+		time.Sleep(time.Second)
+		b.wantKinds(t, KindExpired)
+		if l := b.Lease(); l.State != LeaseExpired || l.InUse() || !l.Since.Equal(time.Now()) || l.Address != addr("10.244.1.5") {
+			t.Errorf("lease %+v", l)
+		}
+		conn.in <- arpFrame(arpRequest, guestMAC, "10.244.1.5", "10.244.1.1")
+		b.wantKinds(t, KindAddressSeen)
+		if l := b.Lease(); l.State != LeaseExpired || !l.InUse() {
+			t.Errorf("lease %+v", l)
+		}
+		take()
+		b.wantKinds(t, KindRequest, KindAck)
+
+		// While there is no socket, too.
+		conn.in <- errors.New("no such device")
+		b.wantKinds(t, KindSocketLost)
+		time.Sleep(time.Minute)
+		b.sockets <- newFakeSocket()
+		time.Sleep(maxBackoff)
+		b.wantKinds(t, KindSocketOpen, KindSetting, KindExpired)
+		b.end(t)
+	})
+}
+
+// TestGuestWithAnotherMACIsNotReady: a guest had its lease, and then one with another card asks. Only the guest's own sign
+// of life says that it is there still.
+func TestGuestWithAnotherMACIsNotReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Lease{State: LeaseBound, Address: addr("10.244.1.5")})
+		conn := newFakeSocket()
+		b.sockets <- conn
+		<-b.Ready()
+		foreign := fromGuest(ask(dhcpv4.MessageTypeDiscover, dhcpv4.WithHwAddr(otherMAC.HardwareAddr())), "0.0.0.0", everybody)
+		for _, sign := range [][]byte{
+			arpFrame(arpRequest, guestMAC, "10.244.1.5", "10.244.1.1"),
+			fromGuest(ask(dhcpv4.MessageTypeRequest, withCiaddr("10.244.1.5")), "10.244.1.5", "10.244.1.1"),
+		} {
+			conn.in <- foreign
+			b.wantLast(t, false)
+			conn.in <- sign
+			b.wantLast(t, true)
+		}
+		b.end(t)
+	})
+}
+
+// wantLast checks the lease of the last event that changed it, by which others know it.
+func (b *bench) wantLast(t *testing.T, inUse bool) {
+	t.Helper()
+	synctest.Wait()
+	var last Lease
+	for _, e := range b.events {
+		if e.Changed {
+			last = e.Lease
+		}
+	}
+	if last != b.Lease() || last.InUse() != inUse {
+		t.Errorf("the lease is %+v, and was said to be %+v", b.Lease(), last)
+	}
 }
 
 func TestFullQueueIsTriedAgainForAWhile(t *testing.T) {

@@ -1,6 +1,7 @@
 package dhcp
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -142,5 +143,48 @@ func TestRoutesInTheBytesOfRFC3442(t *testing.T) {
 	want := "\x20\x0a\xf4\x01\x01\x00\x00\x00\x00" + "\x08\x0a" + gw + "\x10\x0a\x11" + gw + "\x19\x0a\xe5\x00\x80" + gw + "\x00" + gw
 	if string(got) != want {
 		t.Errorf("got %x, want %x", got, want)
+	}
+}
+
+func TestParseBootFile(t *testing.T) {
+	long := strings.Repeat("x", 128)
+	for text, want := range map[string]string{
+		"pxelinux.0":                                  "pxelinux.0",
+		"http://198.51.100.7:8080/a,b?c=d,e":          "http://198.51.100.7:8080/a,b?c=d,e",
+		"arch:7,ipxe.efi":                             "arch:7,ipxe.efi",
+		"arch:0x7,arch:9,arch:7,ipxe.efi":             "arch:7,arch:9,ipxe.efi",
+		"user-class:iPXE,http://[2001:db8::7]/a.ipxe": "user-class:iPXE,http://[2001:db8::7]/a.ipxe",
+		"arch:7,user-class:iPXE,a":                    "user-class:iPXE,arch:7,a",
+		"./tag:x,a":                                   "./tag:x,a",
+		"":                                            "! a boot file has no name",
+		"arch:7,":                                     "! a boot file has no name",
+		"arch:7":                                      `! boot file "arch:7": the file is missing: want CONDITION,FILE`,
+		"arch:efi,a":                                  `! boot file "arch:efi,a": "efi" is not the number of an architecture (RFC 4578), such as 0 (BIOS) or 7 (x64 UEFI)`,
+		"arch:65536,a":                                `! boot file "arch:65536,a": "65536" is not the number of an architecture (RFC 4578), such as 0 (BIOS) or 7 (x64 UEFI)`,
+		"user-class:,a":                               `! boot file "user-class:,a": a user class has 1 to 255 bytes, such as iPXE`,
+		"user-class:a,user-class:b,c":                 `! boot file "user-class:a,user-class:b,c": a client has one user class, not "a" and "b"`,
+		"tag:efi,a":                                   `! boot file "tag:efi,a": unknown condition "tag", want arch:NUMBER or user-class:TEXT (or ./ before a file of that name)`,
+		"arch:7,userclass:iPXE,a":                     `! boot file "arch:7,userclass:iPXE,a": unknown condition "userclass", want arch:NUMBER or user-class:TEXT (or ./ before a file of that name)`,
+		long:                                          fmt.Sprintf("! boot file %q is longer than 127 bytes", long),
+	} {
+		b, err := ParseBootFile(text)
+		got := b.String()
+		if err != nil {
+			got = "! " + err.Error()
+		}
+		if got != want {
+			t.Errorf("%q: got %s, want %s", text, got, want)
+		}
+	}
+}
+
+// TestUserClassIsReadInBothForms: as a text, and as the list of texts of RFC 3004.
+func TestUserClassIsReadInBothForms(t *testing.T) {
+	for class, want := range map[string]bool{
+		"iPXE": true, "\x04iPXE": true, "\x01a\x04iPXE": true, "": false, "iPXE2": false, "\x05iPXE": false, "\x04iPX": false, "\x00\x04iPXE": true,
+	} {
+		if got := (bootClient{userClass: []byte(class)}).hasClass(classIPXE); got != want {
+			t.Errorf("%q: %v", class, got)
+		}
 	}
 }

@@ -66,5 +66,5 @@ func differences(seen *network.State, report *Report, lease dhcp.Lease, alive bo
 
 // expected reports whether a guest should hold the tap by now.
 func expected(report *Report, lease dhcp.Lease) bool {
-	return report.Domain != nil || lease.InUse() || lease.State == dhcp.LeaseOffered
+	return report.Domain != nil || lease.InUse() || lease.State == dhcp.LeaseOffered || lease.State == dhcp.LeaseBound
 }

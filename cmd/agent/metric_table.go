@@ -89,7 +89,7 @@ var metricTable = []metric{
 	}, one(func(o *observation) float64 { return truth(o.state.Lease.InUse()) })},
 	{metrics.Metric{
 		Name: "podnic_lease_state", Type: metrics.Gauge, Labels: []string{"state"},
-		Help: "1 for the state that the guest's lease is in (none, offered or bound), 0 for the others.",
+		Help: "1 for the state that the guest's lease is in (none, offered, bound or expired), 0 for the others.",
 	}, leaseStates},
 	{metrics.Metric{
 		Name: "podnic_lease_since_timestamp_seconds", Type: metrics.Gauge, Unit: "seconds since 1970",
@@ -97,7 +97,7 @@ var metricTable = []metric{
 	}, known(func(o *observation) (float64, bool) { return seconds(o.state.Lease.Since) })},
 	{metrics.Metric{
 		Name: "podnic_lease_expiry_timestamp_seconds", Type: metrics.Gauge, Unit: "seconds since 1970",
-		Help: "When the lease ends unless it is renewed; absent without a lease and with an infinite one.",
+		Help: "When the lease ends unless it is renewed, or when it ended; absent without a lease and with an infinite one.",
 	}, known(func(o *observation) (float64, bool) { return seconds(o.state.Lease.Expires) })},
 	{metrics.Metric{
 		Name: "podnic_time_to_ready_seconds", Type: metrics.Gauge, Unit: "seconds",
@@ -158,7 +158,7 @@ func leaseStates(o *observation) []metrics.Sample {
 		state = dhcp.LeaseNone
 	}
 	var all []metrics.Sample
-	for _, s := range []string{dhcp.LeaseNone, dhcp.LeaseOffered, dhcp.LeaseBound} {
+	for _, s := range []string{dhcp.LeaseNone, dhcp.LeaseOffered, dhcp.LeaseBound, dhcp.LeaseExpired} {
 		all = append(all, metrics.Sample{Labels: []string{s}, Value: truth(s == state)})
 	}
 	return all

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
@@ -67,6 +68,9 @@ const rtTableMain = 254
 // newReport puts together what the kernel says and what a serving process has left word of. state may be nil; alive says
 // whether that process still runs.
 func newReport(seen *network.State, state *State, alive bool, service Service) *Report {
+	if state != nil {
+		state.Lease = state.Lease.At(time.Now()) // the server may be gone, and have told nobody
+	}
 	pod := seen.Original.Link(network.NIC)
 	r := InterfaceReport{
 		Name: seen.Names.Interface, Binding: seen.Options.Binding, MAC: pod.MAC, MTU: pod.MTU,
@@ -147,7 +151,7 @@ func phaseOf(seen *network.State, state *State, alive bool) string {
 		return PhaseWired
 	case layer2 && seen.Current.Link(network.Tap) != nil && seen.Current.Link(network.Tap).RxFrames > 0:
 		return PhaseReady
-	case state != nil && state.Lease.InUse():
+	case state != nil && state.Lease.At(time.Now()).InUse():
 		return PhaseReady
 	}
 	return PhaseServing

@@ -179,12 +179,14 @@ func newServing(req network.Request, service Service, wiring *network.State, cla
 	return s, nil
 }
 
-// resolveGateway finds the MAC that the guest's ARP for its subnet is answered with, where it was told the pod's mask and
-// the neighbours do not answer.
+// resolveGateway finds the MAC that ARP of the guest, or of its firmware, for its subnet is answered with, where it is told
+// the pod's mask and the neighbours do not answer.
 func (s *serving) resolveGateway() (warnings []string) {
 	id, _ := network.Identify(s.wiring.Original)
 	known := slices.ContainsFunc(id.Neighbours, func(n identity.Neighbour) bool { return n.Address == id.Gateway })
-	if !s.service.Options.GatewayMAC.IsZero() || s.service.Options.SubnetMask != dhcp.MaskPod || id.Address == id.PodAddress || !id.Gateway.IsValid() || known {
+	o := s.service.Options
+	wanted := o.SubnetMask == dhcp.MaskPod || len(o.BootFiles) > 0 && s.wiring.Options.Socket == network.SocketPacket && id.PodAddress.Contains(id.Gateway)
+	if !wanted || !o.GatewayMAC.IsZero() || id.Address == id.PodAddress || !id.Gateway.IsValid() || known {
 		return nil
 	}
 	mac, err := network.Resolve(s.claim.ns, s.wiring.Names.NIC, id.MAC, id.Address.Addr(), id.Gateway)

@@ -107,6 +107,8 @@ func TestPhase(t *testing.T) {
 		{"ready to serve", four, 9, &State{Ready: now}, true, PhaseServing},
 		{"offered", four, 9, &State{Ready: now, Lease: dhcp.Lease{State: dhcp.LeaseOffered}}, true, PhaseServing},
 		{"bound", four, 9, &State{Ready: now, Lease: dhcp.Lease{State: dhcp.LeaseBound}}, true, PhaseReady},
+		{"run out", four, 9, &State{Ready: now, Lease: dhcp.Lease{State: dhcp.LeaseBound, Expires: now.Add(-time.Second)}}, true, PhaseServing},
+		{"bound, and another MAC asks", four, 9, &State{Ready: now, Lease: dhcp.Lease{State: dhcp.LeaseBound, Doubted: now}}, true, PhaseServing},
 		{"seen using the address", four, 9, &State{Ready: now, Lease: dhcp.Lease{State: dhcp.LeaseNone, Seen: now}}, true, PhaseReady},
 		{"layer 2, silent", six, 0, &State{Ready: now}, true, PhaseServing},
 		{"layer 2, heard", six, 1, &State{Ready: now}, true, PhaseReady},

@@ -338,6 +338,12 @@ func describePhase(report *agent.Report, r agent.InterfaceReport) string {
 		}
 		return "wired, and nobody serves it"
 	case agent.PhaseServing:
+		switch {
+		case r.Lease.State == dhcp.LeaseExpired:
+			return "serving, the guest's lease has run out"
+		case !r.Lease.Doubted.IsZero():
+			return "serving, and a guest with another MAC asks"
+		}
 		return "serving, the guest has no lease yet"
 	case agent.PhaseReady:
 		if r.Offer == nil {
@@ -349,15 +355,23 @@ func describePhase(report *agent.Report, r agent.InterfaceReport) string {
 }
 
 func describeLease(l dhcp.Lease) string {
-	text := l.State
-	if l.State == dhcp.LeaseNone && !l.Seen.IsZero() {
+	switch {
+	case l.State == dhcp.LeaseExpired && !l.Seen.IsZero():
+		return "run out since " + l.Expires.Format("15:04:05 MST") + ", but the guest uses the address"
+	case l.State == dhcp.LeaseExpired:
+		return "run out since " + l.Expires.Format("15:04:05 MST")
+	case l.State == dhcp.LeaseNone && !l.Seen.IsZero():
 		return "none, but the guest uses the address"
 	}
+	text := l.State
 	if !l.Since.IsZero() {
 		text += " since " + l.Since.Format("15:04:05 MST")
 	}
 	if !l.Expires.IsZero() {
 		text += ", until " + l.Expires.Format("15:04:05 MST")
+	}
+	if !l.Doubted.IsZero() {
+		text += "; a guest with another MAC asks since " + l.Doubted.Format("15:04:05 MST")
 	}
 	return text
 }

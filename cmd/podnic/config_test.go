@@ -15,6 +15,38 @@ import (
 	"github.com/spf13/pflag"
 )
 
+// TestBootFilesAreAListInTheFile and are checked as those of the command line are.
+func TestBootFilesAreAListInTheFile(t *testing.T) {
+	for config, want := range map[string]string{
+		"boot-file: [\"arch:7,snponly.efi\", \"user-class:iPXE,http://198.51.100.7/a,b.ipxe\", undionly.kpxe]\n": "[arch:7,snponly.efi user-class:iPXE,http://198.51.100.7/a,b.ipxe undionly.kpxe]",
+		"boot-file: undionly.kpxe\n":   "[undionly.kpxe]",
+		"boot-file: [\"tag:efi,a\"]\n": `--boot-file: boot file "tag:efi,a": unknown condition "tag", want arch:NUMBER or user-class:TEXT (or ./ before a file of that name)`,
+	} {
+		file := filepath.Join(t.TempDir(), "podnic.yaml")
+		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		a := &app{started: time.Now(), out: &bytes.Buffer{}, err: &bytes.Buffer{}}
+		root := a.root()
+		var flags serviceFlags
+		probe := &cobra.Command{Use: "probe", RunE: func(*cobra.Command, []string) error { return nil }}
+		flags.add(probe.Flags())
+		root.AddCommand(probe)
+		root.SetArgs([]string{"probe", "--config", file})
+		if err := root.Execute(); err != nil {
+			t.Fatal(err)
+		}
+		service, err := flags.service(&a.common)
+		got := fmt.Sprint(service.Options.BootFiles)
+		if err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%q: got %s, want %s", config, got, want)
+		}
+	}
+}
+
 // TestCommandLineComesBeforeEnvironmentBeforeFile sets one flag in each way.
 func TestCommandLineComesBeforeEnvironmentBeforeFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "podnic.yaml")

@@ -94,12 +94,13 @@ func socketFlag(cmd *cobra.Command) *string {
 
 // serviceFlags are those of the commands that serve.
 type serviceFlags struct {
-	leaseTime                                    string
-	dns, ntp, search                             []string
-	domainName, hostname, subnetMask, tftp, boot string
-	mtu                                          int
-	options                                      []string
-	resolvConf, metricsListen                    string
+	leaseTime                              string
+	dns, ntp, search                       []string
+	domainName, hostname, subnetMask, tftp string
+	boot                                   []string
+	mtu                                    int
+	options                                []string
+	resolvConf, metricsListen              string
 }
 
 func (f *serviceFlags) add(set *pflag.FlagSet) {
@@ -112,7 +113,7 @@ func (f *serviceFlags) add(set *pflag.FlagSet) {
 	set.IntVar(&f.mtu, "mtu", 0, "MTU in `bytes` (default: the pod's)")
 	set.StringVar(&f.subnetMask, "subnet-mask", dhcp.MaskGuest, "guest: the mask with which the guest reaches what the pod did; pod: the pod's own mask, for clients that ignore option 121")
 	set.StringVar(&f.tftp, "tftp-server", "", "TFTP server's `name` or address (option 66)")
-	set.StringVar(&f.boot, "boot-file", "", "boot file's `path` on the TFTP server (option 67)")
+	set.StringArrayVar(&f.boot, "boot-file", nil, "boot file (option 67), as `[arch:NUMBER,][user-class:TEXT,]FILE`: a path on the TFTP server, or a URL; can be repeated, and the one with the most conditions that a client meets is sent to it, user-class before arch")
 	set.StringArrayVar(&f.options, "option", nil, "a further DHCP option, as `CODE=TYPE:VALUE`; can be repeated")
 	set.StringVar(&f.resolvConf, "resolv-conf", "", "`path` of the pod's resolver configuration (default: /etc/resolv.conf; with --netns, none)")
 	set.StringVar(&f.metricsListen, "metrics-listen", "", "serve metrics for Prometheus at this `address`: unix:PATH, or HOST:PORT of the loopback or of an interface that the guest does not get (default: nowhere)")
@@ -137,7 +138,7 @@ func (f *serviceFlags) service(common *commonFlags) (agent.Service, error) {
 	}
 	s.Options = dhcp.Options{
 		Search: f.search, DomainName: f.domainName, Hostname: f.hostname, MTU: f.mtu, SubnetMask: f.subnetMask,
-		TFTPServer: f.tftp, BootFile: f.boot,
+		TFTPServer: f.tftp,
 	}
 	var err error
 	if f.leaseTime != "infinite" {
@@ -156,6 +157,13 @@ func (f *serviceFlags) service(common *commonFlags) (agent.Service, error) {
 			return s, usageError{fmt.Errorf("--metrics-listen: %w", err)}
 		}
 		s.Version = buildVersion()
+	}
+	for _, text := range f.boot {
+		file, err := dhcp.ParseBootFile(text)
+		if err != nil {
+			return s, usageError{fmt.Errorf("--boot-file: %w", err)}
+		}
+		s.Options.BootFiles = append(s.Options.BootFiles, file)
 	}
 	for _, text := range f.options {
 		option, err := dhcp.ParseOption(text)

@@ -1,0 +1,57 @@
+package dhcp
+
+import (
+	"fmt"
+	"math/bits"
+	"net/netip"
+)
+
+// refusals are the requests that nobody will ever answer, since something is wrong with them. They are told of when their
+// number doubles, so that a flood of them is no flood of events.
+type refusals struct {
+	relayed, malformed uint64
+	relay              netip.Addr // of the last one
+}
+
+// refuse takes note of a request that is dropped, if it is one of these.
+func (h *handler) refuse(err error) {
+	r := &h.refused
+	switch err {
+	case dropRelayed:
+		r.relayed++
+		r.relay = h.request.giaddr()
+		h.refusal(KindRelayed, r.relayed, r.relayedText)
+	case dropMalformed, dropTruncated:
+		r.malformed++
+		h.refusal(KindMalformed, r.malformed, r.malformedText)
+	}
+}
+
+func (h *handler) refusal(kind Kind, number uint64, text func() string) {
+	if bits.OnesCount64(number) == 1 {
+		h.note(Event{Kind: kind, MAC: h.client, Detail: text()})
+	}
+}
+
+func (r *refusals) relayedText() string {
+	return fmt.Sprintf("requests of the guest came by a relay (at least %d, the last by %s), and are not answered: nothing relays between guest and server",
+		told(r.relayed), r.relay)
+}
+
+func (r *refusals) malformedText() string {
+	return fmt.Sprintf("requests of the guest were malformed or cut off (at least %d), and are not answered: `podnic trace` shows them", told(r.malformed))
+}
+
+// told is the number that was told of last.
+func told(number uint64) uint64 { return 1 << (bits.Len64(number) - 1) }
+
+func (r *refusals) texts() []string {
+	var all []string
+	if r.relayed > 0 {
+		all = append(all, r.relayedText())
+	}
+	if r.malformed > 0 {
+		all = append(all, r.malformedText())
+	}
+	return all
+}
