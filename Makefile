@@ -10,7 +10,16 @@ export GOFLAGS := -tags=$(TAGS) -trimpath
 export CGO_ENABLED := 1
 export PODNIC_CACHE ?= $(CURDIR)/.cache
 
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# git says nothing about a checkout of another user, as a container's workspace is, and go build then fails. Who runs make
+# here trusts it already. Older makes give $(shell) nothing that they export.
+ifndef GIT_CONFIG_COUNT
+export GIT_CONFIG_COUNT := 1
+export GIT_CONFIG_KEY_0 := safe.directory
+export GIT_CONFIG_VALUE_0 := $(CURDIR)
+endif
+GIT := git -c safe.directory='$(CURDIR)'
+
+VERSION ?= $(shell $(GIT) describe --tags --always --dirty 2>/dev/null || echo unknown)
 CNI_PLUGINS := main/ptp main/bridge main/macvlan main/ipvlan ipam/host-local
 CNI := $(addprefix $(PODNIC_CACHE)/cni/,$(notdir $(CNI_PLUGINS)))
 SHELL_SCRIPTS = $(shell grep -lE '^\#!/bin/(ba)?sh' -r scripts .ci deploy test)
@@ -69,7 +78,7 @@ generate: ## the Go code of KubeVirt's hook protocol, from domain/kubevirt/hooks
 
 images: setup build ## podnic, podnic-launcher and podnic-test, with podman, docker or buildah; scripts/images lists what can be set
 	@go run ./test/e2e/image bin/test
-	@VERSION=$(VERSION) REVISION=$(shell git rev-parse HEAD 2>/dev/null || echo unknown) scripts/images $(if $(SAVE),save $(SAVE))
+	@VERSION=$(VERSION) REVISION=$(shell $(GIT) rev-parse HEAD 2>/dev/null || echo unknown) scripts/images $(if $(SAVE),save $(SAVE))
 
 e2e: ## launcher pods with guests in the cluster of KUBECONFIG, which has the images; docs/kubernetes.md says how
 	go test -tags=$(TAGS),e2e -count=1 -timeout 40m -v ./test/e2e
