@@ -25,7 +25,7 @@ CNI := $(addprefix $(PODNIC_CACHE)/cni/,$(notdir $(CNI_PLUGINS)))
 SHELL_SCRIPTS = $(shell grep -lE '^\#!/bin/(ba)?sh' -r scripts .ci deploy test)
 ROOT := $(filter 0,$(shell id -u))
 
-.PHONY: help build check test bench soak fuzz demo images e2e kind cni generate setup clean
+.PHONY: help build check test fresh bench soak fuzz demo images e2e kind cni generate setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,11 @@ check: ## the inner loop: formatting, vet, staticcheck, dependency rules, unit t
 
 test: setup cni build ## all tests, in real namespaces and with real guests; run it as root, or what needs root is left out
 	scripts/run-tests $(if $(ROOT),--no-skip)
+
+TARGETS ?= demo test
+
+fresh: ## TARGETS (demo test) in a new root where nothing is installed, of Debian's RELEASE (bookworm); needs root
+	scripts/fresh $(if $(RELEASE),--release $(RELEASE)) $(TARGETS)
 
 bench: cni build ## measure podnic beside what people use today, and write docs/benchmarks.md; needs root
 	@$(if $(ROOT),scripts/setup bench)
