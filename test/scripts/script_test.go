@@ -68,7 +68,7 @@ func newScript(t *testing.T, path, stubs string, on map[string]string) *script {
 		t.Fatal(err)
 	}
 	s := &script{t: t, state: t.TempDir(), scratch: t.TempDir()}
-	for _, dir := range []string{"on", "containers"} {
+	for _, dir := range []string{"on", "containers", "volumes"} {
 		if err := os.Mkdir(filepath.Join(s.state, dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
