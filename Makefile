@@ -86,7 +86,7 @@ images: setup build ## podnic, podnic-launcher and podnic-test, with podman, doc
 	@VERSION=$(VERSION) REVISION=$(shell $(GIT) rev-parse HEAD 2>/dev/null || echo unknown) scripts/images $(if $(SAVE),save $(SAVE))
 
 e2e: ## launcher pods with guests in the cluster of KUBECONFIG, which has the images; docs/kubernetes.md says how
-	go test -tags=$(TAGS),e2e -count=1 -timeout 40m -v ./test/e2e
+	go test -tags=$(TAGS),e2e -count=1 -timeout 60m -v ./test/e2e
 
 kind: ## a kind cluster, the images in it, e2e, and the cluster gone again
 	scripts/kind.sh
