@@ -10,13 +10,22 @@ export GOFLAGS := -tags=$(TAGS) -trimpath
 export CGO_ENABLED := 1
 export PODNIC_CACHE ?= $(CURDIR)/.cache
 
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# git says nothing about a checkout of another user, as a container's workspace is, and go build then fails. Who runs make
+# here trusts it already. Older makes give $(shell) nothing that they export.
+ifndef GIT_CONFIG_COUNT
+export GIT_CONFIG_COUNT := 1
+export GIT_CONFIG_KEY_0 := safe.directory
+export GIT_CONFIG_VALUE_0 := $(CURDIR)
+endif
+GIT := git -c safe.directory='$(CURDIR)'
+
+VERSION ?= $(shell $(GIT) describe --tags --always --dirty 2>/dev/null || echo unknown)
 CNI_PLUGINS := main/ptp main/bridge main/macvlan main/ipvlan ipam/host-local
 CNI := $(addprefix $(PODNIC_CACHE)/cni/,$(notdir $(CNI_PLUGINS)))
 SHELL_SCRIPTS = $(shell grep -lE '^\#!/bin/(ba)?sh' -r scripts .ci deploy test)
 ROOT := $(filter 0,$(shell id -u))
 
-.PHONY: help build check test bench soak fuzz demo images e2e kind cni generate setup clean
+.PHONY: help build check test fresh bench soak fuzz demo images e2e kind cni generate setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +54,11 @@ check: ## the inner loop: formatting, vet, staticcheck, dependency rules, unit t
 test: setup cni build ## all tests, in real namespaces and with real guests; run it as root, or what needs root is left out
 	scripts/run-tests $(if $(ROOT),--no-skip)
 
+TARGETS ?= demo test
+
+fresh: ## TARGETS (demo test) in a new root where nothing is installed, of Debian's RELEASE (bookworm); needs root
+	scripts/fresh $(if $(RELEASE),--release $(RELEASE)) $(TARGETS)
+
 bench: cni build ## measure podnic beside what people use today, and write docs/benchmarks.md; needs root
 	@$(if $(ROOT),scripts/setup bench)
 	scripts/bench docs/benchmarks.md
@@ -69,10 +83,10 @@ generate: ## the Go code of KubeVirt's hook protocol, from domain/kubevirt/hooks
 
 images: setup build ## podnic, podnic-launcher and podnic-test, with podman, docker or buildah; scripts/images lists what can be set
 	@go run ./test/e2e/image bin/test
-	@VERSION=$(VERSION) REVISION=$(shell git rev-parse HEAD 2>/dev/null || echo unknown) scripts/images $(if $(SAVE),save $(SAVE))
+	@VERSION=$(VERSION) REVISION=$(shell $(GIT) rev-parse HEAD 2>/dev/null || echo unknown) scripts/images $(if $(SAVE),save $(SAVE))
 
 e2e: ## launcher pods with guests in the cluster of KUBECONFIG, which has the images; docs/kubernetes.md says how
-	go test -tags=$(TAGS),e2e -count=1 -timeout 40m -v ./test/e2e
+	go test -tags=$(TAGS),e2e -count=1 -timeout 60m -v ./test/e2e
 
 kind: ## a kind cluster, the images in it, e2e, and the cluster gone again
 	scripts/kind.sh

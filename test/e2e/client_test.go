@@ -51,7 +51,7 @@ func startClient(ctx context.Context, c *envconf.Config) error {
 
 // hello fetches /hello from a guest, as the other pod sees it.
 func hello(ctx context.Context, c *envconf.Config, address string) error {
-	answer, err := run(ctx, c, client(), "timeout", "20", "wget", "-q", "-O", "-", "http://"+address+"/hello")
+	answer, err := run(ctx, c, client(), "timeout", "60", "wget", "-q", "-O", "-", "http://"+address+"/hello")
 	if err == nil && answer != "hello from the guest\n" {
 		err = fmt.Errorf("http://%s/hello answered %q", address, answer)
 	}
@@ -60,7 +60,7 @@ func hello(ctx context.Context, c *envconf.Config, address string) error {
 
 // inGuest runs a shell script in a guest and returns its output.
 func inGuest(ctx context.Context, c *envconf.Config, address, script string) (string, error) {
-	answer, err := run(ctx, c, client(), "timeout", "20", "wget", "-q", "-O", "-", "--post-data="+script, "http://"+address+"/cgi-bin/run")
+	answer, err := run(ctx, c, client(), "timeout", "60", "wget", "-q", "-O", "-", "--post-data="+script, "http://"+address+"/cgi-bin/run")
 	if err != nil {
 		return "", err
 	}

@@ -7,5 +7,6 @@
 //
 // One privileged pod of its own (test/e2e/node) kills processes on the node, offers /dev/net/tun to pods by a device plugin,
 // and appends podnic to the node's CNI chain for the launchers without capabilities. It also looks at the node before the
-// first launcher and after the last one, and the suite fails if they differ. All pods are on that pod's node.
+// first launcher and after the last one, and the suite fails if there is more of podnic's, or of the suite's pods, than before:
+// what the cluster's other pods have is theirs. All pods are on that pod's node.
 package e2e

@@ -21,8 +21,9 @@ var suite struct {
 	// name is that of the namespace of the node's pod, and begins those of the variants' namespaces.
 	name string
 	node *node
-	// before is what the node looked like before the first launcher.
+	// before is what the node looked like before the first launcher, once that has been looked at.
 	before string
+	looked bool
 	// left is why the suite fails though all tests passed: something was left behind.
 	left error
 }
@@ -63,13 +64,14 @@ func setUp(ctx context.Context, c *envconf.Config) (context.Context, error) {
 		return ctx, err
 	}
 	suite.before, err = suite.node.look(ctx, c)
+	suite.looked = err == nil
 	return ctx, err
 }
 
 // finish runs after a failed set-up too. The node is looked at while its pod is still there.
 func finish(ctx context.Context, c *envconf.Config) (context.Context, error) {
-	if suite.before != "" {
-		suite.left = suite.node.isAs(ctx, c, suite.before)
+	if suite.looked {
+		suite.left = suite.node.left(ctx, c, suite.before)
 	}
 	for _, v := range variants {
 		suite.left = errors.Join(suite.left, deleteNamespace(ctx, c, v.namespace()))

@@ -5,12 +5,15 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
-	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/e2e-framework/klient/k8s/resources"
 	"sigs.k8s.io/e2e-framework/pkg/envconf"
+
+	"github.com/podnic/podnic/test/e2e/leftover"
 )
 
 // The tun device by the name that the manifests have, which may be another plugin's in this cluster, and by the one that
@@ -121,20 +124,44 @@ func (n *node) kill(ctx context.Context, c *envconf.Config, container corev1.Con
 	return run(ctx, c, n.pod, "node", "kill", id)
 }
 
-// look lists what is on the node.
+// look lists what is on the node that is not another's.
 func (n *node) look(ctx context.Context, c *envconf.Config) (string, error) {
-	return run(ctx, c, n.pod, "node", "look")
+	others, err := n.others(ctx, c)
+	if err != nil {
+		return "", err
+	}
+	return run(ctx, c, n.pod, append([]string{"node", "look"}, others...)...)
 }
 
-// isAs waits until the node is as it was: what a pod had goes a moment after the pod.
-func (n *node) isAs(ctx context.Context, c *envconf.Config, before string) error {
-	var now string
-	err := eventually(ctx, func(ctx context.Context) (_ bool, err error) {
-		now, err = n.look(ctx, c)
-		return now == before, err
-	})
-	if now != before {
-		return fmt.Errorf("the node is not as before (-before +now):\n%s", cmp.Diff(strings.Split(before, "\n"), strings.Split(now, "\n")))
+// configHash is the annotation of a pod that a kubelet has from a file, by which and not by its object's UID its control group
+// is called.
+const configHash = "kubernetes.io/config.hash"
+
+// others are the UIDs of the node's pods that are none of the suite's.
+func (n *node) others(ctx context.Context, c *envconf.Config) ([]string, error) {
+	own := []string{suite.name}
+	for _, v := range variants {
+		own = append(own, v.namespace())
 	}
-	return err
+	pods := &corev1.PodList{}
+	err := c.Client().Resources().List(ctx, pods, resources.WithFieldSelector("spec.nodeName="+n.name))
+	if err != nil {
+		return nil, fmt.Errorf("list the pods of %s: %w", n.name, err)
+	}
+	var others []string
+	for _, p := range pods.Items {
+		if slices.Contains(own, p.Namespace) {
+			continue
+		}
+		others = append(others, string(p.UID))
+		if hash := p.Annotations[configHash]; hash != "" {
+			others = append(others, hash)
+		}
+	}
+	return others, nil
+}
+
+// left waits until no more is on the node than before: what a pod had goes a moment after the pod.
+func (n *node) left(ctx context.Context, c *envconf.Config, before string) error {
+	return leftover.Wait(ctx, before, func(ctx context.Context) (string, error) { return n.look(ctx, c) }, eventually)
 }

@@ -3,6 +3,7 @@
 set -e
 echo "$1" >/proc/sys/kernel/hostname
 for file in resolv.conf hosts; do
+	[ -e "/etc/$file" ] || { echo "/etc/$file is missing: run scripts/setup" >&2; exit 1; }
 	mount --bind "$2/$file" "/etc/$file"
 done
 # sysfs shows the links of the namespace that it was mounted in.

@@ -5,7 +5,8 @@
 //	node serve RESOURCE [NAMESPACE DIRECTORY]
 //	                      until SIGTERM, offer the node's tun device to pods under that name; and have podnic's CNI
 //	                      plugin wire the pods of a namespace, in the node's directory of network configurations
-//	node look             a line for each link, nftables table and launcher's process of the node
+//	node look [POD...]    a line for each link, nftables table and process on the node that launchers may have left, without
+//	                      those of the pods of these UIDs
 //	node kill CONTAINER   end the first process of a container with SIGKILL
 //
 // A container runtime finds it as a CNI plugin of the node.
@@ -38,10 +39,14 @@ func run(args []string, out io.Writer) error {
 			return fmt.Errorf("chain podnic to the node's network: %w", err)
 		}
 		return serve(args[1])
-	case len(args) == 1 && args[0] == "look":
-		return look(out)
+	case len(args) > 0 && args[0] == "look":
+		all, err := processes()
+		if err != nil {
+			return err
+		}
+		return look(out, all, args[1:])
 	case len(args) == 2 && args[0] == "kill":
 		return kill(args[1])
 	}
-	return fmt.Errorf("usage: node serve RESOURCE [NAMESPACE DIRECTORY] | node look | node kill CONTAINER")
+	return fmt.Errorf("usage: node serve RESOURCE [NAMESPACE DIRECTORY] | node look [POD...] | node kill CONTAINER")
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -44,6 +45,14 @@ func processes() ([]process, error) {
 		all = append(all, process{pid, filepath.Base(program), innermost(status), cgroups})
 	}
 	return all, nil
+}
+
+// of reports whether the process is one of these pods'. A pod's UID is part of the name of its control group, with systemd's
+// driver in its spelling.
+func (p process) of(pods []string) bool {
+	return slices.ContainsFunc(pods, func(uid string) bool {
+		return bytes.Contains(p.cgroups, []byte(uid)) || bytes.Contains(p.cgroups, []byte(strings.ReplaceAll(uid, "-", "_")))
+	})
 }
 
 // innermost is the last number of the line NSpid of /proc/PID/status (proc(5)).

@@ -1,0 +1,50 @@
+package scripts
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/podnic/podnic/test/podtest"
+)
+
+// TestMakeWorksInACheckoutOfAnotherUser runs make as root, to whom git says nothing about such a one by itself: then go build
+// fails, and the version is unknown.
+func TestMakeWorksInACheckoutOfAnotherUser(t *testing.T) {
+	podtest.NeedRoot(t)
+	checkout := t.TempDir()
+	text, err := os.ReadFile("../../Makefile")
+	if err == nil {
+		err = os.WriteFile(filepath.Join(checkout, "Makefile"), text, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit(t, checkout)
+	err = filepath.WalkDir(checkout, func(path string, _ os.DirEntry, err error) error {
+		return errors.Join(err, os.Lchown(path, 1000, 1000))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("make", "--no-print-directory", "--eval", "look: ; @git status --short && echo version $(VERSION)", "look")
+	cmd.Dir, cmd.Env = checkout, []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.HasPrefix(string(out), "version ") || strings.Contains(string(out), "unknown") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// commit makes a repository of the files in a directory.
+func commit(t *testing.T, dir string) {
+	t.Helper()
+	for _, args := range [][]string{{"init", "-q"}, {"add", "-A"}, {"commit", "-q", "-m", "a checkout"}} {
+		git := exec.Command("git", append([]string{"-C", dir, "-c", "user.name=x", "-c", "user.email=x@x.example"}, args...)...)
+		if out, err := git.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v: %s", git, err, out)
+		}
+	}
+}
