@@ -113,6 +113,9 @@ func (b *builder) server() {
 		return
 	}
 	b.offer.ServerIdentifier = netip.MustParseAddr(ServerLinkLocal)
+	if b.options.UDP && b.options.Server.IsValid() {
+		b.offer.ServerIdentifier = b.options.Server
+	}
 }
 
 func (b *builder) mask() {
