@@ -147,6 +147,12 @@ type guest struct {
 // newGuest wires the pod as package network does, without the filter, and serves it.
 func newGuest(t *testing.T, id identity.Identity, o Options) *guest {
 	t.Helper()
+	return newGuestIn(t, id, o, func(*netns) {})
+}
+
+// newGuestIn has the pod prepared before it is served.
+func newGuestIn(t *testing.T, id identity.Identity, o Options, prepare func(pod *netns)) *guest {
+	t.Helper()
 	needRoot(t)
 	g := &guest{pod: newNetns(t), inside: newNetns(t), events: make(chan Event, 1000)}
 	tap := g.pod.tap(t, "tap0")
@@ -160,6 +166,7 @@ func newGuest(t *testing.T, id identity.Identity, o Options) *guest {
 		link = "eth0-br"
 		g.forUDP(t, id)
 	}
+	prepare(g.pod)
 	server, err := NewServer(Config{
 		Offer: mustOffer(t, id, o), Client: guestMAC, ServerMAC: serverMAC, Link: link, InNamespace: g.pod.do,
 		Observe: func(e Event) { g.events <- e }, Log: zaptest.NewLogger(t),

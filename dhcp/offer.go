@@ -120,6 +120,9 @@ func (b *builder) server() {
 		return
 	}
 	b.offer.ServerIdentifier = netip.MustParseAddr(ServerLinkLocal)
+	if b.options.UDP && b.options.Server.IsValid() {
+		b.offer.ServerIdentifier = b.options.Server
+	}
 }
 
 func (b *builder) mask() {

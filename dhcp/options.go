@@ -44,6 +44,8 @@ type Options struct {
 	Extra []Option
 	// UDP serves from a UDP socket on the bridge in place of a packet socket on the tap.
 	UDP bool
+	// Server is the address that a UDP socket answers from; the zero Addr is ServerLinkLocal.
+	Server netip.Addr
 }
 
 // Limits of an interface MTU: RFC 791 and the length field of IPv4.

@@ -53,6 +53,13 @@ func listenUDP(link string, o Offer, client identity.MAC, w watch) (socket, erro
 	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		var err error
 		controlErr := raw.Control(func(fd uintptr) {
+			// KubeVirt's own server of another interface binds the port of all devices, with the same option, and ends the
+			// launcher if it may not. The kernel prefers the socket of the device, so each hears its own guest
+			// (udp_lib_lport_inuse and compute_score in net/ipv4/udp.c).
+			if err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+				err = os.NewSyscallError("setsockopt SO_REUSEADDR", err)
+				return
+			}
 			// Since Linux 5.7 a socket that is not bound to a device yet may be bound to one by anybody.
 			if err = unix.BindToDevice(int(fd), link); err != nil {
 				err = fmt.Errorf("bind to device %s: %w", link, err)

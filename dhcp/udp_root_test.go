@@ -1,12 +1,16 @@
 package dhcp
 
 import (
+	"errors"
 	"maps"
+	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"go.uber.org/zap/zaptest"
+	"golang.org/x/sys/unix"
 )
 
 // TestUDPSocketSaysWhatItsBridgeLacks opens the socket where one thing is missing, as it is on bridges that are not
@@ -109,5 +113,70 @@ func TestOnlyTheEndOfALinkRingsTheBell(t *testing.T) {
 	}
 	if rings == 0 || rings > 2 {
 		t.Errorf("the bell rang %d times", rings)
+	}
+}
+
+// TestUDPServerBesideOneOfAllDevices shares the port with a server as KubeVirt's: one that has the port of all devices, with
+// SO_REUSEADDR, and passes over what comes from others than its own. Whichever was there first, both can be had, and what is
+// sent to this server's address reaches no other.
+func TestUDPServerBesideOneOfAllDevices(t *testing.T) {
+	for _, first := range []string{"this server", "the other"} {
+		t.Run(first, func(t *testing.T) {
+			t.Parallel()
+			needRoot(t)
+			var g *guest
+			var other net.PacketConn
+			open := func(pod *netns) {
+				t.Helper()
+				config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
+					failed := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) })
+					return errors.Join(failed, err)
+				}}
+				err := pod.do(func() (err error) {
+					other, err = config.ListenPacket(t.Context(), "udp4", ":67")
+					return err
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { other.Close() })
+			}
+			if first == "the other" {
+				g = newGuestIn(t, isolatedPod(), Options{UDP: true}, open)
+			} else {
+				g = newGuest(t, isolatedPod(), Options{UDP: true})
+				open(g.pod)
+			}
+			raw := g.listen(t)
+			transmit(t, raw, discoverNumber(1))
+			if e := g.wait(t, KindOffer, ""); e.Transaction != 1 {
+				t.Errorf("transaction %d was answered", e.Transaction)
+			}
+			// A datagram from outside of the bridge is the other's alone.
+			const text = "for the other"
+			if err := g.pod.do(func() error {
+				conn, err := net.Dial("udp4", "127.0.0.1:67")
+				if err != nil {
+					return err
+				}
+				_, err = conn.Write([]byte(text))
+				return errors.Join(err, conn.Close())
+			}); err != nil {
+				t.Fatal(err)
+			}
+			buffer := make([]byte, 1500)
+			for {
+				if err := other.SetReadDeadline(time.Now().Add(25 * time.Second)); err != nil {
+					t.Fatal(err)
+				}
+				n, _, err := other.ReadFrom(buffer)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if string(buffer[:n]) == text {
+					return // before it the guest's broadcast, which it knows to be none of its own by the link
+				}
+			}
+		})
 	}
 }

@@ -38,6 +38,7 @@ type Connection struct {
 
 	mu      sync.Mutex
 	current session           // nil while the connection is lost
+	lost    time.Time         // when it was, zero while it is there
 	guests  map[string]*Guest // by UUID, until they end
 	// While domains are being started or found, their UUIDs are not known yet, and what happens to them is kept.
 	introducing int
@@ -138,6 +139,12 @@ func (c *Connection) use(s session) []*Guest {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.current = s
+	switch {
+	case s != nil:
+		c.lost = time.Time{}
+	case c.lost.IsZero():
+		c.lost = time.Now()
+	}
 	guests := make([]*Guest, 0, len(c.guests))
 	for _, g := range c.guests {
 		guests = append(guests, g)
@@ -179,6 +186,13 @@ func (c *Connection) retry(ctx context.Context, giveUp func(error) bool) (sessio
 		}
 	}
 	return nil, last
+}
+
+// LostSince is when the connection was lost that is being made again, and zero while it is there.
+func (c *Connection) LostSince() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lost
 }
 
 // session is the current one.

@@ -31,7 +31,7 @@ func (h How) String() string {
 	case DestroyedAfterGrace:
 		return "destroyed after the grace period"
 	default:
-		return "unknown"
+		return "ended in an unknown way"
 	}
 }
 

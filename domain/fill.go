@@ -26,6 +26,8 @@ type NIC struct {
 	Alias string
 	// Model is that of an interface whose document names none; empty is virtio.
 	Model string
+	// Placement is that of an interface that has to be added. One that is there has its own.
+	Placement
 }
 
 // Fill connects the domain to a tap and returns the new document. The interface that has the tap's name in <target dev=…>,
@@ -45,6 +47,9 @@ func (d *Document) Fill(nic NIC) ([]byte, error) {
 	target, err := filled.choose(nic.Tap, nic.Alias)
 	if err != nil {
 		return nil, err
+	}
+	if err := nic.check(); err != nil {
+		return nil, fmt.Errorf("domain %q: the interface of %s: %w", d.Name(), nic.Tap, err)
 	}
 	switch {
 	case target == nil:
@@ -73,6 +78,7 @@ func (d *Document) addInterface(nic NIC) {
 	if nic.Alias != "" {
 		added.CreateElement("alias").CreateAttr("name", nic.Alias)
 	}
+	nic.Placement.add(added)
 }
 
 // fillInterface makes an interface the NIC.

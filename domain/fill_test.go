@@ -53,6 +53,47 @@ func TestFillGolden(t *testing.T) {
 	}
 }
 
+// TestAddedCardIsPlaced puts an added card where it is wanted, once; one that is there stays where it is.
+func TestAddedCardIsPlaced(t *testing.T) {
+	nic := podNIC
+	nic.Alias = "ua-a"
+	nic.Placement = Placement{PCIAddress: "0000:81:01.7", ACPIIndex: 7, BootOrder: 2, LinkDown: true}
+	fill := func(xml string) string {
+		t.Helper()
+		d, err := Parse([]byte(xml))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := d.Fill(nic)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
+	added := fill("<domain><name>vm</name><devices/></domain>")
+	const want = `<link state="down"/><boot order="2"/><acpi index="7"/><address type="pci" domain="0x0000" bus="0x81" slot="0x01" function="0x7"/>`
+	if !strings.Contains(added, want) {
+		t.Errorf("added as %s", added)
+	}
+	if again := fill(added); again != added {
+		t.Errorf("filled again it is %s", again)
+	}
+	there := strings.Replace(added, want, "", 1)
+	if again := fill(there); again != there {
+		t.Errorf("one that is there became %s", again)
+	}
+	for _, wrong := range []Placement{{PCIAddress: "81:01.0"}, {PCIAddress: "0000:81:01.8"}, {ACPIIndex: -1}, {BootOrder: -1}} {
+		d, err := Parse([]byte(there))
+		if err != nil {
+			t.Fatal(err)
+		}
+		nic.Placement = wrong
+		if out, err := d.Fill(nic); err == nil {
+			t.Errorf("%+v was taken: %s", wrong, out)
+		}
+	}
+}
+
 // TestFillInterface fills one interface, written in one line, so that the table shows what goes, stays and comes.
 func TestFillInterface(t *testing.T) {
 	const (

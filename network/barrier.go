@@ -2,6 +2,7 @@ package network
 
 import (
 	"cmp"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -97,6 +98,24 @@ func (s *Snapshot) blocked() []Blocked {
 	}
 	slices.SortFunc(all, func(a, b Blocked) int { return comparePrefixes(a.Prefix, b.Prefix) })
 	return all
+}
+
+// checkBlocked looks through what comes from a file: that it is what blocked could have made.
+func checkBlocked(all []Blocked) error {
+	if len(all) > maxBlocked {
+		return fmt.Errorf("it blocks %d destinations, and a filter takes %d", len(all), maxBlocked)
+	}
+	for _, b := range all {
+		if !b.Prefix.IsValid() || b.Prefix != b.Prefix.Masked() || len(b.But) > maxBut {
+			return fmt.Errorf("%s cannot be blocked", b.Prefix)
+		}
+		for _, p := range b.But {
+			if !p.IsValid() || p != p.Masked() || p.Bits() <= b.Prefix.Bits() || !b.Prefix.Contains(p.Addr()) {
+				return fmt.Errorf("%s is no part of %s", p, b.Prefix)
+			}
+		}
+	}
+	return nil
 }
 
 func comparePrefixes(a, b netip.Prefix) int {

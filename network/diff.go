@@ -18,6 +18,7 @@ func Diff(current, wanted *Snapshot) []Step {
 	p := &planner{now: current.Clone(), want: wanted}
 	p.removeMisfits()
 	p.createLinks()
+	p.widen(Bridge, Tap, Placeholder)
 	p.furnish(Bridge, Tap, Placeholder)
 	p.putFilter()
 	p.moveNIC()
@@ -87,6 +88,18 @@ func (p *planner) createLinks() {
 		}
 		p.step("add link", l.Name, describeLink(l), createLink{l})
 		p.set(l.Role, settingAddrGenMode)
+	}
+}
+
+// minMTU6 is IPV6_MIN_MTU: a link with less has no IPv6, and takes no route of it (addrconf_notify in net/ipv6/addrconf.c).
+const minMTU6 = 1280
+
+// widen gives links IPv6 back before anything of it is put on them. A bridge follows the smallest MTU of its ports.
+func (p *planner) widen(roles ...Role) {
+	for _, role := range roles {
+		if have, want, ok := p.both(role); ok && have.MTU < minMTU6 && want.MTU >= minMTU6 {
+			p.set(role, settingMTU)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -49,7 +50,7 @@ func (r *rtnl) discover(o Options) (*discovery, error) {
 		return nil, noInterface(name, all)
 	}
 	d.nic = all[i]
-	d.names = namesFor(d.nic.Name, o.Tap)
+	d.names = namesFor(d.nic.Name, cmp.Or(o.Tap, DefaultTap))
 	return d, nil
 }
 
@@ -84,7 +85,7 @@ func (d *discovery) fromMarks(o Options) error {
 	} else {
 		d.nic = Link{Role: NIC, Index: int(mark &^ markMask)} // gone
 	}
-	tap := o.Tap
+	tap := cmp.Or(o.Tap, DefaultTap)
 	var bridges []string
 	for _, l := range d.marked {
 		switch l.Kind {

@@ -89,25 +89,26 @@ type filterRule struct {
 // wantedFilter is the filter of a wiring. Where the guest has no address, nobody serves it, and everything crosses.
 func wantedFilter(original *Snapshot, o Options) *Filter {
 	id, _ := Identify(original)
-	return filterFor(id, !id.Layer2Only(), o.Names(), o.Socket, original.blocked())
+	return filterFor(id, !id.Layer2Only(), o.Names(), o.Socket, identity.ServerLinkLocal, original.blocked())
 }
 
-// filterFor is the filter of links of these names, which need not exist yet.
-func filterFor(id identity.Identity, served bool, names Names, socket string, blocked []Blocked) *Filter {
+// filterFor is the filter of links of these names, which need not exist yet, and of a server at the address.
+func filterFor(id identity.Identity, served bool, names Names, socket string, address netip.Addr, blocked []Blocked) *Filter {
 	f := &Filter{Table: filterTable(names.Interface), family: bridgeFilter}
+	server := netip.PrefixFrom(address, 32)
 	if served {
 		f.keepBarriers(blocked, names.Tap) // first: the others accept, and lead to other chains
 		f.keepDHCP(names)
-		f.keepARP(id, names.Tap, socket)
+		f.keepARP(id, names.Tap, socket, server)
 	}
-	f.keepStack(names, served && socket == SocketUDP)
+	f.keepStack(names, server, served && socket == SocketUDP)
 	return f.done()
 }
 
 // provisionFilter is the filter of a UDP server on links that somebody else makes. But for what is blocked, nothing in it
 // depends on who the guest is.
-func provisionFilter(names Names, blocked []Blocked) *Filter {
-	return filterFor(identity.Identity{}, true, names, SocketUDP, blocked)
+func provisionFilter(names Names, server netip.Addr, blocked []Blocked) *Filter {
+	return filterFor(identity.Identity{}, true, names, SocketUDP, server, blocked)
 }
 
 // provisionStackFilter keeps frames from the pod's IP stack that a bridge of somebody else hands to it past the filter:
@@ -156,8 +157,7 @@ func (f *Filter) keepDHCP(names Names) {
 // pod's own mask.) What is on the link, and the guest's own address, is asked of the pod network.
 //
 // A UDP server answers no ARP but for its own address, by the bridge. Then the rest is left to whoever answers it.
-func (f *Filter) keepARP(id identity.Identity, tap, socket string) {
-	server := netip.PrefixFrom(identity.ServerLinkLocal, 32)
+func (f *Filter) keepARP(id identity.Identity, tap, socket string, server netip.Prefix) {
 	f.drop(chainForward, "this is the server", through(expr.MetaKeyIIFNAME, tap), arpRequest(), arpTarget(server))
 	if socket == SocketUDP {
 		return
@@ -181,9 +181,8 @@ func (f *Filter) keepARP(id identity.Identity, tap, socket string) {
 }
 
 // keepStack keeps guest and pod network apart from the pod's own stack, but for a server that listens there and its client.
-func (f *Filter) keepStack(names Names, listens bool) {
+func (f *Filter) keepStack(names Names, server netip.Prefix, listens bool) {
 	if listens {
-		server := netip.PrefixFrom(identity.ServerLinkLocal, 32)
 		f.accept(chainInput, "the guest asks the server", through(expr.MetaKeyIIFNAME, names.Tap), protocol(unix.ETH_P_IP), isUDP(), is16(transportPort, 67))
 		f.accept(chainInput, "the guest looks for the server", through(expr.MetaKeyIIFNAME, names.Tap), protocol(unix.ETH_P_ARP), arpTarget(server))
 		f.accept(chainOutput, "the server answers the guest", through(expr.MetaKeyOIFNAME, names.Tap), protocol(unix.ETH_P_IP), isUDP(), is16(sourcePort, 67))

@@ -3,6 +3,7 @@ package network
 import (
 	"errors"
 	"io/fs"
+	"net/netip"
 
 	"github.com/podnic/podnic/network/identity"
 )
@@ -23,6 +24,10 @@ type State struct {
 	Missing []Step
 	// Deviations say what Missing would mend.
 	Deviations []Deviation
+	// Server is the address that a UDP server answers from. Where the wiring is KubeVirt's, ServerHeld says whether a link
+	// has it: else nothing can be sent.
+	Server     netip.Addr
+	ServerHeld bool
 	// FilterHidden says that this process may not see the filter: reading it takes CAP_NET_ADMIN.
 	FilterHidden bool
 	// Attached says that somebody, a guest, holds the tap's other end.
@@ -39,7 +44,7 @@ func Inspect(req Request) (*State, error) {
 		return nil, err
 	}
 	defer s.close()
-	state := &State{ID: s.id}
+	state := &State{ID: s.id, Server: identity.ServerLinkLocal}
 	if err := s.discover(req.Options); err != nil {
 		return nil, err
 	}
@@ -73,7 +78,9 @@ func Inspect(req Request) (*State, error) {
 		return state, nil
 	case managed:
 		state.managed()
-		return state, nil
+		state.FilterHidden = s.hiddenFilter
+		state.Server, state.ServerHeld, err = s.serverOf(state.Names.Interface)
+		return state, err
 	case state.Record != nil:
 		state.Options, state.Original = record.Options, record.Original
 	default:

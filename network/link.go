@@ -88,13 +88,14 @@ type TapOptions struct {
 	Persistent bool    `json:"persistent"`
 }
 
-// sameTap compares what the creation of a tap fixes.
+// sameTap compares what the creation of a tap fixes. Whether its frames have a virtio header is not among that: whoever
+// attaches says so anew, and the tap keeps it (tun_set_iff in drivers/net/tun.c replaces TUN_FEATURES).
 func sameTap(a, b *TapOptions) bool {
 	same := func(x, y *uint32) bool { return (x == nil) == (y == nil) && (x == nil || *x == *y) }
 	if a == nil || b == nil {
 		return a == b
 	}
-	return same(a.Owner, b.Owner) && same(a.Group, b.Group) && a.VNetHdr == b.VNetHdr && a.MultiQueue == b.MultiQueue && a.Persistent == b.Persistent
+	return same(a.Owner, b.Owner) && same(a.Group, b.Group) && a.MultiQueue == b.MultiQueue && a.Persistent == b.Persistent
 }
 
 // links lists every link of the namespace. Roles are not known yet, and masters are only indexes.

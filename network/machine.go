@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 
+	"github.com/podnic/podnic/network/identity"
 	"golang.org/x/sys/unix"
 )
 
@@ -42,5 +43,5 @@ func inNewNamespace(f func() error) error {
 func tryFilter() error {
 	n := &nft{ns: &Namespace{}}
 	defer n.close()
-	return n.put(provisionFilter(namesFor("eth0", DefaultTap), nil), false)
+	return n.put(provisionFilter(namesFor("eth0", DefaultTap), identity.ServerLinkLocal, nil), false)
 }

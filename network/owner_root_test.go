@@ -251,6 +251,7 @@ func TestDriftIsMended(t *testing.T) {
 		"mac of the bridge":    {"ip link set eth0-br address 0a:11:22:33:44:55"},
 		"mac of the nic":       {"ip link set eth0-nic address 0a:58:0a:f4:01:05"},
 		"mtu of the tap":       {"ip link set tap0 mtu 1400"},
+		"mtu below IPv6's":     {"ip link set tap0 mtu 900"}, // takes the bridge's IPv6 along, and its routes
 		"arp of the bridge":    {"ip link set eth0-br arp on"},
 		"snooping":             {"ip link set eth0-br type bridge mcast_snooping 1"},
 		"forwarding of LLDP":   {"ip link set eth0-br type bridge group_fwd_mask 0"},

@@ -50,6 +50,7 @@ func Plan(ctx context.Context, req Request) ([]Step, error) {
 // preparation is all that is known before the first change.
 type preparation struct {
 	*session
+	asked    Options // as they were given, without the defaults
 	record   *Record
 	fresh    bool // the record is not on disk yet
 	names    Names
@@ -61,6 +62,7 @@ type preparation struct {
 
 // plan finds out what is and what should be.
 func plan(ctx context.Context, req Request) (_ *preparation, err error) {
+	asked := req.Options
 	if req.Options, err = req.Options.normal(); err != nil {
 		return nil, err
 	}
@@ -79,7 +81,7 @@ func plan(ctx context.Context, req Request) (_ *preparation, err error) {
 	if err := s.lock(ctx); err != nil {
 		return nil, err
 	}
-	p := &preparation{session: s}
+	p := &preparation{session: s, asked: asked}
 	if err := s.discover(req.Options); err != nil {
 		return nil, err
 	}
@@ -109,11 +111,7 @@ func (p *preparation) read() (err error) {
 		p.record = nil // nothing is wired that the record is of: what it remembers is past
 	}
 	if p.record != nil {
-		asked := p.Options
-		if asked.Interface == "" {
-			asked.Interface = p.record.Options.Interface
-		}
-		if diff := asked.differences(p.record.Options); len(diff) > 0 {
+		if diff := p.asked.otherwise(p.record.Options).differences(p.record.Options); len(diff) > 0 {
 			return Refuse("the interface is wired already, with other options: %s; use the same, or run `podnic restore` first", join(diff))
 		}
 		p.names = p.record.Options.Names()
@@ -138,8 +136,11 @@ func (p *preparation) read() (err error) {
 	}
 	original := p.current
 	if wired {
-		if p.Options.Tap != options.Tap {
+		if p.asked.Tap != "" && p.asked.Tap != options.Tap {
 			return Refuse("the interface is wired already, with the tap %s: say --tap %s, or run `podnic restore` first", options.Tap, options.Tap)
+		}
+		if options, err = p.asked.otherwise(optionsOf(p.current, p.names)).normal(); err != nil {
+			return err
 		}
 		original = rebuild(p.current, p.names)
 		p.warnings = append(p.warnings, lostRecord(p.store.Path()))

@@ -105,15 +105,16 @@ func (s *session) newProvision(links *Names, others []*Provision) (*Provision, e
 		p.Sysctls[name] = value
 	}
 	if p.Links != nil {
-		there, err := s.hasServerAddress()
+		there, err := s.everyAddress()
 		if err != nil {
 			return nil, err
 		}
-		p.Address = !there
+		if err := p.chooseServer(there, p.sharing(others)); err != nil {
+			return nil, err
+		}
 	}
 	for _, o := range p.sharing(others) {
 		maps.Copy(p.Sysctls, o.Sysctls)
-		p.Address = p.Address || p.Links != nil && o.Links != nil && o.Address
 	}
 	return p, nil
 }
@@ -169,9 +170,9 @@ func (s *session) provide(p *Provision) error {
 	if err != nil {
 		return err
 	}
-	err = s.rtnl.do(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, serverAddress.encode(index, 0)...)
+	err = s.rtnl.do(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, p.serverAddress().encode(index, 0)...)
 	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("add address %s to lo: %w", serverAddress, err)
+		return fmt.Errorf("add address %s to lo: %w", p.serverAddress(), err)
 	}
 	for _, wanted := range p.filters() {
 		have, err := s.nft.read(wanted.family, wanted.Table)
@@ -243,15 +244,15 @@ func (s *session) withdraw(p *Provision, others []*Provision) error {
 }
 
 func (s *session) takeAddress(p *Provision, others []*Provision) error {
-	if !p.Address || slices.ContainsFunc(others, func(o *Provision) bool { return o.Links != nil }) {
+	if !p.Address || slices.ContainsFunc(others, func(o *Provision) bool { return o.Links != nil && o.server() == p.server() }) {
 		return nil
 	}
 	index, err := s.rtnl.indexOf("lo")
 	if err != nil {
 		return err
 	}
-	if err := gone(s.rtnl.do(unix.RTM_DELADDR, 0, serverAddress.encodeDelete(index)...)); err != nil {
-		return fmt.Errorf("delete address %s from lo: %w", serverAddress, err)
+	if err := gone(s.rtnl.do(unix.RTM_DELADDR, 0, p.serverAddress().encodeDelete(index)...)); err != nil {
+		return fmt.Errorf("delete address %s from lo: %w", p.serverAddress(), err)
 	}
 	return nil
 }

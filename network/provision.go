@@ -31,6 +31,9 @@ type Provision struct {
 	Blocked []Blocked `json:"blocked,omitempty"`
 	// Address says that the loopback did not have the server's address before.
 	Address bool `json:"address,omitempty"`
+	// Server is that address: each interface of a guest has a server of its own, and a guest can only tell them apart by it.
+	// Earlier versions, which left it out, gave all of them the first one.
+	Server netip.Addr `json:"server,omitzero"`
 }
 
 // provisionVersion is raised when an older podnic could not take back what a newer one gave.
@@ -52,14 +55,53 @@ var sysctls = map[string]string{
 	"net/ipv4/conf/default/rp_filter": "0",
 }
 
-// serverAddress is the address of a UDP server on a bridge that has none: on the loopback, where no other host sees it.
-var serverAddress = Address{Link: loopback, Local: netip.PrefixFrom(identity.ServerLinkLocal, 32), Label: "lo", Scope: unix.RT_SCOPE_HOST}
-
 const loopback Role = "loopback"
+
+// serverAddress is the address of a UDP server on a bridge that has none: on the loopback, where no other host sees it. The
+// label of any but the first is the interface's name, by which the server knows which address is its own.
+func (p *Provision) serverAddress() Address {
+	a := Address{Link: loopback, Local: netip.PrefixFrom(p.server(), 32), Label: "lo", Scope: unix.RT_SCOPE_HOST}
+	if p.Links != nil && p.server() != identity.ServerLinkLocal {
+		a.Label = p.Links.Interface
+	}
+	return a
+}
+
+func (p *Provision) server() netip.Addr {
+	if p.Server.IsValid() {
+		return p.Server
+	}
+	return identity.ServerLinkLocal
+}
+
+// maxServers bounds how many interfaces of one guest are served: 169.254.75.10 and those that follow.
+const maxServers = 32
+
+// chooseServer gives the provision an address that none of those that it shares the namespace with has. One that is on the
+// loopback already is used if its label says that it is the interface's, or if it is the first and its label says nothing:
+// somebody put it there for this.
+func (p *Provision) chooseServer(there []Address, sharing []*Provision) error {
+	address := identity.ServerLinkLocal
+	for range maxServers {
+		taken := slices.ContainsFunc(sharing, func(o *Provision) bool { return o.Links != nil && o.server() == address })
+		on := slices.IndexFunc(there, func(a Address) bool { return a.Local.Addr() == address })
+		switch {
+		case taken:
+		case on < 0 || there[on].Link == loopback && there[on].Label == p.Links.Interface:
+			p.Server, p.Address = address, true
+			return nil
+		case address == identity.ServerLinkLocal && there[on].Link == loopback && there[on].Label == "lo":
+			p.Server = address
+			return nil
+		}
+		address = address.Next()
+	}
+	return Refuse("%d addresses from %s on are taken, one for each interface's server: remove some from lo", maxServers, identity.ServerLinkLocal)
+}
 
 // filters are those of a UDP server on the links.
 func (p *Provision) filters() []*Filter {
-	return []*Filter{provisionFilter(*p.Links, p.Blocked), provisionStackFilter(*p.Links)}
+	return []*Filter{provisionFilter(*p.Links, p.server(), p.Blocked), provisionStackFilter(*p.Links)}
 }
 
 const provisionFile = "provision.json"
@@ -108,6 +150,14 @@ func (p *Provision) check() error {
 		if err != nil || value != strconv.FormatInt(n, 10) || name == unprivilegedPorts && (n < 0 || n > 1<<16-1) {
 			return fmt.Errorf("%s cannot hold %q", dotted(name), value)
 		}
+	}
+	if err := checkBlocked(p.Blocked); err != nil {
+		return err
+	}
+	last := identity.ServerLinkLocal.As4()
+	last[3] += maxServers - 1
+	if p.server().Less(identity.ServerLinkLocal) || netip.AddrFrom4(last).Less(p.server()) {
+		return fmt.Errorf("%s is not the address of a server", p.Server)
 	}
 	if p.Links == nil {
 		return nil
@@ -159,12 +209,12 @@ func InspectProvision(req Request) (missing []string, err error) {
 	if p.Links == nil {
 		return missing, nil
 	}
-	there, err := s.hasServerAddress()
+	there, err := s.everyAddress()
 	if err != nil {
 		return nil, err
 	}
-	if !there {
-		missing = append(missing, fmt.Sprintf("lo does not have the address %s", serverAddress))
+	if !slices.ContainsFunc(there, func(a Address) bool { return a.Link == loopback && a.Local == p.serverAddress().Local }) {
+		missing = append(missing, fmt.Sprintf("lo does not have the address %s", p.serverAddress()))
 	}
 	for _, wanted := range p.filters() {
 		switch have, err := s.nft.read(wanted.family, wanted.Table); {
@@ -180,13 +230,37 @@ func InspectProvision(req Request) (missing []string, err error) {
 	return missing, nil
 }
 
-func (s *session) hasServerAddress() (bool, error) {
-	index, err := s.rtnl.indexOf("lo")
+// everyAddress lists the addresses of all links. Those of the loopback are so marked, the others have the link's name in the
+// place of a role.
+func (s *session) everyAddress() ([]Address, error) {
+	all, err := s.rtnl.links()
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	addresses, err := s.rtnl.addresses(map[int]Role{index: loopback}, 0)
-	return slices.ContainsFunc(addresses, func(a Address) bool { return a.Local == serverAddress.Local }), err
+	names := make(map[int]Role, len(all))
+	for _, l := range all {
+		names[l.Index] = Role(l.Name)
+		if l.Type == unix.ARPHRD_LOOPBACK {
+			names[l.Index] = loopback
+		}
+	}
+	return s.rtnl.addresses(names, 0)
+}
+
+// serverOf is the address that the server of an interface has to answer from where the wiring gives it none: the one with
+// its label on the loopback, else the first. held says whether a link of the namespace has it.
+func (s *session) serverOf(iface string) (address netip.Addr, held bool, err error) {
+	there, err := s.everyAddress()
+	if err != nil {
+		return netip.Addr{}, false, err
+	}
+	for _, a := range there {
+		if a.Link == loopback && a.Label == iface && a.is4() {
+			return a.Local.Addr(), true, nil
+		}
+	}
+	first := identity.ServerLinkLocal
+	return first, slices.ContainsFunc(there, func(a Address) bool { return a.Local.Addr() == first }), nil
 }
 
 // sysctl reads a setting of the namespace. It is looked up in the reading thread's namespace.

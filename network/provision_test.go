@@ -33,6 +33,10 @@ func TestARecordOfProvideNamesNothingElse(t *testing.T) {
 		`{"version":1}`:                                                                                             "which namespace",
 		`{"version":1,"namespace":{"boot":"b"}}`:                                                                    "which namespace",
 		`{"version":1,"namespace":{"boot":"b","cookie":7},"sysctls":{"net/ipv4/conf/all/rp_filter":{"no":"text"}}}`: "damaged",
+		`{` + namespace + `,"blocked":[{"prefix":"203.0.113.0/24","but":["203.0.113.7/32"]},{"prefix":"::/0"}]}`:    "",
+		`{` + namespace + `,"blocked":[{"prefix":"203.0.113.7/24"}]}`:                                               "cannot be blocked",
+		`{` + namespace + `,"blocked":[{"prefix":""}]}`:                                                             "cannot be blocked",
+		`{` + namespace + `,"blocked":[{"prefix":"203.0.113.0/24","but":["198.51.100.7/32"]}]}`:                     "no part",
 		`null`: "damaged",
 	} {
 		store := Store{t.TempDir(), "eth0"}

@@ -56,6 +56,11 @@ func (s *Snapshot) check(iface string) error {
 			return fmt.Errorf("route to %s: %w", r.Destination, err)
 		}
 	}
+	for _, r := range s.Barriers {
+		if !r.blocks() || len(r.Hops) > 0 || !r.Destination.IsValid() || r.Destination != r.Destination.Masked() {
+			return fmt.Errorf("the route to %s is none that blocks", r.Destination)
+		}
+	}
 	for _, n := range s.Neighbours {
 		if n.Link != NIC || !n.Address.IsValid() || n.Address.Zone() != "" {
 			return fmt.Errorf("the neighbour %s is not one of the interface", n.Address)

@@ -15,7 +15,8 @@ type Restoration struct {
 }
 
 // Restore gives the pod its interface back, exactly, and removes the record. Where nothing is wired it does nothing. With
-// force it also does so while a guest holds the tap.
+// force it also does so while a guest holds the tap. That the record cannot be removed is a warning: it is of a wiring that
+// is no more, which whoever reads it sees.
 func Restore(ctx context.Context, req Request, force bool) (*Restoration, error) {
 	s, err := open(req)
 	if err != nil {
@@ -71,7 +72,15 @@ func Restore(ctx context.Context, req Request, force bool) (*Restoration, error)
 	if r.Steps, err = s.reach(current, r.Original, r.Names); err != nil {
 		return nil, &StuckError{Cause: fmt.Errorf("restore %s: %w", r.Names.Interface, err)}
 	}
-	return r, s.store.Remove()
+	r.remove(s.store)
+	return r, nil
+}
+
+// remove removes a record.
+func (r *Restoration) remove(store Store) {
+	if err := store.Remove(); err != nil {
+		r.Warnings = append(r.Warnings, fmt.Sprintf("the interface is the pod's, but its record stays: %v; the next prepare replaces it", err))
+	}
 }
 
 // forget is what restore does where nothing is wired: what records of the namespace remember is past.
@@ -88,18 +97,14 @@ func (s *session) forget() (*Restoration, error) {
 		if record != nil && record.managed() {
 			return nil, kubeVirts(record, s.StateDir)
 		}
-		if err := s.store.Remove(); err != nil {
-			return nil, err
-		}
+		r.remove(s.store)
 	}
 	for _, record := range records(s.StateDir) {
 		if record.Namespace == s.id && !record.managed() && s.Options.Interface == "" {
-			if err := (Store{s.StateDir, record.Options.Interface}).Remove(); err != nil {
-				return nil, err
-			}
+			r.remove(Store{s.StateDir, record.Options.Interface})
 		}
 	}
-	r.Warnings = s.warnings
+	r.Warnings = append(r.Warnings, s.warnings...)
 	return r, nil
 }
 

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -22,7 +23,8 @@ const BindingBridge = "bridge"
 // DefaultTap is what the tap is called unless somebody says otherwise.
 const DefaultTap = "tap0"
 
-// Options decide how a namespace is wired. They are part of the record: a second prepare must ask for the same.
+// Options decide how a namespace is wired. They are part of the record. What a request leaves at zero is what the interface
+// is wired with already, and else the default; a second prepare that asks for something else is refused.
 type Options struct {
 	Interface string  `json:"interface"`
 	Binding   string  `json:"binding"`
@@ -79,6 +81,15 @@ const maxQueues = 256
 // validName follows dev_valid_name (net/core/dev.c).
 func validName(name string) bool {
 	return name != "" && len(name) <= maxName && name != "." && name != ".." && !strings.ContainsAny(name, "/: \t\n\v\f\r")
+}
+
+// otherwise is o with what the others say where it says nothing.
+func (o Options) otherwise(others Options) Options {
+	o.Interface, o.Binding = cmp.Or(o.Interface, others.Interface), cmp.Or(o.Binding, others.Binding)
+	o.Socket, o.Tap = cmp.Or(o.Socket, others.Socket), cmp.Or(o.Tap, others.Tap)
+	o.TapOwner, o.TapGroup = cmp.Or(o.TapOwner, others.TapOwner), cmp.Or(o.TapGroup, others.TapGroup)
+	o.Queues = cmp.Or(o.Queues, others.Queues)
+	return o
 }
 
 // differences names the options in which o is not what the record has, for a message.

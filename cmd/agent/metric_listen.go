@@ -38,7 +38,7 @@ func checkMetrics(a metrics.Address, seen *network.State) error {
 		return nil
 	case addr.IsUnspecified():
 		return network.Refuse("metrics cannot be served at %s, which is every address of the pod: those of %s are the guest's; %s", a, seen.Names.Interface, remedy)
-	case addr == identity.ServerLinkLocal:
+	case addr == identity.ServerLinkLocal || addr == seen.Server:
 		return network.Refuse("metrics cannot be served at %s, which is the DHCP server's and reached by the guest alone; %s", a, remedy)
 	}
 	if slices.ContainsFunc(seen.Original.Addresses, func(o network.Address) bool {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/podnic/podnic/network"
@@ -55,12 +56,15 @@ func Restore(ctx context.Context, req network.Request, force bool) (*network.Res
 	}
 	iface := cmp.Or(r.Names.Interface, req.Options.Interface)
 	if _, err := endDetached(req, iface); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("the pod has its interface, and its server is left: %w", err)
 	}
 	if iface == "" {
 		return r, nil // nothing was wired, and what a server knew of an earlier guest is of no namespace's interface
 	}
-	return r, RemoveState(req.StateDir, iface)
+	if err := RemoveState(req.StateDir, iface); err != nil {
+		r.Warnings = append(r.Warnings, err.Error())
+	}
+	return r, nil
 }
 
 // olderServer is the process that serves the interface, if it is of a podnic that kept a record of version 1: it looks for

@@ -108,7 +108,7 @@ func newReport(seen *network.State, state *State, alive bool, service Service) *
 		r.Lease.State = dhcp.LeaseNone
 	}
 	if r.Offer == nil {
-		offer, warnings, err := service.offer(seen.Original, seen.Options.Socket)
+		offer, warnings, err := service.offer(seen)
 		if err != nil {
 			warnings = append(warnings, err.Error())
 		}

@@ -23,6 +23,8 @@ type RunRequest struct {
 	URI string
 	// ConnectTimeout bounds the wait for the libvirt daemon, Grace the guest's time to shut down when asked to.
 	ConnectTimeout, Grace time.Duration
+	// KillOrphan ends the process that holds the tap when the grace period is over and there is no libvirt to do it.
+	KillOrphan bool
 	// Started is when the program was.
 	Started time.Time
 }
@@ -40,6 +42,9 @@ func Run(r RunRequest, stop, reload <-chan os.Signal, log *zap.Logger) (domain.E
 	}
 	if r.Options.Tap == "" {
 		r.Options.Tap = network.DefaultTap
+		if seen, err := network.Inspect(r.Request); err == nil && seen.Wired {
+			r.Options.Tap = seen.Names.Tap
+		}
 	}
 	queues, err := document.Queues(r.Options.Tap, "")
 	if err != nil {
@@ -65,22 +70,16 @@ type run struct {
 	claim    *claim        // until serving has it
 	prepared *network.Result
 	serving  *serving
+	asked    chan time.Duration // how long the guest that was asked to end has for it
 }
 
 func (r *run) do(stop, reload <-chan os.Signal) (domain.Ending, error) {
-	ctx, cancel := context.WithCancelCause(context.Background())
-	defer cancel(nil)
-	interrupted := make(chan struct{})
-	started := make(chan struct{})
-	go func() {
-		defer close(interrupted)
-		select {
-		case s := <-stop:
-			r.log.Info("asked to end", zap.Stringer("signal", s))
-			cancel(ErrInterrupted)
-		case <-started:
-		}
-	}()
+	ctx, interrupt := context.WithCancelCause(context.Background())
+	defer interrupt(nil)
+	started, ended := make(chan struct{}), make(chan struct{})
+	defer close(ended)
+	r.asked = make(chan time.Duration)
+	go r.heed(stop, interrupt, started, ended)
 
 	if err := r.connect(ctx); err != nil {
 		return domain.Ending{}, orCause(ctx, err)
@@ -99,11 +98,7 @@ func (r *run) do(stop, reload <-chan os.Signal) (domain.Ending, error) {
 		return domain.Ending{}, r.takeBack(orCause(ctx, err))
 	}
 	close(started)
-	<-interrupted
-	if ctx.Err() != nil {
-		go r.guest.Stop(context.Background(), r.Grace) //nolint:errcheck // Follow tells
-	}
-	ending, err := r.follow(stop)
+	ending, err := r.follow()
 	if err != nil {
 		end()
 		return ending, err
@@ -260,7 +255,7 @@ func (r *run) take() error {
 		Record: &network.Record{Options: seen.Options, Original: seen.Original}, Names: seen.Names, Found: true,
 		Discovered: now, Wired: now, State: seen,
 	}
-	r.log.Info("wired by another, who will take it back", zap.String("interface", seen.Names.Interface), zap.String("tap", seen.Names.Tap))
+	r.log.Info("using existing wiring; its owner restores it", zap.String("interface", seen.Names.Interface), zap.String("tap", seen.Names.Tap))
 	return nil
 }
 
@@ -344,7 +339,11 @@ func (r *run) takeBack(cause error) error {
 	}
 	// A daemon that died while it started the guest says that it failed, and the guest may run all the same.
 	if guest, err := r.libvirt.Find(r.document.Name()); err == nil && guest != nil {
-		return fmt.Errorf("%w; yet the guest runs: run podnic again to take it over", cause)
+		return &network.StuckError{Cause: fmt.Errorf("%w; yet the guest runs: run `podnic run` again to take it over", cause)}
+	}
+	if held, err := network.LookAtTap(r.Request, r.prepared.Names.Tap); err == nil && held.Held {
+		return &network.StuckError{Cause: fmt.Errorf("%w; yet %s is held by %s, and keeps its network: run `podnic run` again to take the guest over, or end it",
+			cause, r.prepared.Names.Tap, held.Who())}
 	}
 	if err := r.restore(); err != nil {
 		return errors.Join(cause, err)
@@ -352,32 +351,11 @@ func (r *run) takeBack(cause error) error {
 	return cause
 }
 
-// follow waits for the guest's end, and ends it when told to.
-func (r *run) follow(stop <-chan os.Signal) (domain.Ending, error) {
-	done := make(chan struct{})
-	defer close(done)
-	go func() {
-		grace := r.Grace
-		for {
-			select {
-			case s := <-stop:
-				r.log.Info("asking the guest to shut down", zap.Stringer("signal", s), zap.Duration("grace", grace))
-				go r.guest.Stop(context.Background(), grace) //nolint:errcheck // Follow tells
-				grace = 0                                    // whoever asks again will not wait
-			case <-done:
-				return
-			}
-		}
-	}()
-	return r.guest.Follow(context.Background(), func(state domain.State) {
-		r.serving.keeper.change(func(s *State) { s.Domain = &Domain{Name: r.guest.Name(), State: string(state)} })
-	})
-}
-
 // restore gives the pod its interface back once the guest has gone, unless that is another's to do.
 func (r *run) restore() error {
 	if r.given {
-		return RemoveState(r.StateDir, r.prepared.Names.Interface)
+		r.forget()
+		return nil
 	}
 	restored, err := network.Restore(context.Background(), r.Request, true)
 	if err != nil {
@@ -387,5 +365,13 @@ func (r *run) restore() error {
 		r.log.Warn(w)
 	}
 	r.log.Info("restored", zap.String("interface", r.prepared.Names.Interface), zap.Int("changes", len(restored.Steps)))
-	return RemoveState(r.StateDir, r.prepared.Names.Interface)
+	r.forget()
+	return nil
+}
+
+// forget removes what this process said of the guest. A file that stays does no harm: the next server replaces it.
+func (r *run) forget() {
+	if err := RemoveState(r.StateDir, r.prepared.Names.Interface); err != nil {
+		r.log.Warn("the server's state stays", zap.Error(err))
+	}
 }

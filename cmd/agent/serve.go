@@ -12,6 +12,7 @@ import (
 	"github.com/podnic/podnic/cmd/agent/confine"
 	"github.com/podnic/podnic/cmd/agent/metrics"
 	"github.com/podnic/podnic/dhcp"
+	"github.com/podnic/podnic/domain/kubevirt"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/identity"
 	"github.com/podnic/podnic/network/statedir"
@@ -23,6 +24,8 @@ type Service struct {
 	Options dhcp.Options
 	// ResolvConf is the path of the pod's resolver configuration; empty means that it is not to be had.
 	ResolvConf string
+	// Subdomain is that of the machine below a domain of the cluster, in a launcher pod of KubeVirt's.
+	Subdomain string
 	// Outside says that this process is not in the pod, so that its hostname is not the pod's.
 	Outside bool
 	// Metrics is where numbers for Prometheus are served, Version the podnic that they speak of.
@@ -53,17 +56,18 @@ func (s Service) identity(original *network.Snapshot) (identity.Identity, []stri
 	}
 	var unusable []string
 	id.Resolver, unusable = dhcp.ParseResolvConf(b)
+	id.Resolver.Search = kubevirt.SearchWithSubdomain(id.Resolver.Search, s.Subdomain)
 	return id, append(warnings, unusable...)
 }
 
 // offer is what the guest is told; nil where there is nothing to tell, since the interface has no address.
-func (s Service) offer(original *network.Snapshot, socket string) (*dhcp.Offer, []string, error) {
-	id, warnings := s.identity(original)
+func (s Service) offer(seen *network.State) (*dhcp.Offer, []string, error) {
+	id, warnings := s.identity(seen.Original)
 	if id.Layer2Only() {
 		return nil, warnings, nil
 	}
 	options := s.Options
-	options.UDP = socket == network.SocketUDP
+	options.UDP, options.Server = seen.Options.Socket == network.SocketUDP, seen.Server
 	offer, more, err := dhcp.NewOffer(id, options)
 	return &offer, append(warnings, more...), err
 }
@@ -129,7 +133,7 @@ type serving struct {
 func newServing(req network.Request, service Service, wiring *network.State, claim *claim, log *zap.Logger) (*serving, error) {
 	s := &serving{req: req, service: service, version: service.Version, wiring: wiring, claim: claim, log: log}
 	unresolved := s.resolveGateway()
-	offer, warnings, err := s.service.offer(wiring.Original, wiring.Options.Socket)
+	offer, warnings, err := s.service.offer(wiring)
 	if err != nil {
 		return nil, &network.RefusalError{Reason: err}
 	}
@@ -355,7 +359,7 @@ func (s *serving) again() (offer *dhcp.Offer, warnings []string, err error) {
 		s.service = next
 	}
 	unresolved := s.resolveGateway()
-	offer, warnings, err = s.service.offer(s.wiring.Original, s.wiring.Options.Socket)
+	offer, warnings, err = s.service.offer(s.wiring)
 	return offer, append(warnings, unresolved...), err
 }
 

@@ -28,7 +28,8 @@ type SidecarRequest struct {
 	network.Request
 	Service Service
 	Socket  kubevirt.Socket
-	// Plugin is the name under which the binding is registered with KubeVirt.
+	// Plugin is the name under which the binding is registered with KubeVirt, empty where that is not known: then the only
+	// plugin of the VMI is meant.
 	Plugin string
 	// LogLevel and LogFormat are the flags of these names.
 	LogLevel, LogFormat string
@@ -53,9 +54,10 @@ type sidecar struct {
 	log *zap.Logger
 	end context.CancelFunc
 
-	mu     sync.Mutex
-	served map[string]*tenancy // by the pod's name for the interface
-	wait   sync.WaitGroup
+	mu      sync.Mutex
+	served  map[string]*tenancy // by the pod's name for the interface
+	started bool                // the machine was started here, and not migrated here
+	wait    sync.WaitGroup
 }
 
 // tenancy is the service of one interface, which may still wait for its wiring.
@@ -133,7 +135,12 @@ func (s *sidecar) resume() {
 		}
 		if state, err := LoadState(req.StateDir, name, seen.ID); err == nil && state != nil {
 			s.log.Info("serving again what an earlier sidecar of this pod served", zap.String("interface", name))
-			s.serve(name)
+			wishes, err := loadWishes(req.StateDir, name)
+			if err != nil {
+				s.log.Warn("the guest is told what the pod had, and no more", zap.String("interface", name), zap.Error(err))
+			}
+			s.started = true
+			s.serve(name, wishes)
 		}
 	}
 }
@@ -143,6 +150,9 @@ func (s *sidecar) OnDefineDomain(ctx context.Context, xml, text []byte) ([]byte,
 	time.AfterFunc(restAfter, freeHeap)
 	vmi, err := kubevirt.ParseVMI(text)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.refuseMigration(vmi); err != nil {
 		return nil, err
 	}
 	bound, err := vmi.Bound(s.req.Plugin)
@@ -156,7 +166,7 @@ func (s *sidecar) OnDefineDomain(ctx context.Context, xml, text []byte) ([]byte,
 		if err != nil {
 			return nil, fmt.Errorf("VMI %s: %w", vmi, err)
 		}
-		t := s.serve(seen.Names.Interface)
+		t := s.serve(seen.Names.Interface, wishes{Subdomain: vmi.Spec.Subdomain, DHCP: i.DHCP})
 		if xml, err = s.fill(xml, i, seen); err != nil {
 			return nil, err
 		}
@@ -172,6 +182,20 @@ func (s *sidecar) OnDefineDomain(ctx context.Context, xml, text []byte) ([]byte,
 		}
 	}
 	return xml, nil
+}
+
+// refuseMigration refuses to be the target of a live migration: the guest would have the MAC and the address of the pod that
+// it comes from, and the sidecar would answer another MAC, its own pod's. What starts here once is no target any more.
+func (s *sidecar) refuseMigration(vmi *kubevirt.VMI) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	target := vmi.MigrationTarget()
+	if target == "" || s.started {
+		s.started = true
+		return nil
+	}
+	return fmt.Errorf("VMI %s: it cannot be migrated to the pod %s: the guest has the MAC and the address of the pod that it runs in, and podnic does not move them yet; "+
+		"set evictionStrategy: None, so that KubeVirt does not try", vmi, target)
 }
 
 // Shutdown implements kubevirt.Callbacks.
@@ -210,6 +234,7 @@ func (s *sidecar) fill(xml []byte, i kubevirt.Interface, seen *network.State) ([
 	pod := seen.Original.Link(network.NIC)
 	nic := domain.NIC{
 		Tap: network.ManagedTapNames(seen.Names.Interface).Tap, MAC: pod.MAC, MTU: seen.Original.GuestMTU(), Alias: i.Alias(), Model: i.Model,
+		Placement: domain.Placement(i.Placement),
 	}
 	if seen.Wired {
 		nic.Tap = seen.Names.Tap
@@ -233,7 +258,7 @@ func (s *sidecar) fill(xml []byte, i kubevirt.Interface, seen *network.State) ([
 
 // serve serves an interface from when it is wired on. What is served already, or waited for, is left alone; what has failed
 // is tried again.
-func (s *sidecar) serve(iface string) *tenancy {
+func (s *sidecar) serve(iface string, wishes wishes) *tenancy {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if t := s.served[iface]; t != nil {
@@ -247,7 +272,7 @@ func (s *sidecar) serve(iface string) *tenancy {
 	s.served[iface] = t
 	s.wait.Go(func() {
 		defer close(t.ended)
-		if t.err = s.attend(iface, t); t.err != nil && s.ctx.Err() == nil {
+		if t.err = s.attend(iface, wishes, t); t.err != nil && s.ctx.Err() == nil {
 			s.log.Error("an interface is not served", zap.String("interface", iface), zap.Error(t.err))
 		}
 	})
@@ -255,8 +280,15 @@ func (s *sidecar) serve(iface string) *tenancy {
 }
 
 // attend waits for the wiring of an interface and serves it until the sidecar ends.
-func (s *sidecar) attend(iface string, t *tenancy) error {
+func (s *sidecar) attend(iface string, wishes wishes, t *tenancy) error {
 	req := s.request(iface)
+	service, err := wishes.apply(s.req.Service)
+	if err != nil {
+		return err
+	}
+	if err := wishes.save(req.StateDir, iface); err != nil {
+		return err
+	}
 	seen, err := network.AwaitWired(s.ctx, req)
 	if err != nil {
 		return err
@@ -266,7 +298,7 @@ func (s *sidecar) attend(iface string, t *tenancy) error {
 	if err != nil {
 		return err
 	}
-	serving, err := newServing(req, s.req.Service, seen, claim, s.log)
+	serving, err := newServing(req, service, seen, claim, s.log)
 	if err != nil {
 		claim.release()
 		return err
@@ -276,16 +308,26 @@ func (s *sidecar) attend(iface string, t *tenancy) error {
 		state.Timeline.Add(EventStarted, s.req.Started)
 		state.Timeline.Add(EventWired, wired)
 	})
-	done := make(chan struct{})
-	defer close(done)
+	ctx, end := context.WithCancelCause(s.ctx)
+	defer end(nil)
 	go func() {
 		select {
 		case <-serving.ready():
-			close(t.ready)
-		case <-done:
+		case <-ctx.Done():
+			return
 		}
+		if seen.Options.Binding == network.BindingManagedTap && serving.server != nil && !seen.ServerHeld {
+			end(fmt.Errorf("no link of the pod has the address %s, so nothing can be sent to the guest: the binding's networkAttachmentDefinition "+
+				"has to call podnic's CNI plugin, which gives it to lo", seen.Server))
+			return
+		}
+		close(t.ready)
 	}()
-	return serving.run(s.ctx, t.reload)
+	err = serving.run(ctx, t.reload)
+	if s.ctx.Err() == nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return err
 }
 
 // reloadAll passes a signal on to whoever is served.

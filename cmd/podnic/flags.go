@@ -24,9 +24,12 @@ type commonFlags struct {
 	allowHost                       bool
 	output, logLevel, logFormat     string
 	config                          string
+
+	set *pflag.FlagSet
 }
 
 func (f *commonFlags) add(set *pflag.FlagSet) {
+	f.set = set
 	set.StringVar(&f.netns, "netns", "", "work in the network namespace at this `path` (default: the caller's own)")
 	set.StringVar(&f.iface, "interface", "", "the pod's interface, by `name` (default: the one with the default routes)")
 	set.StringVar(&f.binding, "binding", network.BindingBridge, "how the interface is joined to the tap: bridge")
@@ -43,7 +46,8 @@ func (f *commonFlags) add(set *pflag.FlagSet) {
 	set.StringVar(&f.config, "config", "", "read flags from this YAML `file`, by their names")
 }
 
-// request is what the flags ask of package network.
+// request is what the flags ask of package network. Those of the wiring that nobody gave are left out, so that a wiring that
+// is there is looked after as it was made, and not by the defaults.
 func (f *commonFlags) request(socket string) (network.Request, error) {
 	owner, err := idFlag("tap-owner", f.tapOwner)
 	if err != nil {
@@ -53,11 +57,17 @@ func (f *commonFlags) request(socket string) (network.Request, error) {
 	if err != nil {
 		return network.Request{}, err
 	}
+	given := func(name, value string) string {
+		if f.set.Changed(name) {
+			return value
+		}
+		return ""
+	}
 	return network.Request{
 		Namespace: f.netns,
 		StateDir:  f.stateDir,
 		Options: network.Options{
-			Interface: f.iface, Binding: f.binding, Socket: socket, Tap: f.tap, TapOwner: owner, TapGroup: group, Queues: f.queues,
+			Interface: f.iface, Binding: given("binding", f.binding), Socket: socket, Tap: given("tap", f.tap), TapOwner: owner, TapGroup: group, Queues: f.queues,
 		},
 		LockTimeout:        f.lockTimeout,
 		AllowHostNamespace: f.allowHost,
@@ -86,10 +96,16 @@ func (f *commonFlags) json(also ...string) (bool, error) {
 	return false, usageError{fmt.Errorf("--output takes %s, not %q", strings.Join(append([]string{"text", "json"}, also...), ", "), f.output)}
 }
 
-// socketFlag adds --socket, which decides how the namespace is wired.
-func socketFlag(cmd *cobra.Command) *string {
-	return cmd.Flags().String("socket", network.SocketPacket,
+// socketFlag adds --socket, which decides how the namespace is wired. What it returns is empty where nobody gave the flag.
+func socketFlag(cmd *cobra.Command) func() string {
+	socket := cmd.Flags().String("socket", network.SocketPacket,
 		"how the DHCP server hears the guest: packet (a packet socket on the tap; needs CAP_NET_RAW) or udp (a UDP socket on the bridge; needs no capability)")
+	return func() string {
+		if cmd.Flags().Changed("socket") {
+			return *socket
+		}
+		return ""
+	}
 }
 
 // serviceFlags are those of the commands that serve.

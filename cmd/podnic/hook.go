@@ -172,12 +172,9 @@ if that is there. Each call is bounded by --hook.timeout, and leaves a line that
 		if *timeout < minHookTimeout {
 			return usageError{errors.New("--hook.timeout takes a duration of at least 100ms")}
 		}
-		req, err := a.common.request(*socket)
+		req, err := a.common.request(socket())
 		if err != nil {
 			return err
-		}
-		if !cmd.Flags().Changed("tap") {
-			req.Options.Tap = "" // the domain's
 		}
 		if _, err := flags.service(&a.common); err != nil {
 			return err // of the server, which would not start

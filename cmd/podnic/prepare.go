@@ -19,7 +19,8 @@ func (a *app) prepareCommand() *cobra.Command {
 		Long: `Discover the pod's interface and rewire it into a bridge and a tap for a guest.
 What the interface held is recorded first, so that 'podnic restore' brings it
 back exactly. A wiring that is there is checked, and mended where it is not as
-it should be. When a step fails, those before it are undone.
+it should be; what is not asked for stays as it was wired. When a step fails,
+those before it are undone.
 
 It needs CAP_NET_ADMIN, CAP_NET_RAW and /dev/net/tun.`,
 		Args: noArgs,
@@ -31,7 +32,7 @@ It needs CAP_NET_ADMIN, CAP_NET_RAW and /dev/net/tun.`,
 		if err != nil {
 			return err
 		}
-		req, err := a.common.request(*socket)
+		req, err := a.common.request(socket())
 		if err != nil {
 			return err
 		}

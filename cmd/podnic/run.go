@@ -33,6 +33,12 @@ On SIGTERM or SIGINT the guest is asked to shut down, and destroyed when it has
 not done so after --grace; a second signal does not wait. SIGHUP reads resolver,
 hostname and the configuration file anew.
 
+Where libvirt ended with the same signal, the guest's end is that nobody holds
+the tap any more. If a process holds it still after --grace, it is named in the
+log, and ended with --kill-orphan; a second signal ends podnic with status 3,
+and leaves the guest its wiring. To see and end another user's process requires
+CAP_SYS_PTRACE and CAP_KILL.
+
 It needs CAP_NET_ADMIN, CAP_NET_RAW, /dev/net/tun, a libvirt daemon in the same
 network namespace, and the program podnic-libvirt beside this one. Without the
 capabilities it takes a wiring that is there already (by the CNI plugin, with
@@ -45,6 +51,7 @@ capabilities it takes a wiring that is there already (by the CNI plugin, with
 	uri := cmd.Flags().String("connect", "", "libvirt's `URI` (default: libvirt's own default, such as qemu:///system for root)")
 	connectTimeout := cmd.Flags().Duration("connect-timeout", 30*time.Second, "how long to wait for libvirt")
 	grace := cmd.Flags().Duration("grace", 30*time.Second, "the guest's time to shut down when podnic is asked to end")
+	killOrphan := cmd.Flags().Bool("kill-orphan", false, "when libvirt is away, end the process that still holds the tap after --grace")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if os.Getpid() == 1 {
 			return a.beInit()
@@ -56,7 +63,7 @@ capabilities it takes a wiring that is there already (by the CNI plugin, with
 		if err != nil {
 			return err
 		}
-		req, err := a.common.request(*socket)
+		req, err := a.common.request(socket())
 		if err != nil {
 			return err
 		}
@@ -67,7 +74,8 @@ capabilities it takes a wiring that is there already (by the CNI plugin, with
 		stop := make(chan os.Signal, 2)
 		signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
 		ending, err := agent.Run(agent.RunRequest{
-			Request: req, Service: service, XML: xml, URI: *uri, ConnectTimeout: *connectTimeout, Grace: *grace, Started: a.started,
+			Request: req, Service: service, XML: xml, URI: *uri, ConnectTimeout: *connectTimeout, Grace: *grace, KillOrphan: *killOrphan,
+			Started: a.started,
 		}, stop, hangups(), a.log)
 		if err != nil {
 			return err

@@ -42,12 +42,12 @@ state directory and those that SIGHUP reads anew.`,
 		if err != nil {
 			return err
 		}
-		req, err := a.common.request(*socket)
+		req, err := a.common.request(socket())
 		if err != nil {
 			return err
 		}
-		if cmd.Flags().Changed("socket") {
-			if err := checkSocket(req, *socket); err != nil {
+		if asked := socket(); asked != "" {
+			if err := checkSocket(req, asked); err != nil {
 				return err
 			}
 		}

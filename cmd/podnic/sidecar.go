@@ -32,8 +32,8 @@ podnic status --state-dir DIRECTORY --interface eth0`,
 	}
 	flags.add(cmd.Flags())
 	hooks := cmd.Flags().String("hook-dir", "/var/run/kubevirt-hooks", "the `directory` that the launcher looks for sidecars in")
-	plugin := cmd.Flags().String("plugin-name", "", "the `name` that the binding is registered with (default: $NETWORK_BINDING_PLUGIN_NAME, which KubeVirt sets, or podnic)")
-	container := cmd.Flags().String("container-name", "", "this container's `name`, which makes its socket's unique (default: $CONTAINER_NAME, which KubeVirt sets, or the plugin's name)")
+	plugin := cmd.Flags().String("plugin-name", "", "the `name` that the binding is registered with (default: $NETWORK_BINDING_PLUGIN_NAME, which KubeVirt sets from 1.9 on, or the only binding plugin of the machine)")
+	container := cmd.Flags().String("container-name", "", "this container's `name`, which makes its socket's unique (default: $CONTAINER_NAME, which KubeVirt sets from 1.6 on, or the plugin's name)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		service, err := flags.service(&a.common)
 		if err != nil {
@@ -43,14 +43,21 @@ podnic status --state-dir DIRECTORY --interface eth0`,
 		if err != nil {
 			return err
 		}
-		*plugin = cmp.Or(*plugin, os.Getenv("NETWORK_BINDING_PLUGIN_NAME"), "podnic")
-		*container = cmp.Or(*container, os.Getenv("CONTAINER_NAME"), *plugin)
+		*plugin = cmp.Or(*plugin, os.Getenv("NETWORK_BINDING_PLUGIN_NAME"))
+		// Before KubeVirt 1.6 the launcher looks for sockets in the directory itself, and waits three seconds for whatever
+		// else is there to become one.
+		shared := *container == "" && os.Getenv("CONTAINER_NAME") == ""
+		*container = cmp.Or(*container, os.Getenv("CONTAINER_NAME"), *plugin, kubevirt.DefaultPlugin)
 		if filepath.Base(*container) != *container {
 			return usageError{fmt.Errorf("--container-name takes a name without a slash, not %q", *container)}
 		}
 		if !cmd.Flags().Changed("state-dir") {
-			// It outlives the container, and the launcher looks at no directories there.
+			// It outlives the container, and the launcher passes over directories there.
 			req.StateDir = filepath.Join(*hooks, "podnic")
+			if shared {
+				// So does this, which all containers of a pod have.
+				req.StateDir = filepath.Join("/dev/shm", "podnic-"+*container)
+			}
 		}
 		return agent.StartSidecar(agent.SidecarRequest{
 			Version: version, Request: req, Service: service, Plugin: *plugin,

@@ -16,13 +16,17 @@ type VMI struct {
 	Spec struct {
 		Domain struct {
 			Devices struct {
-				Interfaces []vmiInterface `json:"interfaces"`
+				Interfaces            []vmiInterface `json:"interfaces"`
+				UseVirtioTransitional *bool          `json:"useVirtioTransitional"`
 			} `json:"devices"`
 		} `json:"domain"`
-		Networks []vmiNetwork `json:"networks"`
+		Networks     []vmiNetwork `json:"networks"`
+		Subdomain    string       `json:"subdomain"`
+		Architecture string       `json:"architecture"`
 	} `json:"spec"`
 	Status struct {
-		Interfaces []struct {
+		MigrationState *migrationState `json:"migrationState"`
+		Interfaces     []struct {
 			Name             string `json:"name"`
 			PodInterfaceName string `json:"podInterfaceName"`
 		} `json:"interfaces"`
@@ -37,6 +41,10 @@ type vmiInterface struct {
 	Binding *struct {
 		Name string `json:"name"`
 	} `json:"binding"`
+	PCIAddress  string       `json:"pciAddress"`
+	ACPIIndex   int          `json:"acpiIndex"`
+	BootOrder   *uint        `json:"bootOrder"`
+	DHCPOptions *DHCPOptions `json:"dhcpOptions"`
 }
 
 // absent is the state of an interface that is being unplugged, and that a domain is made without.
@@ -70,6 +78,9 @@ type Interface struct {
 	Name string
 	// Model is the emulated card, empty when the VMI does not care.
 	Model string
+	Placement
+	// DHCP is what the guest is to be told besides; nil for nothing.
+	DHCP *DHCPOptions
 	// MAC is what the VMI asks for, as it is written; empty when it does not care.
 	MAC string
 	// PodNames are what the interface may be called in the pod, the likelier before the less likely.
@@ -79,8 +90,13 @@ type Interface struct {
 // Alias is the name of the interface's <alias> in the domain's XML: libvirt takes names of users' that begin with ua-.
 func (i Interface) Alias() string { return "ua-" + i.Name }
 
-// Bound lists the interfaces of the binding plugin. None is an error, which says which bindings there are.
+// Bound lists the interfaces of the binding plugin; an empty name is the only plugin that the VMI has. None is an error,
+// which says which bindings there are.
 func (v *VMI) Bound(plugin string) ([]Interface, error) {
+	plugin, err := v.plugin(plugin)
+	if err != nil {
+		return nil, err
+	}
 	var bound []Interface
 	var others []string
 	for _, i := range v.Spec.Domain.Devices.Interfaces {
@@ -95,7 +111,9 @@ func (v *VMI) Bound(plugin string) ([]Interface, error) {
 			if at < 0 {
 				return nil, fmt.Errorf("VMI %s: the interface %s has no network of its name", v, i.Name)
 			}
-			bound = append(bound, Interface{Name: i.Name, Model: i.Model, MAC: i.MAC, PodNames: v.podNames(at)})
+			bound = append(bound, Interface{
+				Name: i.Name, Model: v.model(i), Placement: i.placement(), DHCP: i.DHCPOptions, MAC: i.MAC, PodNames: v.podNames(at),
+			})
 		}
 	}
 	if len(bound) > 0 {

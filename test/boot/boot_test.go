@@ -63,6 +63,7 @@ var parallel = make(chan struct{}, 3)
 // TestFirmwareBoots has each firmware fetch its file beyond the pod's gateway, in pods that differ in the mask and in how
 // the gateway is reached. docs/dhcp.md has the table.
 func TestFirmwareBoots(t *testing.T) {
+	podtest.NeedRoot(t)
 	plain := []string{"--boot-file", "boot.ipxe"}
 	byClient := []string{"--boot-file", "arch:7,snponly.efi", "--boot-file", "user-class:iPXE,http://203.0.113.7/boot.ipxe", "--boot-file", "wrong"}
 	for _, tt := range []struct {

@@ -107,7 +107,24 @@ func TestTwoAttachmentsOfAPodShareTheSettings(t *testing.T) {
 	second := call{command: "ADD", list: list, rt: &libcni.RuntimeConf{ContainerID: s.pod.Name, NetNS: s.pod.Path, IfName: "net1"}}
 	s.mustPodnic(first)
 	s.mustPodnic(second)
+	// Each has a server of its own, whose address has its name, but for the first.
+	addresses := func(want ...string) {
+		t.Helper()
+		out := s.in(s.pod, "ip -o -4 address show dev lo to 169.254.0.0/16")
+		for _, text := range want {
+			if !strings.Contains(out, text) {
+				t.Errorf("the addresses are\n%s\nwant one with %q", out, text)
+			}
+		}
+		if n := strings.Count(out, "\n"); n != len(want) {
+			t.Errorf("there are %d addresses:\n%s", n, out)
+		}
+	}
+	addresses("169.254.75.10/32 scope host lo", "169.254.75.11/32 scope host net1")
+	s.mustPodnic(first)
+	addresses("169.254.75.10/32 scope host lo", "169.254.75.11/32 scope host net1")
 	s.mustPodnic(first.do("DEL"))
+	addresses("169.254.75.11/32 scope host net1")
 	s.mustPodnic(second.do("CHECK"))
 	s.mustPodnic(second.do("DEL"))
 	s.same(before, s.pod)

@@ -69,7 +69,9 @@ func TestSidecarsServeTheirOwn(t *testing.T) {
 	}
 	xml := domainXML(queues(card("blue", "tap16477688c0e", otherMAC)), third, card("default", "tap0", otherMAC))
 	want := domainXML(queues(card("blue", "tap16477688c0e", blueMAC)), third, card("default", "tap0", mac))
-	machine := vmi(nic{name: "blue", binding: "another", secondary: true}, nic{name: "green", binding: "masquerade", secondary: true},
+	told := map[string]any{"dhcpOptions": map[string]any{"bootFileName": "pxe/boot", "tftpServerName": "tftp.example",
+		"ntpServers": []string{"10.0.0.1", "10.0.0.2"}, "privateOptions": []any{map[string]any{"option": 240, "value": "site"}}}}
+	machine := vmi(nic{name: "blue", binding: "another", secondary: true, more: told}, nic{name: "green", binding: "masquerade", secondary: true},
 		nic{name: "default", binding: plugin})
 	for range 3 {
 		if got := launcher.define(xml, machine); got != want {
@@ -82,18 +84,21 @@ func TestSidecarsServeTheirOwn(t *testing.T) {
 			t.Errorf("%s: %v: the domain is defined as\n%s", version, err, got)
 		}
 	}
+	// The guest tells its servers apart by their addresses.
 	for iface, test := range map[string]struct {
-		of                     *container
-		bridge, tap, mac, addr string
+		of                             *container
+		bridge, tap, mac, addr, server string
 	}{
-		pod.Interface: {first, "k6t-eth0", "tap0", mac, s.pod.Address.Addr().String() + "/32"},
-		blue:          {second, "k6t-16477688c0e", "tap16477688c0e", blueMAC, "10.250.0.2/24"},
+		pod.Interface: {first, "k6t-eth0", "tap0", mac, s.pod.Address.Addr().String() + "/32", "169.254.75.10"},
+		blue:          {second, "k6t-16477688c0e", "tap16477688c0e", blueMAC, "10.250.0.2/24", "169.254.75.11"},
 	} {
 		r := test.of.serving(iface)
 		i := r.Interfaces[0]
-		if i.Name != iface || i.Bridge != test.bridge || i.Tap != test.tap || i.MAC != test.mac || i.Offer.Address != test.addr {
+		if i.Name != iface || i.Bridge != test.bridge || i.Tap != test.tap || i.MAC != test.mac || i.Offer.Address != test.addr ||
+			i.Offer.ServerIdentifier.String() != test.server {
 			t.Errorf("the status of %s: %+v", iface, r)
 		}
+		asTold(t, r, iface == blue)
 	}
 	for _, path := range []string{filepath.Join(first.part, "podnic", blue), filepath.Join(second.part, "podnic", pod.Interface)} {
 		if _, err := os.Stat(filepath.Join(path, "state.json")); err == nil {
@@ -112,8 +117,28 @@ func TestSidecarsServeTheirOwn(t *testing.T) {
 	}
 	second.serving(pod.Interface)
 	second.serving(blue)
+
+	second.signal(syscall.SIGKILL)
+	<-second.done
+	second = s.sidecar("hook-sidecar-1", "another")
+	asTold(t, second.serving(blue), true) // it is not asked again
+	asTold(t, second.serving(pod.Interface), false)
 	launcher.shutdown()
 	second.exit(0)
+}
+
+// asTold checks that a guest is told what its interface in the VMI says, and no other guest.
+func asTold(t *testing.T, r report, told bool) {
+	t.Helper()
+	o := r.Interfaces[0].Offer
+	all := o.BootFile == "pxe/boot" && o.TFTPServer == "tftp.example" && fmt.Sprint(o.NTP) == "[10.0.0.1 10.0.0.2]" && len(o.Options) == 1 && strings.HasPrefix(o.Options[0], "240=")
+	none := o.BootFile+o.TFTPServer == "" && len(o.NTP)+len(o.Options) == 0
+	if told && !all || !told && !none {
+		t.Errorf("%s is told %+v", r.Interfaces[0].Name, o)
+	}
+	if o.DomainName != "sub.default.svc.cluster.local" {
+		t.Errorf("%s is told the domain %q", r.Interfaces[0].Name, o.DomainName)
+	}
 }
 
 // TestErrorsCarryTheReason asks for what cannot be done, hangs up in the middle, and asks again for what can.
@@ -127,6 +152,17 @@ func TestErrorsCarryTheReason(t *testing.T) {
 	hook := launcher.sidecars[0]
 	ours := vmi(nic{name: "default", binding: plugin})
 	xml := domainXML(card("default", "tap0", otherMAC))
+	asked := func(name string, test struct{ xml, vmi, words string }) {
+		t.Helper()
+		_, err := hook.define(t.Context(), "v1alpha3", test.xml, test.vmi)
+		if status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), test.words) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: got %v, want a line that says %q", name, err, test.words)
+		}
+	}
+	migrating := `"status":{"migrationState":{"targetPod":"virt-launcher-vm-0-x","sourceNode":"a","targetNode":"b"},`
+	asked("target of a migration", struct{ xml, vmi, words string }{
+		xml, strings.Replace(ours, `"status":{`, migrating, 1), "cannot be migrated to the pod virt-launcher-vm-0-x",
+	})
 	for name, test := range map[string]struct{ xml, vmi, words string }{
 		"VMI that is not JSON":   {xml, "kind: VirtualMachineInstance", "not the JSON of one"},
 		"domain that is not XML": {"<domain><name>a</name>", ours, "domain XML: line 1"},
@@ -137,13 +173,18 @@ func TestErrorsCarryTheReason(t *testing.T) {
 		// Nobody ran the CNI plugin of the binding.
 		"namespace that lacks what it takes": {xml, ours, "net.ipv4.ip_unprivileged_port_start must be at most 67"},
 	} {
-		_, err := hook.define(t.Context(), "v1alpha3", test.xml, test.vmi)
-		if status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), test.words) || strings.Contains(err.Error(), "\n") {
-			t.Errorf("%s: got %v, want a line that says %q", name, err, test.words)
-		}
+		asked(name, test)
 	}
 
 	s.attach(pod.Interface)
+	s.in(s.pod.Namespace, "ip address delete 169.254.75.10/32 dev lo")
+	asked("no address", struct{ xml, vmi, words string }{xml, ours, "no link of the pod has the address 169.254.75.10"})
+	s.in(s.pod.Namespace, "ip address add 169.254.75.10/32 dev lo scope host")
+	for option, words := range map[string]string{
+		`{"ntpServers":["ntp.example"]}`: "ntpServers takes IPv4 addresses", `{"privateOptions":[{"option":12,"value":"a"}]}`: "from 224 to 254, not 12",
+	} {
+		asked(option, struct{ xml, vmi, words string }{xml, strings.Replace(ours, `"name":"default","ports"`, `"dhcpOptions":`+option+`,"name":"default","ports"`, 1), words})
+	}
 	hangUp(t, hook.socket)
 	canceled, cancel := context.WithTimeout(t.Context(), time.Microsecond)
 	defer cancel()
@@ -155,6 +196,57 @@ func TestErrorsCarryTheReason(t *testing.T) {
 		t.Errorf("afterwards: %v:\n%s", err, got)
 	}
 	sidecar.serving(pod.Interface)
+	// The machine that was started here is migrated away.
+	if _, err := hook.define(t.Context(), "v1alpha3", xml, strings.Replace(ours, `"status":{`, migrating, 1)); err != nil {
+		t.Errorf("asked while it is migrated to another pod: %v", err)
+	}
+}
+
+// TestEarlierKubeVirts tell a sidecar less, and look for its socket where they look at everything.
+func TestEarlierKubeVirts(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		env   []string
+		state string // where the sidecar keeps what it knows
+		wants string // all that may lie in its part of the hook directory
+	}{
+		"before 1.6": {nil, "/dev/shm/podnic-podnic", "podnic-podnic.sock"},
+		"before 1.9": {[]string{"CONTAINER_NAME=hook-sidecar-0"}, "/mnt/hooks/podnic", "podnic podnic-hook-sidecar-0.sock"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, pod.PTP)
+			s.attach(pod.Interface)
+			start := func() *container { return s.container("hook-sidecar-0", test.env) }
+			sidecar, launcher := start(), s.launcher()
+			launcher.collect(1)
+			s.wire(pod.Interface)
+			machine := vmi(nic{name: "default", binding: "a-name-of-the-users"}, nic{name: "green", binding: "masquerade", secondary: true})
+			defined := launcher.define(domainXML(card("default", "tap0", otherMAC)), machine)
+			if strings.Contains(defined, otherMAC) {
+				t.Errorf("the domain is defined as\n%s", defined)
+			}
+			// It may not see the filter, and does not say that there is none.
+			out, err := sidecar.command(t.Context(), "status", "--state-dir", test.state, "--interface", "eth0", "--wait", "wired").CombinedOutput()
+			if err != nil || !strings.Contains(string(out), "filter: not looked at") {
+				t.Errorf("status: %v: %s", err, out)
+			}
+			sidecar.keeps(filepath.Join(test.state, "eth0", "state.json"))
+			sidecar.signal(syscall.SIGKILL)
+			<-sidecar.done
+			sidecar = start()
+			sidecar.says("serving again what an earlier sidecar")
+			sidecar.says(`"msg":"serving"`)
+			entries, err := os.ReadDir(sidecar.part)
+			var names []string
+			for _, e := range entries {
+				names = append(names, e.Name())
+			}
+			if got := strings.Join(names, " "); err != nil || got != test.wants {
+				t.Errorf("in the hook directory are %q, want %q: %v", got, test.wants, err)
+			}
+		})
+	}
 }
 
 // hangUp sends the beginnings of a call and closes the connection.
@@ -183,15 +275,17 @@ func TestDomainDefinedBeforeThePodIsWired(t *testing.T) {
 	launcher := s.launcher()
 	launcher.collect(1)
 	// Without a domainAttachmentType there is no card in the domain.
-	early := launcher.define(domainXML(), vmi(nic{name: "default", binding: plugin}))
-	for _, words := range []string{"<target dev='tap0' managed='no'/>", "<alias name='ua-default'/>", "<model type='virtio'/>"} {
+	machine := vmi(nic{name: "default", binding: plugin, more: map[string]any{"pciAddress": "0000:00:1f.0", "acpiIndex": 3, "bootOrder": 1, "state": "down"}})
+	early := launcher.define(domainXML(), machine)
+	for _, words := range []string{"<target dev='tap0' managed='no'/>", "<alias name='ua-default'/>", "<model type='virtio'/>", "<link state='down'/>",
+		"<boot order='1'/>", "<acpi index='3'/>", "<address type='pci' domain='0x0000' bus='0x00' slot='0x1f' function='0x0'/>"} {
 		if !strings.Contains(early, words) {
 			t.Errorf("%s is not in the domain:\n%s", words, early)
 		}
 	}
 	s.wire(pod.Interface)
 	sidecar.says(`"msg":"serving"`)
-	if again := launcher.define(early, vmi(nic{name: "default", binding: plugin})); again != early {
+	if again := launcher.define(early, machine); again != early {
 		t.Errorf("once it is wired, the domain is\n%s\nand was\n%s", again, early)
 	}
 
@@ -203,7 +297,7 @@ func TestDomainDefinedBeforeThePodIsWired(t *testing.T) {
 	}
 	sidecar = s.sidecar("hook-sidecar-0", plugin)
 	sidecar.says("waiting for the launcher")
-	if again := launcher.define(early, vmi(nic{name: "default", binding: plugin})); again != early {
+	if again := launcher.define(early, machine); again != early {
 		t.Errorf("without a record, the domain is\n%s\nand was\n%s", again, early)
 	}
 	r := sidecar.serving(pod.Interface)

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -38,12 +39,16 @@ type site struct {
 	node  *pod.Node
 	pod   *pod.Pod
 	hooks string
+	shm   string // what all containers of a pod share
 }
 
 func newSite(t *testing.T, network pod.Network) *site {
 	t.Helper()
 	podtest.NeedRoot(t)
-	s := &site{t: t, node: podtest.Node(t), hooks: t.TempDir()}
+	s := &site{t: t, node: podtest.Node(t), hooks: t.TempDir(), shm: t.TempDir()}
+	if err := os.Chmod(s.shm, 0o777|os.ModeSticky); err != nil {
+		t.Fatal(err)
+	}
 	s.pod = podtest.Pod(t, s.node, pod.Spec{Name: "launcher", Hostname: "vm-0", Network: network})
 	return s
 }
@@ -116,11 +121,17 @@ func (c *container) command(ctx context.Context, args ...string) *exec.Cmd {
 		c.site.t.Fatal(err)
 	}
 	programs := filepath.Dir(podtest.Program(c.site.t))
-	return c.site.pod.Command(ctx, script, append([]string{fmt.Sprint(launcherUser), programs, c.part}, args...)...)
+	return c.site.pod.Command(ctx, script, append([]string{fmt.Sprint(launcherUser), programs, c.part, c.site.shm}, args...)...)
 }
 
 // sidecar starts a sidecar container. One of the name that ran before leaves it what was in the shared directory.
 func (s *site) sidecar(name, plugin string, args ...string) *container {
+	s.t.Helper()
+	return s.container(name, []string{"CONTAINER_NAME=" + name, "NETWORK_BINDING_PLUGIN_NAME=" + plugin}, args...)
+}
+
+// container starts a sidecar with what KubeVirt tells it.
+func (s *site) container(name string, env []string, args ...string) *container {
 	s.t.Helper()
 	c := &container{site: s, name: name, part: filepath.Join(s.hooks, name), done: make(chan struct{}), news: make(chan struct{})}
 	err := os.MkdirAll(c.part, 0o755)
@@ -131,7 +142,8 @@ func (s *site) sidecar(name, plugin string, args ...string) *container {
 		s.t.Fatal(err)
 	}
 	c.cmd = c.command(context.Background(), append([]string{"sidecar", "--hook-dir", "/mnt/hooks", "--log-level", "debug"}, args...)...)
-	c.cmd.Env = append(os.Environ(), "CONTAINER_NAME="+name, "NETWORK_BINDING_PLUGIN_NAME="+plugin)
+	// The test may run in a container that has a name.
+	c.cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "CONTAINER_NAME=") }), env...)
 	c.cmd.Stdout, c.cmd.Stderr = c, c
 	if err := c.cmd.Start(); err != nil {
 		s.t.Fatal(err)
@@ -182,8 +194,12 @@ type report struct {
 		Warnings                        []string
 		Routes                          []struct{ Destination, Gateway string }
 		Offer                           struct {
-			Address          string
-			ServerIdentifier netip.Addr
+			Address              string
+			ServerIdentifier     netip.Addr
+			DomainName, BootFile string
+			TFTPServer           string
+			NTP                  []netip.Addr
+			Options              []string
 		}
 		Lease struct {
 			State   string
@@ -237,6 +253,21 @@ func (c *container) serving(iface string) report {
 	return r
 }
 
+// keeps waits for a file of the container.
+func (c *container) keeps(path string) {
+	c.site.t.Helper()
+	path = strings.NewReplacer("/mnt/hooks", c.part, "/dev/shm", c.site.shm).Replace(path)
+	// Only the program knows when it next writes its state.
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		if _, err := os.Stat(path); err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			c.site.t.Fatalf("the sidecar %s does not write %s", c.name, path)
+		}
+	}
+}
+
 // privileges are the user and the effective capabilities of the container's process.
 func (c *container) privileges() (user, capabilities string) {
 	c.site.t.Helper()
@@ -259,6 +290,7 @@ func (c *container) privileges() (user, capabilities string) {
 type nic struct {
 	name, binding string
 	secondary     bool
+	more          map[string]any // of the interface
 }
 
 // vmi is a VMI as KubeVirt marshals it, with more in it than podnic knows of.
@@ -271,6 +303,7 @@ func vmi(nics ...nic) string {
 		} else {
 			i["binding"] = map[string]any{"name": n.binding}
 		}
+		maps.Copy(i, n.more)
 		interfaces = append(interfaces, i)
 		network := map[string]any{"name": n.name, "pod": map[string]any{}}
 		if n.secondary {
@@ -283,7 +316,7 @@ func vmi(nics ...nic) string {
 		"metadata": map[string]any{"name": "vm-0", "namespace": "default", "creationTimestamp": nil},
 		"spec": map[string]any{
 			"domain":   map[string]any{"devices": map[string]any{"interfaces": interfaces}, "resources": map[string]any{}},
-			"networks": networks,
+			"networks": networks, "subdomain": "sub",
 		},
 		"status": map[string]any{"guestOSInfo": map[string]any{}},
 	})
