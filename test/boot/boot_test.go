@@ -8,6 +8,7 @@ import (
 
 	"github.com/podnic/podnic/test/internal/cache"
 	"github.com/podnic/podnic/test/pod"
+	"github.com/podnic/podnic/test/podtest"
 )
 
 // firmware is what boots a guest from its network.
