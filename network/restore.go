@@ -100,7 +100,7 @@ func (s *session) forget() (*Restoration, error) {
 		r.remove(s.store)
 	}
 	for _, record := range records(s.StateDir) {
-		if record.Namespace == s.id && !record.managed() && s.Options.Interface == "" {
+		if record.Namespace == s.id && !record.managed() && s.Options.Interface == "" && record.Options.Interface != name {
 			r.remove(Store{s.StateDir, record.Options.Interface})
 		}
 	}

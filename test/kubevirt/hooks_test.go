@@ -277,8 +277,8 @@ func TestDomainDefinedBeforeThePodIsWired(t *testing.T) {
 	// Without a domainAttachmentType there is no card in the domain.
 	machine := vmi(nic{name: "default", binding: plugin, more: map[string]any{"pciAddress": "0000:00:1f.0", "acpiIndex": 3, "bootOrder": 1, "state": "down"}})
 	early := launcher.define(domainXML(), machine)
-	for _, words := range []string{"<target dev='tap0' managed='no'/>", "<alias name='ua-default'/>", "<model type='virtio'/>", "<link state='down'/>",
-		"<boot order='1'/>", "<acpi index='3'/>", "<address type='pci' domain='0x0000' bus='0x00' slot='0x1f' function='0x0'/>"} {
+	for _, words := range []string{`<target dev="tap0" managed="no"/>`, `<alias name="ua-default"/>`, `<model type="virtio"/>`, `<link state="down"/>`,
+		`<boot order="1"/>`, `<acpi index="3"/>`, `<address type="pci" domain="0x0000" bus="0x00" slot="0x1f" function="0x0"/>`} {
 		if !strings.Contains(early, words) {
 			t.Errorf("%s is not in the domain:\n%s", words, early)
 		}

@@ -60,6 +60,7 @@ var situations = []situation{
 
 // elsewhere are messages with a command that no situation above prints, and what runs it.
 var elsewhere = map[string]string{
+	"serves the interface: end it first": "no remedy but to end that one",
 	"nobody else can wire it":            "the CNI plugin; restore is as above",
 	"is wired by KubeVirt":               "test/kubevirt runs both",
 	"the record is kept":                 "TestEndWithoutLibvirt",
