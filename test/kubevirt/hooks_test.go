@@ -74,13 +74,13 @@ func TestSidecarsServeTheirOwn(t *testing.T) {
 	machine := vmi(nic{name: "blue", binding: "another", secondary: true, more: told}, nic{name: "green", binding: "masquerade", secondary: true},
 		nic{name: "default", binding: plugin})
 	for range 3 {
-		if got := launcher.define(xml, machine); got != want {
+		if got := launcher.define(xml, machine); canonical(t, got) != canonical(t, want) {
 			t.Errorf("the domain is defined as\n%s\nwant\n%s", got, want)
 		}
 	}
 	for _, version := range []string{"v1alpha1", "v1alpha2"} {
 		got, err := launcher.sidecars[0].define(t.Context(), version, want, machine)
-		if err != nil || got != want {
+		if err != nil || canonical(t, got) != canonical(t, want) {
 			t.Errorf("%s: %v: the domain is defined as\n%s", version, err, got)
 		}
 	}
@@ -112,7 +112,7 @@ func TestSidecarsServeTheirOwn(t *testing.T) {
 	launcher.sidecars = launcher.sidecars[:0]
 	launcher.collect(1)
 	both := strings.ReplaceAll(machine, plugin, "another")
-	if got := launcher.define(xml, both); got != want {
+	if got := launcher.define(xml, both); canonical(t, got) != canonical(t, want) {
 		t.Errorf("by one sidecar, the domain is defined as\n%s\nwant\n%s", got, want)
 	}
 	second.serving(pod.Interface)

@@ -6,12 +6,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/beevik/etree"
 	"github.com/podnic/podnic/domain/kubevirt/hooks/info"
 	"github.com/podnic/podnic/domain/kubevirt/hooks/v1alpha1"
 	"github.com/podnic/podnic/domain/kubevirt/hooks/v1alpha2"
@@ -127,6 +129,21 @@ func (l *launcher) define(xml, vmi string) string {
 		}
 	}
 	return xml
+}
+
+// canonical writes a document with one spelling of quotes and of elements without content, and nothing around it.
+func canonical(t *testing.T, xml string) string {
+	t.Helper()
+	d := etree.NewDocument()
+	if err := d.ReadFromString(xml); err != nil {
+		t.Fatalf("%v: %s", err, xml)
+	}
+	d.WriteSettings.CanonicalEndTags = true
+	text, err := d.WriteToString()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(text)
 }
 
 // shutdown says that the guest has ended.
