@@ -82,7 +82,8 @@ func watchDir(stateDir, iface string) (changed <-chan struct{}, stop func(), err
 		return nil, nil, fmt.Errorf("watch %s: %w", stateDir, err)
 	}
 	f := os.NewFile(uintptr(fd), "inotify")
-	for _, dir := range []string{stateDir, filepath.Join(stateDir, iface)} {
+	beside, _ := filepath.Glob(filepath.Join(stateDir, "."+iface+".*")) // fails on a wrong pattern alone, and then there is the tick
+	for _, dir := range append(beside, stateDir, filepath.Join(stateDir, iface)) {
 		_, _ = unix.InotifyAddWatch(fd, dir, unix.IN_MOVED_TO|unix.IN_DELETE|unix.IN_ONLYDIR)
 	}
 	c := make(chan struct{}, 1)

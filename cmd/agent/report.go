@@ -167,23 +167,41 @@ func Status(req network.Request, service Service) (*Report, *network.State, erro
 	return report, seen, err
 }
 
-// NewReport adds what a serving process says to what a look at the namespace showed.
-func NewReport(req network.Request, seen *network.State, service Service) (*Report, error) {
+func holderIn(req network.Request, seen *network.State) (*network.Holder, error) {
 	ns, err := network.OpenNamespace(req.Namespace)
 	if err != nil {
 		return nil, err
 	}
 	defer ns.Close()
-	holder, err := present(ns, seen.Names.Interface)
-	if err != nil {
-		return nil, err
-	}
-	// Who serves may be another user than who looks, and what it says is of its guest alone.
+	return present(ns, seen.Names.Interface)
+}
+
+// stateOf is the state of the interface for whoever looks. Who serves may be another user, and what it says is of its guest
+// alone.
+func stateOf(req network.Request, seen *network.State, holder *network.Holder) (*State, error) {
 	var others []uint32
 	if holder != nil {
 		others = append(others, holder.UID)
 	}
-	state, err := LoadState(req.StateDir, seen.Names.Interface, seen.ID, others...)
+	return LoadState(req.StateDir, seen.Names.Interface, seen.ID, others...)
+}
+
+// Known is what a serving process has left word of, as status believes it; nil if nothing.
+func Known(req network.Request, seen *network.State) (*State, error) {
+	holder, err := holderIn(req, seen)
+	if err != nil {
+		return nil, err
+	}
+	return stateOf(req, seen, holder)
+}
+
+// NewReport adds what a serving process says to what a look at the namespace showed.
+func NewReport(req network.Request, seen *network.State, service Service) (*Report, error) {
+	holder, err := holderIn(req, seen)
+	if err != nil {
+		return nil, err
+	}
+	state, err := stateOf(req, seen, holder)
 	lost, untrusted := errors.AsType[*statedir.UntrustedError](err)
 	known := untrusted && slices.ContainsFunc(seen.Warnings, func(w string) bool { return strings.Contains(w, lost.Error()) })
 	if err != nil && !known {

@@ -142,7 +142,7 @@ func newServing(req network.Request, service Service, wiring *network.State, cla
 		return nil, network.Refuse("the state directory cannot be made (%w): name a directory that can be written with --state-dir", err)
 	}
 	// Opened once: whatever others make of its name, what is read and written is in this one.
-	dir, err := statedir.Make(req.StateDir, wiring.Names.Interface)
+	dir, err := statedir.MakeOrBeside(req.StateDir, wiring.Names.Interface)
 	if err != nil {
 		warnings = append(warnings, fmt.Sprintf("%v: status will not show what the server knows, and the next one will not know it", err))
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -88,6 +89,12 @@ const stateFile = "state.json"
 func LoadState(stateDir, iface string, id network.NamespaceID, others ...uint32) (*State, error) {
 	d, err := statedir.Open(stateDir, iface, others...)
 	state, err := loadState(d, err, id)
+	for _, user := range append([]uint32{uint32(os.Geteuid())}, others...) {
+		d, besideErr := statedir.Open(stateDir, statedir.Beside(iface, user), others...)
+		if beside, _ := loadState(d, besideErr, id); beside != nil && (state == nil || state.startedBefore(beside)) {
+			state, err = beside, nil
+		}
+	}
 	d, firstErr := statedir.OpenTop(stateDir, others...)
 	if first, _ := loadState(d, firstErr, id); first != nil && (state == nil || state.startedBefore(first)) {
 		first.first = true
@@ -125,7 +132,7 @@ func loadState(d *statedir.Dir, err error, id network.NamespaceID) (*State, erro
 // RemoveState deletes the file. One that is not podnic's own stays.
 func RemoveState(stateDir, iface string) error {
 	d, err := statedir.OpenOwn(stateDir, iface)
-	return errors.Join(removeState(d, err), removeFirstState(stateDir))
+	return errors.Join(removeState(d, err), statedir.RemoveBesides(stateDir, iface, stateFile), removeFirstState(stateDir))
 }
 
 func removeFirstState(stateDir string) error {

@@ -196,25 +196,36 @@ const most = 1 << 20
 // state takes what is known of the interface. What podnic would not believe, since others could have put it there, is none of
 // a bundle's either: it may be a link to a file that is nobody's business.
 func (b *bundle) state() {
-	for _, name := range []string{"record.json", "state.json"} {
+	const record, state = "record.json", "state.json"
+	if b.seen == nil {
 		err := errors.New("the pod's interface is not known")
-		if b.seen != nil {
-			var d *statedir.Dir
-			if d, err = statedir.Open(b.StateDir, b.seen.Names.Interface); err == nil {
-				err = b.copy(name, d, name)
-				d.Close()
-			}
-			// Where an older podnic has its files, which may be the one that serves.
-			if d, _ = statedir.OpenTop(b.StateDir); d != nil {
-				if errors.Is(err, fs.ErrNotExist) && b.copy(name, d, name) == nil {
-					err = nil
-				}
-				d.Close()
-			}
+		b.miss(record, err)
+		b.miss(state, err)
+		return
+	}
+	d, err := statedir.Open(b.StateDir, b.seen.Names.Interface)
+	if err == nil {
+		err = b.copy(record, d, record)
+		d.Close()
+	}
+	// Where an older podnic has it.
+	if d, _ = statedir.OpenTop(b.StateDir); d != nil {
+		if errors.Is(err, fs.ErrNotExist) && b.copy(record, d, record) == nil {
+			err = nil
 		}
-		if err != nil {
-			b.miss(name, err)
-		}
+		d.Close()
+	}
+	if err != nil {
+		b.miss(record, err)
+	}
+	known, err := agent.Known(b.Request, b.seen)
+	switch {
+	case err != nil:
+		b.miss(state, err)
+	case known == nil:
+		b.miss(state, errors.New("nobody has served"))
+	default:
+		b.addJSON(state, known)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -74,7 +75,7 @@ func OpenOwn(stateDir, name string) (*Dir, error) {
 // Make opens the directory of an interface to write, and makes it if need be, as it makes the state directory: the latter
 // for its owner alone, the former to be read by whoever may enter that.
 func Make(stateDir, name string) (*Dir, error) {
-	if Reserved(name) && name != Own {
+	if Reserved(name) && name != Own && !isBeside(name) {
 		return nil, fmt.Errorf("%q cannot be the name of a directory in %s", name, stateDir)
 	}
 	if err := os.MkdirAll(stateDir, 0o700); err != nil {
@@ -95,6 +96,57 @@ func Make(stateDir, name string) (*Dir, error) {
 	return openIn(above, stateDir, name, []uint32{uint32(os.Geteuid())})
 }
 
+// Beside is the name of a user's own directory of an interface, where that of the interface's name is another's: root has
+// prepared what nobody serves.
+func Beside(name string, uid uint32) string { return fmt.Sprintf(".%s.%d", name, uid) }
+
+func isBeside(name string) bool {
+	i := strings.LastIndexByte(name, '.')
+	if i < 2 || name[0] != '.' || Reserved(name[1:i]) {
+		return false
+	}
+	_, err := strconv.ParseUint(name[i+1:], 10, 32)
+	return err == nil
+}
+
+// MakeOrBeside is Make; where the directory is one that is believed, and another's, it makes one beside it.
+func MakeOrBeside(stateDir, name string) (*Dir, error) {
+	d, err := Make(stateDir, name)
+	if !IsUntrusted(err) {
+		return d, err
+	}
+	others, failed := Open(stateDir, name)
+	if failed != nil {
+		return nil, err
+	}
+	others.Close()
+	return Make(stateDir, Beside(name, uint32(os.Geteuid())))
+}
+
+// RemoveBesides removes a file from the directories beside an interface's, each of which is looked for it only if it is the
+// user's own whose id is in its name.
+func RemoveBesides(stateDir, name, file string) error {
+	all, err := list(stateDir)
+	for _, n := range all {
+		if !isBeside(n) || !strings.HasPrefix(n, "."+name+".") {
+			continue
+		}
+		uid, _ := strconv.ParseUint(n[strings.LastIndexByte(n, '.')+1:], 10, 32)
+		d, failed := open(stateDir, n, []uint32{uint32(uid)})
+		if IsUntrusted(failed) || errors.Is(failed, fs.ErrNotExist) {
+			continue
+		}
+		if failed == nil {
+			failed = errors.Join(d.Remove(file), d.Close())
+		}
+		err = errors.Join(err, failed)
+	}
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || IsUntrusted(err) {
+		return nil
+	}
+	return err
+}
+
 // OpenTop opens the state directory itself, where podnic had its files before interfaces had directories. The rule is the
 // same, so that what lies in a directory that others can write is lost.
 func OpenTop(stateDir string, others ...uint32) (*Dir, error) {
@@ -111,6 +163,11 @@ const top = "."
 
 // Interfaces lists the names in the state directory that could be of interfaces' directories. None of them is believed yet.
 func Interfaces(stateDir string) ([]string, error) {
+	names, err := list(stateDir)
+	return slices.DeleteFunc(names, Reserved), err
+}
+
+func list(stateDir string) ([]string, error) {
 	above, err := openTop(stateDir)
 	if err != nil {
 		return nil, err
@@ -124,7 +181,7 @@ func Interfaces(stateDir string) ([]string, error) {
 	defer f.Close()
 	names, err := f.Readdirnames(-1)
 	slices.Sort(names)
-	return slices.DeleteFunc(names, Reserved), err
+	return names, err
 }
 
 func believed(others []uint32) []uint32 {
@@ -132,7 +189,7 @@ func believed(others []uint32) []uint32 {
 }
 
 func open(stateDir, name string, owners []uint32) (*Dir, error) {
-	if Reserved(name) && name != Own && name != top {
+	if Reserved(name) && name != Own && name != top && !isBeside(name) {
 		return nil, &fs.PathError{Op: "open", Path: filepath.Join(stateDir, name), Err: fs.ErrNotExist}
 	}
 	above, err := openTop(stateDir)

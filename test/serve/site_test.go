@@ -266,12 +266,30 @@ func (s *site) start(args ...string) *daemon {
 		args = append(args, "--state-dir", s.state)
 		return start(s.t, "podnic serve", s.pod.Command(context.Background(), s.podnic, args...))
 	}
+	return start(s.t, "podnic serve", s.ordinary(context.Background(), args...))
+}
+
+// ordinary is a command of podnic that an ordinary user runs.
+func (s *site) ordinary(ctx context.Context, args ...string) *exec.Cmd {
+	s.t.Helper()
 	script, err := filepath.Abs("testdata/ordinary")
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	args = append([]string{fmt.Sprint(nobody), s.podnic, s.state}, args...)
-	return start(s.t, "podnic serve", s.pod.Command(context.Background(), script, args...))
+	return s.pod.Command(ctx, script, append([]string{fmt.Sprint(nobody), s.podnic, s.state}, args...)...)
+}
+
+// ordinaryStatus is what that user is told.
+func (s *site) ordinaryStatus() (r report) {
+	s.t.Helper()
+	out, err := s.ordinary(s.t.Context(), "status", "-o", "json").Output()
+	if err == nil {
+		err = json.Unmarshal(out, &r)
+	}
+	if err != nil || len(r.Interfaces) != 1 {
+		s.t.Fatalf("%v: %s", err, out)
+	}
+	return r
 }
 
 // daemon is a program that runs until the test ends it.

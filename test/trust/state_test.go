@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/podnic/podnic/test/podtest"
 	"golang.org/x/sys/unix"
 )
 
@@ -305,6 +306,41 @@ func TestStatusIsOfWhoServes(t *testing.T) {
 	end()
 	s.run(0, nil, "restore")
 	s.asBefore()
+}
+
+// TestServerOfAnotherUserHasADirectoryBeside that of root, who has prepared in the same state directory. It goes on where it was,
+// and restore forgets it.
+func TestServerOfAnotherUserHasADirectoryBeside(t *testing.T) {
+	s := newSite(t).in(t)
+	s.run(0, nil, "prepare")
+	before := podtest.Files(t, s.state)
+	server := s.pod.Command(t.Context(), "setpriv", "--reuid", "65534", "--clear-groups", "--inh-caps=-all,+net_raw", "--ambient-caps=-all,+net_raw",
+		s.podnic, "serve", "--state-dir", s.state)
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	end := func() { _ = server.Process.Signal(syscall.SIGTERM); _ = server.Wait() }
+	t.Cleanup(end)
+	const told = `"event": "serving"`
+	s.until("the server's state", func() bool {
+		out, _, _ := s.output(s.command("status", "-o", "json"))
+		return strings.Contains(out, told) && strings.Contains(out, `"event": "wired"`)
+	})
+	if after := podtest.Files(t, s.state); len(after) != len(before)+1 || after[0] != ".eth0.65534/state.json" {
+		t.Errorf("there are %v", after)
+	}
+	// A directory that has another's name is not that user's.
+	s.attack("mv state/.eth0.65534 state/gone; mkdir -m 755 state/.eth0.65534; cp state/gone/state.json state/.eth0.65534")
+	if out := s.run(0, nil, "status", "-o", "json"); strings.Contains(out, told) {
+		t.Errorf("status believes another than who serves: %s", out)
+	}
+	s.attack("rm -r state/.eth0.65534; mv state/gone state/.eth0.65534")
+	end()
+	s.run(0, nil, "restore")
+	s.asBefore()
+	if left := podtest.Files(t, s.state); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
 }
 
 // bystander is a process of root's that nobody may end.
