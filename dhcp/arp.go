@@ -8,21 +8,6 @@ import (
 	"github.com/podnic/podnic/network/identity"
 )
 
-// An ARP packet for IPv4 over Ethernet (RFC 826): where its addresses are, and its size.
-const (
-	arpSenderMAC = 8
-	arpSenderIP  = 14
-	arpTargetMAC = 18
-	arpTargetIP  = 24
-	arpLen       = 28
-
-	arpRequest = 1
-	arpReply   = 2
-)
-
-// arpPrefix is what each such packet begins with: Ethernet, IPv4 and the sizes of their addresses.
-const arpPrefix = hardwareEthernet<<32 | typeIPv4<<16 | 6<<8 | 4
-
 // arp takes note of the guest using its address and answers requests for the addresses of the offer.
 func (h *handler) arp(b []byte) ([]byte, error) {
 	if len(b) < arpLen {
@@ -32,7 +17,7 @@ func (h *handler) arp(b []byte) ([]byte, error) {
 		return nil, dropMalformed
 	}
 	mac := identity.MAC(b[arpSenderMAC:])
-	sender, target := netip.AddrFrom4([4]byte(b[arpSenderIP:])), netip.AddrFrom4([4]byte(b[arpTargetIP:]))
+	sender, target := arpAddresses(b)
 	if mac == h.client {
 		h.alive()
 		if sender == h.offer.Address.Addr() {
@@ -53,16 +38,8 @@ func (h *handler) arp(b []byte) ([]byte, error) {
 	h.stats.Sent[KindARP]++
 	h.note(Event{Kind: KindARP, MAC: mac, Address: target, Detail: "is at " + answer.String()})
 
-	f := append(h.frame[:0], mac[:]...)
-	f = append(f, answer[:]...)
-	f = binary.BigEndian.AppendUint16(f, typeARP)
-	f = append(f, b[:6]...)
-	f = append(f, 0, arpReply)
-	f = append(f, answer[:]...)
-	f = append(f, b[arpTargetIP:arpLen]...)
-	f = append(f, b[arpSenderMAC:arpTargetMAC]...)
-	h.frame = f
-	return f, nil
+	h.frame = appendARPReply(h.frame[:0], b, answer)
+	return h.frame, nil
 }
 
 // arpAnswer never answers for the guest's own address: the guest would take it for a duplicate and decline it.

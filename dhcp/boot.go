@@ -149,7 +149,7 @@ var (
 	classIPXE = []byte("iPXE")
 )
 
-func (m *message) bootClient() bootClient {
+func bootClientOf(m *message) bootClient {
 	vendor := m.option(codeVendorClass)
 	c := bootClient{
 		architectures: m.option(codeArchitecture),

@@ -19,12 +19,3 @@ const (
 	dropTooMany     drop = "too-many"     // of one kind of message in a second
 	dropNoRoom      drop = "no-room"      // what must be in the reply does not fit into it
 )
-
-// DropReasons are the keys that Stats.Dropped can have, in the order in which a message meets them.
-func DropReasons() []string {
-	return []string{
-		string(dropOversized), string(dropTruncated), string(dropMalformed), string(dropFragment), string(dropChecksum),
-		string(dropNotForUs), string(dropUnexpected), string(dropForeign), string(dropRelayed), string(dropOtherServer),
-		string(dropTooMany), string(dropNoRoom),
-	}
-}

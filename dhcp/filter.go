@@ -54,13 +54,13 @@ func word(mac identity.MAC) (high, low uint32) {
 	return binary.BigEndian.Uint32(mac[:]), uint32(binary.BigEndian.Uint16(mac[4:]))
 }
 
-func number(addr netip.Addr) uint32 {
+func addressWord(addr netip.Addr) uint32 {
 	b := addr.As4()
 	return binary.BigEndian.Uint32(b[:])
 }
 
 // frameFilter is for the packet socket: whole frames, the VLAN tag already taken off by the kernel.
-func frameFilter(o Offer, client identity.MAC, w watch) ([]bpf.RawInstruction, error) {
+func frameFilter(s service, w watch) ([]bpf.RawInstruction, error) {
 	return concat(
 		// A tag with VLAN 0 is only a priority (IEEE 802.1Q §6.9.1). Any other one is a network that is not the pod's.
 		filter{bpf.LoadExtension{Num: bpf.ExtVLANTagPresent}},
@@ -72,7 +72,7 @@ func frameFilter(o Offer, client identity.MAC, w watch) ([]bpf.RawInstruction, e
 			when(bpf.JumpNotEqual, 0, filter{stop}),
 		)),
 		filter{bpf.LoadAbsolute{Off: 12, Size: 2}},
-		when(bpf.JumpEqual, typeARP, arpFilter(o, client, w)),
+		when(bpf.JumpEqual, typeARP, arpFilter(s, w)),
 		need(bpf.JumpEqual, typeIPv4),
 		filter{bpf.LoadAbsolute{Off: etherLen + 9, Size: 1}},
 		need(bpf.JumpEqual, protoUDP),
@@ -83,7 +83,7 @@ func frameFilter(o Offer, client identity.MAC, w watch) ([]bpf.RawInstruction, e
 			bpf.LoadIndirect{Off: etherLen + 2, Size: 2},
 		},
 		need(bpf.JumpEqual, serverPort),
-		messageFilter(client, w, etherLen+udpLen),
+		messageFilter(s.client, w, etherLen+udpLen),
 	).assemble()
 }
 
@@ -120,10 +120,10 @@ func messageFilter(client identity.MAC, w watch, base uint32) filter {
 	)
 }
 
-// arpFilter passes the guest's use of its address while that is watched for, and requests for what the offer answers.
-func arpFilter(o Offer, client identity.MAC, w watch) filter {
-	guest := number(o.Address.Addr())
-	high, low := word(client)
+// arpFilter passes the guest's use of its address while that is watched for, and requests for what is answered.
+func arpFilter(s service, w watch) filter {
+	guest := addressWord(s.address)
+	high, low := word(s.client)
 	f := filter{bpf.LoadAbsolute{Off: etherLen, Size: 4}}
 	f = append(f, need(bpf.JumpEqual, hardwareEthernet<<16|typeIPv4)...)
 	if w.address {
@@ -136,7 +136,7 @@ func arpFilter(o Offer, client identity.MAC, w watch) filter {
 			)),
 		))...)
 	}
-	if len(o.ARP) == 0 {
+	if len(s.answers) == 0 {
 		return append(f, stop)
 	}
 	f = append(f, bpf.LoadAbsolute{Off: etherLen + 6, Size: 2})
@@ -144,11 +144,11 @@ func arpFilter(o Offer, client identity.MAC, w watch) filter {
 	f = append(f, bpf.LoadAbsolute{Off: etherLen + arpTargetIP, Size: 4})
 	f = append(f, need(bpf.JumpNotEqual, guest)...)
 	f = append(f, bpf.TAX{})
-	for _, a := range o.ARP {
-		for _, except := range a.Except { // only the last answer has any
+	for _, a := range s.answers {
+		for _, except := range a.except { // only the last answer has any
 			f = append(f, whenIn(except, stop)...)
 		}
-		f = append(f, whenIn(a.Destination, pass)...)
+		f = append(f, whenIn(a.destination, pass)...)
 	}
 	return append(f, stop)
 }
@@ -156,8 +156,8 @@ func arpFilter(o Offer, client identity.MAC, w watch) filter {
 // whenIn has a verdict on an address in the register X.
 func whenIn(p netip.Prefix, verdict bpf.Instruction) filter {
 	return append(
-		filter{bpf.TXA{}, bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: number(maskOf(p))}},
-		when(bpf.JumpEqual, number(p.Masked().Addr()), filter{verdict})...)
+		filter{bpf.TXA{}, bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: addressWord(maskOf(p))}},
+		when(bpf.JumpEqual, addressWord(p.Masked().Addr()), filter{verdict})...)
 }
 
 func maskOf(p netip.Prefix) netip.Addr {

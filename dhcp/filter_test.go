@@ -102,7 +102,7 @@ func TestFilterWakesTheServerOnlyForItsGuest(t *testing.T) {
 		{"ARP for the guest", whole, nothing, arpFrame(arpRequest, guestMAC, "0.0.0.0", "10.244.1.5"), false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			program, err := frameFilter(tt.offer, guestMAC, tt.watch)
+			program, err := frameFilter(tt.offer.service(guestMAC), tt.watch)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -34,37 +34,6 @@ const (
 	checksumPending checksumState = false
 )
 
-// ethernet answers a frame as it is read from the tap, without a VLAN tag. The answer is a frame; nil is none.
-func (h *handler) ethernet(frame []byte, sum checksumState) []byte {
-	out, err := h.answerFrame(frame, sum)
-	if err != nil {
-		h.stats.Dropped[err.Error()]++
-		return nil
-	}
-	return out
-}
-
-func (h *handler) answerFrame(frame []byte, sum checksumState) ([]byte, error) {
-	if len(frame) < etherLen {
-		return nil, dropTruncated
-	}
-	switch payload := frame[etherLen:]; binary.BigEndian.Uint16(frame[12:]) {
-	case typeARP:
-		return h.arp(payload)
-	case typeIPv4:
-		datagram, source, err := parseUDP(payload, sum)
-		if err != nil {
-			return nil, err
-		}
-		r := h.datagram(datagram, source)
-		if r.message == nil {
-			return nil, nil
-		}
-		return h.wrap(r), nil
-	}
-	return nil, dropNotForUs
-}
-
 // parseUDP finds the payload of a UDP datagram to the server port in an IPv4 packet, which may be followed by padding.
 func parseUDP(b []byte, sum checksumState) (payload []byte, source netip.Addr, err error) {
 	return parseDatagram(b, sum, serverPort)
@@ -104,36 +73,30 @@ func parseDatagram(b []byte, sum checksumState, ports ...uint16) (payload []byte
 	return udp[udpLen:], netip.AddrFrom4([4]byte(b[12:])), nil
 }
 
-// wrap makes the frame of a response. Its source is the server's MAC, whoever the server identifier belongs to: a frame
-// must not teach the guest, or a bridge in it, that the gateway is here.
-func (h *handler) wrap(r response) []byte {
-	mac, to := h.client, r.to
-	if !to.IsValid() {
-		mac, to = broadcastMAC, limitedBroadcast()
-	}
-	length := udpLen + len(r.message)
-	f := append(h.frame[:0], mac[:]...)
-	f = append(f, h.serverMAC[:]...)
+// appendFrame appends the frame of a message from the server's port to the client's.
+func appendFrame(f []byte, destination, source identity.MAC, from, to netip.Addr, message []byte) []byte {
+	length := udpLen + len(message)
+	f = append(f, destination[:]...)
+	f = append(f, source[:]...)
 	f = binary.BigEndian.AppendUint16(f, typeIPv4)
 	f = append(f, ipVersion<<4|ipLen/4, 0)
 	f = binary.BigEndian.AppendUint16(f, uint16(ipLen+length))
 	f = append(f, 0, 0, 0x40, 0, ipTTL, protoUDP, 0, 0) // don't fragment: boot firmware cannot reassemble
-	f = append(f, h.offer.ServerIdentifier.AsSlice()...)
+	f = append(f, from.AsSlice()...)
 	f = append(f, to.AsSlice()...)
 	f = binary.BigEndian.AppendUint16(f, serverPort)
 	f = binary.BigEndian.AppendUint16(f, clientPort)
 	f = binary.BigEndian.AppendUint16(f, uint16(length))
 	f = append(f, 0, 0)
-	f = append(f, r.message...)
+	f = append(f, message...)
 
-	ip := f[etherLen:]
+	ip := f[len(f)-length-ipLen:]
 	binary.BigEndian.PutUint16(ip[10:], checksum(0, ip[:ipLen]))
 	sum := checksum(pseudoHeader(ip, length), ip[ipLen:])
 	if sum == 0 {
 		sum = 0xffff // zero would say that there is none (RFC 768)
 	}
 	binary.BigEndian.PutUint16(ip[ipLen+6:], sum)
-	h.frame = f
 	return f
 }
 

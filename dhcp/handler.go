@@ -82,13 +82,15 @@ func (h *handler) watch() watch {
 	return watch{address: !h.lease.InUse(), foreign: h.foreignLeft > 0}
 }
 
-// response is a reply and where it goes: the zero address means every station, any other one the client's MAC, since
-// before the client has an address it can be reached in no other way (RFC 2131 §4.1).
-type response struct {
-	message []byte
-	to      netip.Addr
-	// configured: the client says that it has the address already, so it answers ARP for it.
-	configured bool
+// service is what a socket is opened for.
+func (h *handler) service() service { return h.offer.service(h.client) }
+
+// packet answers what a socket received.
+func (h *handler) packet(p packet) response {
+	if p.source.IsValid() {
+		return h.datagram(p.data, p.source)
+	}
+	return response{message: h.ethernet(p.data, p.sum)}
 }
 
 // datagram answers the payload of a UDP datagram to port 67. source is the sender's address, maybe 0.0.0.0. A response

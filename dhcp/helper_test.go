@@ -125,11 +125,11 @@ func withCiaddr(s string) dhcpv4.Modifier {
 
 // fromGuest wraps a request as the guest's kernel would.
 func fromGuest(request []byte, source, destination string) []byte {
-	h := handler{client: serverMAC, serverMAC: guestMAC, offer: Offer{ServerIdentifier: addr(source)}}
-	f := h.wrap(response{message: request, to: addr(destination)})
-	if destination == "255.255.255.255" {
-		copy(f, broadcastMAC[:])
+	to := serverMAC
+	if destination == everybody {
+		to = broadcastMAC
 	}
+	f := appendFrame(nil, to, guestMAC, addr(source), addr(destination), request)
 	udp := f[etherLen+ipLen:]
 	udp[1], udp[3] = clientPort, serverPort // a sum does not change when its parts change places
 	return f

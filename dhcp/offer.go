@@ -1,6 +1,7 @@
 package dhcp
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -374,3 +375,17 @@ func (b *builder) extra() {
 
 // host is the prefix of one address.
 func host(addr netip.Addr) netip.Prefix { return netip.PrefixFrom(addr, addr.BitLen()) }
+
+func number(addr netip.Addr) uint32 {
+	b := addr.As4()
+	return binary.BigEndian.Uint32(b[:])
+}
+
+// service is what a socket of a server for a client is opened for.
+func (o Offer) service(client identity.MAC) service {
+	s := service{client: client, address: o.Address.Addr(), server: o.ServerIdentifier, finite: o.LeaseSeconds != 0}
+	for _, a := range o.ARP {
+		s.answers = append(s.answers, arpSet{destination: a.Destination, except: a.Except})
+	}
+	return s
+}

@@ -14,7 +14,7 @@ import (
 func (s *Server) handle(conn socket, p packet) {
 	s.reporting.Lock()
 	defer s.reporting.Unlock()
-	r, events := s.answer(conn, p)
+	r, events := s.answer(p)
 	var err error
 	if r.message != nil {
 		err = send(conn, r)
@@ -46,7 +46,7 @@ func send(conn socket, r response) error {
 
 // answer runs the handler. A panic costs the packet that caused it: the guest's network must not depend on the handler
 // being right about every packet that a guest can think of.
-func (s *Server) answer(conn socket, p packet) (r response, events []Event) {
+func (s *Server) answer(p packet) (r response, events []Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer func() {
@@ -58,7 +58,7 @@ func (s *Server) answer(conn socket, p packet) (r response, events []Event) {
 			}}
 		}
 	}()
-	r = conn.answer(s.handler, p)
+	r = s.handler.packet(p)
 	s.await()
 	return r, s.handler.takeEvents()
 }
@@ -115,7 +115,7 @@ func (s *Server) expire() {
 
 // tune attaches the filter for what is offered now and what is to be watched for. The caller holds the mutex.
 func (s *Server) tune(w watch) error {
-	program, err := s.conn.program(s.handler.offer, s.config.Client, w)
+	program, err := s.conn.program(s.handler.service(), w)
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 // compose makes the reply to the request at hand, options and destination.
 func (h *handler) compose(kind dhcpv4.MessageType, text string) (response, error) {
 	m := &h.request
-	client := m.bootClient()
+	client := bootClientOf(m)
 	params := h.parameters(client)
 	h.header()
 	l := layout{room: h.room(m.maxSize()), file: true, sname: true, routes: params.routes}
@@ -59,7 +59,7 @@ func (h *handler) composeBootp(room int) (response, error) {
 	h.header()
 	copy(h.reply[offCiaddr:offYiaddr], h.request.header[offCiaddr:])
 	copy(h.reply[offYiaddr:offSiaddr], h.offer.Address.Addr().AsSlice())
-	client := h.request.bootClient()
+	client := bootClientOf(&h.request)
 	params := h.parameters(client)
 	h.boot(client)
 	h.options = slices.DeleteFunc(params.pick(h.options[:0], nil, true), func(o wireOption) bool {

@@ -57,7 +57,7 @@ func (s *Server) reopen(ctx context.Context) socket {
 // open opens the socket, its filter attached before it hears anything.
 func (s *Server) open() (socket, error) {
 	s.mu.Lock()
-	offer, w := s.handler.offer, s.handler.watch()
+	kind, of, w := s.handler.offer.Socket, s.handler.service(), s.handler.watch()
 	s.mu.Unlock()
 
 	var (
@@ -66,7 +66,7 @@ func (s *Server) open() (socket, error) {
 	)
 	err := s.config.InNamespace(func() error {
 		var err error
-		if conn, err = s.listen(s.config.Link, offer, s.config.Client, w); err != nil {
+		if conn, err = s.listen(s.config.Link, of, w); err != nil {
 			return err
 		}
 		missing = conn.missing()
@@ -86,7 +86,7 @@ func (s *Server) open() (socket, error) {
 	}
 	s.await()
 	h := s.handler
-	h.note(Event{Kind: KindSocketOpen, Detail: offer.Socket + " socket on " + s.config.Link})
+	h.note(Event{Kind: KindSocketOpen, Detail: kind + " socket on " + s.config.Link})
 	for _, what := range missing {
 		h.note(Event{Kind: KindSetting, Detail: what})
 	}

@@ -43,7 +43,7 @@ type Server struct {
 	reporting sync.Mutex
 	events    limiter
 	// listen opens the kind of socket that is configured.
-	listen func(link string, o Offer, client identity.MAC, w watch) (socket, error)
+	listen func(link string, of service, w watch) (socket, error)
 
 	mu      sync.Mutex // guards what follows
 	handler *handler

@@ -49,9 +49,6 @@ func (f *fakeSocket) receive() (packet, error) {
 	}
 }
 
-func (f *fakeSocket) answer(h *handler, p packet) response {
-	return response{message: h.ethernet(p.data, p.sum)}
-}
 func (f *fakeSocket) send(r response) error {
 	if f.full > 0 {
 		f.full--
@@ -60,7 +57,7 @@ func (f *fakeSocket) send(r response) error {
 	f.out <- slices.Clone(r.message)
 	return nil
 }
-func (f *fakeSocket) program(_ Offer, _ identity.MAC, w watch) ([]bpf.RawInstruction, error) {
+func (f *fakeSocket) program(_ service, w watch) ([]bpf.RawInstruction, error) {
 	f.watched <- w
 	return nil, nil
 }
@@ -93,7 +90,7 @@ func newBench(t *testing.T, lease Lease) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server.listen = func(string, Offer, identity.MAC, watch) (socket, error) {
+	server.listen = func(string, service, watch) (socket, error) {
 		if s := <-b.sockets; s != nil {
 			return s, nil
 		}

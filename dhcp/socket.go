@@ -15,11 +15,9 @@ import (
 // queued.
 type socket interface {
 	receive() (packet, error)
-	// answer gives a packet to the part of the handler that understands it.
-	answer(h *handler, p packet) response
 	send(r response) error
 	// program is the filter that the socket needs, attach puts it in the place of the one it has.
-	program(o Offer, client identity.MAC, w watch) ([]bpf.RawInstruction, error)
+	program(s service, w watch) ([]bpf.RawInstruction, error)
 	attach(program []bpf.RawInstruction) error
 	// queueDrops is how many packets the kernel dropped since the last call because the queue was full.
 	queueDrops() uint64
@@ -28,11 +26,35 @@ type socket interface {
 	close()
 }
 
+// service is what a socket is opened for: whom it hears and what is answered.
+type service struct {
+	client  identity.MAC
+	address netip.Addr // the guest's
+	server  netip.Addr // what datagrams are sent from
+	finite  bool       // leases end
+	answers []arpSet
+}
+
+// arpSet is a set of addresses that ARP requests are answered for.
+type arpSet struct {
+	destination netip.Prefix
+	except      []netip.Prefix
+}
+
 // packet is what a socket received; data is valid until the next call of receive.
 type packet struct {
 	data   []byte
-	source netip.Addr    // of a datagram
+	source netip.Addr    // of a datagram; not valid of a frame
 	sum    checksumState // of a frame
+}
+
+// response is a reply and where it goes: the zero address means every station, any other one the client's MAC, since
+// before the client has an address it can be reached in no other way (RFC 2131 §4.1).
+type response struct {
+	message []byte
+	to      netip.Addr
+	// configured: the client says that it has the address already, so it answers ARP for it.
+	configured bool
 }
 
 // bufferSize is enough for every request: an Ethernet frame, with some room. What is larger is dropped, not read in part.

@@ -10,8 +10,6 @@ import (
 	mdsocket "github.com/mdlayher/socket"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
-
-	"github.com/podnic/podnic/network/identity"
 )
 
 // packetSocket reads and writes frames on a tap.
@@ -26,12 +24,12 @@ type packetSocket struct {
 }
 
 // listenPacket opens a packet socket in the namespace of the calling thread.
-func listenPacket(link string, o Offer, client identity.MAC, w watch) (socket, error) {
+func listenPacket(link string, of service, w watch) (socket, error) {
 	s, err := newPacketSocket(link)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.configure(o, client, w); err != nil {
+	if err := s.configure(of, w); err != nil {
 		s.close()
 		return nil, err
 	}
@@ -59,8 +57,8 @@ func newPacketSocket(link string) (*packetSocket, error) {
 	return s, nil
 }
 
-func (s *packetSocket) configure(o Offer, client identity.MAC, w watch) error {
-	program, err := s.program(o, client, w)
+func (s *packetSocket) configure(of service, w watch) error {
+	program, err := s.program(of, w)
 	if err != nil {
 		return err
 	}
@@ -182,10 +180,6 @@ func auxChecksum(control []byte) checksumState {
 	return checksumFinished
 }
 
-func (s *packetSocket) answer(h *handler, p packet) response {
-	return response{message: h.ethernet(p.data, p.sum)}
-}
-
 func (s *packetSocket) send(r response) error {
 	if err := s.raw.send(r.message); err != nil {
 		return fmt.Errorf("send on %s: %w", s.link, err)
@@ -193,8 +187,8 @@ func (s *packetSocket) send(r response) error {
 	return nil
 }
 
-func (s *packetSocket) program(o Offer, client identity.MAC, w watch) ([]bpf.RawInstruction, error) {
-	return frameFilter(o, client, w)
+func (s *packetSocket) program(of service, w watch) ([]bpf.RawInstruction, error) {
+	return frameFilter(of, w)
 }
 
 func (s *packetSocket) attach(program []bpf.RawInstruction) error {

@@ -182,7 +182,7 @@ func TestRepliesReachTheGuestAlone(t *testing.T) {
 	w.wait(t, KindOffer, "")
 	w.raw.SetReadDeadline(time.Now().Add(5 * time.Second))
 	want := map[string]bool{"ARP": true, "DHCP": true}
-	buffer := make([]byte, bufferSize)
+	buffer := make([]byte, 2048)
 	for len(want) > 0 {
 		n, _, err := w.raw.ReadFrom(buffer)
 		if err != nil {
@@ -207,7 +207,7 @@ func TestChecksumIsFinishedOrNone(t *testing.T) {
 		t.Run(mustOffer(t, bridgePod(), o).Socket, func(t *testing.T) {
 			t.Parallel()
 			w := newWire(t, bridgePod(), o)
-			buffer := make([]byte, bufferSize)
+			buffer := make([]byte, 2048)
 			w.raw.SetReadDeadline(time.Now()) // ask first
 			for asked := byte(0); ; {
 				n, _, err := w.raw.ReadFrom(buffer)

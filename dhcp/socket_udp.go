@@ -17,8 +17,6 @@ import (
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
-
-	"github.com/podnic/podnic/network/identity"
 )
 
 // udpSocket reads and writes datagrams on a bridge. It needs no capability, and therefore much of the namespace: missing
@@ -40,8 +38,8 @@ type udpSocket struct {
 }
 
 // listenUDP opens a UDP socket in the namespace of the calling thread, filter attached.
-func listenUDP(link string, o Offer, client identity.MAC, w watch) (socket, error) {
-	program, err := datagramFilter(client, w)
+func listenUDP(link string, of service, w watch) (socket, error) {
+	program, err := datagramFilter(of.client, w)
 	if err != nil {
 		return nil, err
 	}
@@ -85,10 +83,10 @@ func listenUDP(link string, o Offer, client identity.MAC, w watch) (socket, erro
 	s := &udpSocket{
 		conn:   conn.(*net.UDPConn),
 		link:   link,
-		client: o.Address.Addr(),
-		server: o.ServerIdentifier,
-		finite: o.LeaseSeconds != 0,
-		source: unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: o.ServerIdentifier.As4()}),
+		client: of.address,
+		server: of.server,
+		finite: of.finite,
+		source: unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: of.server.As4()}),
 		bell:   links,
 	}
 	if s.raw, err = newRawSocket(s.conn); err == nil {
@@ -148,8 +146,6 @@ func (s *udpSocket) receive() (packet, error) {
 	return packet{data: s.buffer[:n], source: netip.AddrFrom4(s.raw.sourceIPv4())}, nil
 }
 
-func (s *udpSocket) answer(h *handler, p packet) response { return h.datagram(p.data, p.source) }
-
 // send reaches a client that uses its address by unicast, since a client that renews may listen on that address alone.
 // Every other one is reached by broadcast: the kernel would ask for its MAC by ARP, which a client without an address
 // does not answer, and an address that the guest makes up is nothing to send datagrams to.
@@ -164,8 +160,8 @@ func (s *udpSocket) send(r response) error {
 	return nil
 }
 
-func (s *udpSocket) program(_ Offer, client identity.MAC, w watch) ([]bpf.RawInstruction, error) {
-	return datagramFilter(client, w)
+func (s *udpSocket) program(of service, w watch) ([]bpf.RawInstruction, error) {
+	return datagramFilter(of.client, w)
 }
 
 func (s *udpSocket) attach(program []bpf.RawInstruction) error {

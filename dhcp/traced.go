@@ -3,7 +3,6 @@ package dhcp
 import (
 	"encoding/binary"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -89,13 +88,13 @@ func messageType(kind dhcpv4.MessageType) string {
 type decoder struct {
 	client, server identity.MAC
 	offer          *Offer
-	handler        *handler // nil where there is no server
+	judge          *Judge // nil where there is no server
 }
 
 func newDecoder(client, server identity.MAC, offer *Offer) *decoder {
 	d := &decoder{client: client, server: server, offer: offer}
 	if offer != nil {
-		d.handler = newHandler(*offer, client, server, Lease{}, time.Now)
+		d.judge = NewJudge(*offer, client, server)
 	}
 	return d
 }
@@ -124,7 +123,7 @@ func (d *decoder) decode(frame []byte, vlan uint16, fromGuest bool, sum checksum
 	case vlan != 0:
 		f.Answer, f.Why = "", fmt.Sprintf("it is tagged for VLAN %d, and the pod's network has no tag", vlan)
 	case f.Protocol == ProtocolDHCP || f.Protocol == ProtocolARP:
-		d.judge(&f, frame, sum)
+		d.ask(&f, frame, sum)
 	}
 	return f
 }
@@ -143,10 +142,9 @@ func (d *decoder) peer(f *Traced) string {
 	return PeerNetwork
 }
 
-// judge asks the server's handler what it does with a frame of the guest.
-func (d *decoder) judge(f *Traced, frame []byte, sum checksumState) {
-	h := d.handler
-	if h == nil {
+// ask has the server's handler say what it does with a frame of the guest.
+func (d *decoder) ask(f *Traced, frame []byte, sum checksumState) {
+	if d.judge == nil {
 		f.Why = "the interface has no IPv4 address, so there is no server"
 		return
 	}
@@ -155,29 +153,19 @@ func (d *decoder) judge(f *Traced, frame []byte, sum checksumState) {
 			f.Answer, f.Why = "", fmt.Sprintf("the server trips over it: %v", cause)
 		}
 	}()
-	h.foreignLeft, h.dropped = foreignAllowance, nil
-	out, err := h.answerFrame(frame, sum)
-	if err == nil {
-		err = h.dropped
-	}
-	for _, e := range h.takeEvents() {
-		switch e.Kind {
-		case KindRequest:
-			if err == nil {
-				f.State = e.Detail
-			}
-		case KindNak:
-			f.Why = e.Detail
-		}
+	v := d.judge.Frame(frame, sum)
+	f.State = v.State
+	if v.Refused != "" {
+		f.Why = v.Refused
 	}
 	switch {
-	case err != nil:
-		f.Why = d.why(err)
-	case out != nil && f.Protocol == ProtocolARP:
+	case v.Dropped != nil:
+		f.Why = d.why(v)
+	case v.Reply != nil && f.Protocol == ProtocolARP:
 		f.Answer = ProtocolARP
-	case out != nil:
+	case v.Reply != nil:
 		var reply message
-		if err := reply.read(out[etherLen+ipLen+udpLen:]); err == nil {
+		if err := reply.read(v.Reply[etherLen+ipLen+udpLen:]); err == nil {
 			f.Answer = messageType(reply.kind)
 		}
 	case f.Protocol == ProtocolARP:
@@ -212,9 +200,9 @@ func (d *decoder) judgeReply(f *Traced) {
 }
 
 // why puts a drop into words.
-func (d *decoder) why(err error) string {
-	m := &d.handler.request
-	switch err {
+func (d *decoder) why(v Verdict) string {
+	m := v.Request
+	switch v.Dropped {
 	case dropForeign:
 		return fmt.Sprintf("the client is %s, and the guest is %s", m.mac(), d.client)
 	case dropRelayed:
@@ -223,7 +211,7 @@ func (d *decoder) why(err error) string {
 		server, _ := m.address(codeServer)
 		return fmt.Sprintf("it is for the server %s, and this one is %s", server, d.offer.ServerIdentifier)
 	}
-	return explain(err)
+	return explain(v.Dropped)
 }
 
 // explain puts a drop into words that do not depend on the message.
@@ -245,11 +233,6 @@ func explain(err error) string {
 		return "what must be in the answer does not fit"
 	}
 	return err.Error()
-}
-
-// arpAddresses are the protocol addresses of a packet of at least arpLen bytes.
-func arpAddresses(b []byte) (sender, target netip.Addr) {
-	return netip.AddrFrom4([4]byte(b[arpSenderIP:])), netip.AddrFrom4([4]byte(b[arpTargetIP:]))
 }
 
 // arp reads an ARP packet (RFC 826, RFC 5227).

@@ -144,11 +144,11 @@ func TestTraceTellsWhatIsAskedAndWhyNot(t *testing.T) {
 			{"a relay's option of 550 bytes", bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1), withOption(82, make([]byte, 550)...)))},
 		}},
 	} {
-		d, h := testDecoder(t, part.id, part.options), testHandler(t, part.id, part.options)
+		d, server := testDecoder(t, part.id, part.options), NewJudge(mustOffer(t, part.id, part.options), guestMAC, serverMAC)
 		fmt.Fprintf(&b, "# %s\n", part.title)
 		for _, sent := range part.frames {
 			fmt.Fprintf(&b, "\n%s\n  %s", sent.name, renderTraced(d.decode(sent.frame, 0, true, checksumFinished)))
-			if reply := h.ethernet(sent.frame, checksumFinished); reply != nil {
+			if reply := server.Frame(sent.frame, checksumFinished).Reply; reply != nil {
 				fmt.Fprintf(&b, "  %s", renderTraced(d.decode(reply, 0, false, checksumFinished)))
 			}
 		}
@@ -156,9 +156,8 @@ func TestTraceTellsWhatIsAskedAndWhyNot(t *testing.T) {
 	}
 	d := testDecoder(t, bridgePod(), Options{})
 	fmt.Fprintf(&b, "# a tag\n  %s", renderTraced(d.decode(discover, 5, true, checksumFinished)))
-	foreign := testHandler(t, bridgePod(), Options{})
-	foreign.serverMAC = otherMAC
-	fmt.Fprintf(&b, "# another server\n  %s", renderTraced(d.decode(foreign.ethernet(discover, checksumFinished), 0, false, checksumFinished)))
+	foreign := NewJudge(mustOffer(t, bridgePod(), Options{}), guestMAC, otherMAC)
+	fmt.Fprintf(&b, "# another server\n  %s", renderTraced(d.decode(foreign.Frame(discover, checksumFinished).Reply, 0, false, checksumFinished)))
 	fmt.Fprintf(&b, "# a reflection\n  %s", renderTraced(d.decode(arpFrame(arpRequest, guestMAC, "10.244.1.5", "10.244.1.1"), 0, false, checksumFinished)))
 	fmt.Fprintf(&b, "# layer 2\n  %s", renderTraced(newDecoder(guestMAC, serverMAC, nil).decode(discover, 0, true, checksumFinished)))
 	fmt.Fprintf(&b, "# a frame of 13 bytes\n  %s", renderTraced(d.decode(discover[:13], 0, true, checksumFinished)))
@@ -173,13 +172,12 @@ func TestTraceSaysWhatTheServerDoes(t *testing.T) {
 		ask(dhcpv4.MessageTypeDiscover, dhcpv4.WithHwAddr(otherMAC.HardwareAddr()))) {
 		frame := fromGuest(request, "0.0.0.0", everybody)
 		f := testDecoder(t, bridgePod(), Options{}).decode(frame, 0, true, checksumFinished)
-		h := testHandler(t, bridgePod(), Options{})
-		reply := h.ethernet(frame, checksumFinished)
-		if (reply != nil) != (f.Answer != "") {
-			t.Errorf("%s is answered: %t, and the trace says %q", f.Message, reply != nil, f.Answer)
+		v := NewJudge(mustOffer(t, bridgePod(), Options{}), guestMAC, serverMAC).Frame(frame, checksumFinished)
+		if (v.Reply != nil) != (f.Answer != "") {
+			t.Errorf("%s is answered: %t, and the trace says %q", f.Message, v.Reply != nil, f.Answer)
 		}
-		if len(h.stats.Dropped) > 0 && f.Why == "" {
-			t.Errorf("%s was dropped (%v), and the trace does not say why", f.Message, h.stats.Dropped)
+		if v.Dropped != nil && f.Why == "" {
+			t.Errorf("%s was dropped (%v), and the trace does not say why", f.Message, v.Dropped)
 		}
 	}
 }

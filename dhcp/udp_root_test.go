@@ -88,34 +88,6 @@ func TestUDPServerOutlivesItsBridge(t *testing.T) {
 	answered()
 }
 
-// TestOnlyTheEndOfALinkRingsTheBell changes a link in every way that wakes whoever listens to links.
-func TestOnlyTheEndOfALinkRingsTheBell(t *testing.T) {
-	t.Parallel()
-	needRoot(t)
-	pod := newNetns(t)
-	var b bell
-	if err := pod.do(func() (err error) {
-		b, err = listenLinks()
-		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
-	defer b.close()
-	pod.ip(t, "link add br0 type bridge", "tuntap add tap0 mode tap", "link set tap0 master br0", "link set br0 up",
-		"link set tap0 up", "link set tap0 mtu 1400", "link set tap0 down", "link delete br0")
-	// br0 is deleted, and tap0 is taken out of it.
-	rings := 0
-	if err := b.conn.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	for b.wait() == nil {
-		rings++
-	}
-	if rings == 0 || rings > 2 {
-		t.Errorf("the bell rang %d times", rings)
-	}
-}
-
 // TestUDPServerBesideOneOfAllDevices shares the port with a server as KubeVirt's: one that has the port of all devices, with
 // SO_REUSEADDR, and passes over what comes from others than its own. Whichever was there first, both can be had, and what is
 // sent to this server's address reaches no other.
