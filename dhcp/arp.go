@@ -5,16 +5,17 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/podnic/podnic/dhcp/internal/drop"
 	"github.com/podnic/podnic/network/identity"
 )
 
 // arp takes note of the guest using its address and answers requests for the addresses of the offer.
 func (h *handler) arp(b []byte) ([]byte, error) {
 	if len(b) < arpLen {
-		return nil, dropTruncated
+		return nil, drop.Truncated
 	}
 	if binary.BigEndian.Uint64(b)>>16 != arpPrefix {
-		return nil, dropMalformed
+		return nil, drop.Malformed
 	}
 	mac := identity.MAC(b[arpSenderMAC:])
 	sender, target := arpAddresses(b)
@@ -33,7 +34,7 @@ func (h *handler) arp(b []byte) ([]byte, error) {
 		return nil, nil
 	}
 	if _, ok := h.arpPace.allow(h.now()); !ok {
-		return nil, dropTooMany
+		return nil, drop.TooMany
 	}
 	h.stats.Sent[KindARP]++
 	h.note(Event{Kind: KindARP, MAC: mac, Address: target, Detail: "is at " + answer.String()})

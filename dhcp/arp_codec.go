@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 
+	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 	"github.com/podnic/podnic/network/identity"
 )
 
@@ -20,7 +21,7 @@ const (
 )
 
 // arpPrefix is what each such packet begins with: Ethernet, IPv4 and the sizes of their addresses.
-const arpPrefix = hardwareEthernet<<32 | typeIPv4<<16 | 6<<8 | 4
+const arpPrefix = v4.HardwareEthernet<<32 | typeIPv4<<16 | 6<<8 | 4
 
 // appendARPReply appends the frame that answers an ARP request, of at least arpLen bytes: its target is at the answer.
 func appendARPReply(f, request []byte, answer identity.MAC) []byte {

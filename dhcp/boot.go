@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 )
 
 // BootFile is a boot file and the clients that it is for.
@@ -51,8 +53,8 @@ func ParseBootFile(s string) (BootFile, error) {
 		case isArchitecture && !slices.Contains(b.Architectures, uint16(n)):
 			b.Architectures = append(b.Architectures, uint16(n))
 		case isArchitecture:
-		case class == "" || len(class) > maxPart:
-			return b, fmt.Errorf("boot file %q: a user class has 1 to %d bytes, such as iPXE", s, maxPart)
+		case class == "" || len(class) > v4.MaxPart:
+			return b, fmt.Errorf("boot file %q: a user class has 1 to %d bytes, such as iPXE", s, v4.MaxPart)
 		case b.UserClass != "":
 			return b, fmt.Errorf("boot file %q: a client has one user class, not %q and %q", s, b.UserClass, class)
 		default:
@@ -149,11 +151,11 @@ var (
 	classIPXE = []byte("iPXE")
 )
 
-func bootClientOf(m *message) bootClient {
-	vendor := m.option(codeVendorClass)
+func bootClientOf(m *v4.Message) bootClient {
+	vendor := m.Option(v4.CodeVendorClass)
 	c := bootClient{
-		architectures: m.option(codeArchitecture),
-		userClass:     m.option(codeUserClass),
+		architectures: m.Option(v4.CodeArchitecture),
+		userClass:     m.Option(v4.CodeUserClass),
 		http:          bytes.HasPrefix(vendor, classHTTP),
 	}
 	c.ipxe = c.hasClass(classIPXE)

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 )
 
 // Capabilities are what a server needs for as long as it runs, to open its socket and to open it again: CAP_NET_RAW for a
@@ -17,7 +19,7 @@ func Capabilities(socket string) []int {
 	}
 	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 	if err == nil {
-		if first, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil && first <= serverPort {
+		if first, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil && first <= v4.ServerPort {
 			return nil
 		}
 	}

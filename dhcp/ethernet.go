@@ -1,6 +1,10 @@
 package dhcp
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/podnic/podnic/dhcp/internal/drop"
+)
 
 // ethernet answers a frame as it is read from the tap, without a VLAN tag. The answer is a frame; nil is none.
 func (h *handler) ethernet(frame []byte, sum checksumState) []byte {
@@ -14,7 +18,7 @@ func (h *handler) ethernet(frame []byte, sum checksumState) []byte {
 
 func (h *handler) answerFrame(frame []byte, sum checksumState) ([]byte, error) {
 	if len(frame) < etherLen {
-		return nil, dropTruncated
+		return nil, drop.Truncated
 	}
 	switch payload := frame[etherLen:]; binary.BigEndian.Uint16(frame[12:]) {
 	case typeARP:
@@ -30,7 +34,7 @@ func (h *handler) answerFrame(frame []byte, sum checksumState) ([]byte, error) {
 		}
 		return h.wrap(r), nil
 	}
-	return nil, dropNotForUs
+	return nil, drop.NotForUs
 }
 
 // wrap makes the frame of a response. Its source is the server's MAC, whoever the server identifier belongs to: a frame

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
+	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 	"github.com/podnic/podnic/network/identity"
 )
 
@@ -82,7 +83,7 @@ func frameFilter(s service, w watch) ([]bpf.RawInstruction, error) {
 			bpf.LoadMemShift{Off: etherLen}, // X: length of the IP header
 			bpf.LoadIndirect{Off: etherLen + 2, Size: 2},
 		},
-		need(bpf.JumpEqual, serverPort),
+		need(bpf.JumpEqual, v4.ServerPort),
 		messageFilter(s.client, w, etherLen+udpLen),
 	).assemble()
 }
@@ -108,12 +109,12 @@ func messageFilter(client identity.MAC, w watch, base uint32) filter {
 			bpf.LoadIndirect{Off: base, Size: 4}, // op, htype, hlen, hops
 			bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0xffffff00},
 		},
-		need(bpf.JumpEqual, opRequest<<24|hardwareEthernet<<16|6<<8),
-		filter{bpf.LoadIndirect{Off: base + offCookie, Size: 4}},
-		when(bpf.JumpNotEqual, magicCookie, need(bpf.JumpEqual, 0)),
-		filter{bpf.LoadIndirect{Off: base + offChaddr, Size: 4}},
+		need(bpf.JumpEqual, v4.OpRequest<<24|v4.HardwareEthernet<<16|6<<8),
+		filter{bpf.LoadIndirect{Off: base + v4.OffCookie, Size: 4}},
+		when(bpf.JumpNotEqual, v4.MagicCookie, need(bpf.JumpEqual, 0)),
+		filter{bpf.LoadIndirect{Off: base + v4.OffChaddr, Size: 4}},
 		when(bpf.JumpEqual, high, concat(
-			filter{bpf.LoadIndirect{Off: base + offChaddr + 4, Size: 2}},
+			filter{bpf.LoadIndirect{Off: base + v4.OffChaddr + 4, Size: 2}},
 			when(bpf.JumpEqual, low, filter{pass}),
 		)),
 		filter{others},
@@ -125,7 +126,7 @@ func arpFilter(s service, w watch) filter {
 	guest := addressWord(s.address)
 	high, low := word(s.client)
 	f := filter{bpf.LoadAbsolute{Off: etherLen, Size: 4}}
-	f = append(f, need(bpf.JumpEqual, hardwareEthernet<<16|typeIPv4)...)
+	f = append(f, need(bpf.JumpEqual, v4.HardwareEthernet<<16|typeIPv4)...)
 	if w.address {
 		f = append(f, bpf.LoadAbsolute{Off: etherLen + arpSenderIP, Size: 4})
 		f = append(f, when(bpf.JumpEqual, guest, concat(

@@ -7,6 +7,9 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/podnic/podnic/dhcp/internal/drop"
+	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 )
 
 // kernelVerdict asks the kernel: a filter on one end of a socket pair decides whether what the other end sends arrives.
@@ -71,13 +74,13 @@ func TestFilterWakesTheServerOnlyForItsGuest(t *testing.T) {
 		{"discover", plain, nothing, discover, true},
 		{"renewal by unicast", plain, nothing, renew, true},
 		{"IP options", plain, nothing, options, true},
-		{"BOOTP without cookie", plain, nothing, edit(discover, payload+offCookie, 0, 0, 0, 0), true},
-		{"wrong cookie", plain, everything, edit(discover, payload+offCookie, 1), false},
-		{"a reply", plain, everything, edit(discover, payload, opReply), false},
+		{"BOOTP without cookie", plain, nothing, edit(discover, payload+v4.OffCookie, 0, 0, 0, 0), true},
+		{"wrong cookie", plain, everything, edit(discover, payload+v4.OffCookie, 1), false},
+		{"a reply", plain, everything, edit(discover, payload, v4.OpReply), false},
 		{"not Ethernet", plain, everything, edit(discover, payload+1, 6), false},
 		{"short hardware address", plain, everything, edit(discover, payload+2, 5), false},
 		{"another MAC", plain, nothing, other, false},
-		{"another MAC in its last byte", plain, nothing, edit(discover, payload+offChaddr+5, 6), false},
+		{"another MAC in its last byte", plain, nothing, edit(discover, payload+v4.OffChaddr+5, 6), false},
 		{"another MAC while that is watched for", plain, watch{foreign: true}, other, true},
 		{"first fragment", plain, everything, edit(discover, etherLen+6, 0x20, 0), false},
 		{"later fragment", plain, everything, edit(discover, etherLen+6, 0, 1), false},
@@ -86,7 +89,7 @@ func TestFilterWakesTheServerOnlyForItsGuest(t *testing.T) {
 		{"another port", plain, everything, edit(discover, etherLen+ipLen+3, 53), false},
 		{"IPv6", plain, everything, edit(discover, 12, 0x86, 0xdd), false},
 		{"a tag inside a tag", plain, everything, edit(discover, 12, 0x81, 0), false},
-		{"truncated", plain, everything, discover[:payload+offCookie+2], false},
+		{"truncated", plain, everything, discover[:payload+v4.OffCookie+2], false},
 		{"nothing", plain, everything, []byte{0}, false},
 		{"ARP nobody asked us for", plain, everything, arpFrame(arpRequest, guestMAC, "0.0.0.0", "10.244.1.1"), false},
 		{"ARP of the guest's address", plain, watch{address: true}, arpFrame(arpRequest, guestMAC, "10.244.1.5", "10.244.1.1"), true},
@@ -130,34 +133,34 @@ func TestDamagedFramesAreCountedNotAnswered(t *testing.T) {
 		return f
 	}
 	noSum := func(f []byte) []byte { return edit(f, etherLen+ipLen+6, 0, 0) }
-	options := func(b ...byte) []byte { return noSum(edit(discover, payload+offOptions, b...)) }
+	options := func(b ...byte) []byte { return noSum(edit(discover, payload+v4.OffOptions, b...)) }
 	for _, tt := range []struct {
 		name  string
 		frame []byte
 		sum   checksumState
-		want  drop
+		want  drop.Reason
 	}{
-		{"empty", nil, checksumFinished, dropTruncated},
-		{"only Ethernet", discover[:etherLen], checksumFinished, dropTruncated},
-		{"half", discover[:200], checksumFinished, dropTruncated},
-		{"short message", resum(noSum(edit(edit(discover, etherLen+2, 1, 0), etherLen+ipLen+4, 0, 0xec)))[:etherLen+256], checksumFinished, dropTruncated},
-		{"IPv6", edit(discover, 12, 0x86, 0xdd), checksumFinished, dropNotForUs},
-		{"version 6 in IPv4", edit(discover, etherLen, 0x65), checksumFinished, dropMalformed},
-		{"header of 16 bytes", edit(discover, etherLen, 0x44), checksumFinished, dropMalformed},
-		{"total length 0", edit(discover, etherLen+2, 0, 0), checksumFinished, dropMalformed},
-		{"IP checksum", edit(discover, etherLen+10, 1, 2), checksumFinished, dropChecksum},
-		{"UDP checksum", edit(discover, payload+offXID, 9), checksumFinished, dropChecksum},
-		{"fragment", resum(edit(discover, etherLen+6, 0x20, 0)), checksumFinished, dropFragment},
-		{"TCP", resum(edit(discover, etherLen+9, 6)), checksumFinished, dropNotForUs},
-		{"UDP length", noSum(edit(discover, etherLen+ipLen+4, 0xff, 0xff)), checksumFinished, dropMalformed},
-		{"option over the end", options(append([]byte{12, 255}, make([]byte, 50)...)...), checksumFinished, dropMalformed},
-		{"message type of two bytes", options(53, 2, 1, 1, 255), checksumFinished, dropMalformed},
-		{"server identifier of one byte", options(53, 1, 3, 54, 1, 1, 255), checksumFinished, dropMalformed},
+		{"empty", nil, checksumFinished, drop.Truncated},
+		{"only Ethernet", discover[:etherLen], checksumFinished, drop.Truncated},
+		{"half", discover[:200], checksumFinished, drop.Truncated},
+		{"short message", resum(noSum(edit(edit(discover, etherLen+2, 1, 0), etherLen+ipLen+4, 0, 0xec)))[:etherLen+256], checksumFinished, drop.Truncated},
+		{"IPv6", edit(discover, 12, 0x86, 0xdd), checksumFinished, drop.NotForUs},
+		{"version 6 in IPv4", edit(discover, etherLen, 0x65), checksumFinished, drop.Malformed},
+		{"header of 16 bytes", edit(discover, etherLen, 0x44), checksumFinished, drop.Malformed},
+		{"total length 0", edit(discover, etherLen+2, 0, 0), checksumFinished, drop.Malformed},
+		{"IP checksum", edit(discover, etherLen+10, 1, 2), checksumFinished, drop.Checksum},
+		{"UDP checksum", edit(discover, payload+v4.OffXID, 9), checksumFinished, drop.Checksum},
+		{"fragment", resum(edit(discover, etherLen+6, 0x20, 0)), checksumFinished, drop.Fragment},
+		{"TCP", resum(edit(discover, etherLen+9, 6)), checksumFinished, drop.NotForUs},
+		{"UDP length", noSum(edit(discover, etherLen+ipLen+4, 0xff, 0xff)), checksumFinished, drop.Malformed},
+		{"option over the end", options(append([]byte{12, 255}, make([]byte, 50)...)...), checksumFinished, drop.Malformed},
+		{"message type of two bytes", options(53, 2, 1, 1, 255), checksumFinished, drop.Malformed},
+		{"server identifier of one byte", options(53, 1, 3, 54, 1, 1, 255), checksumFinished, drop.Malformed},
 		{"overloaded file over the end", options(53, 1, 1, 52, 1, 1, 255), checksumFinished, ""},
 		{"pending UDP checksum", edit(discover, etherLen+ipLen+6, 1, 2), checksumPending, ""},
 		{"no UDP checksum", noSum(discover), checksumFinished, ""},
 		{"no end option", options(53, 1, 1, 0, 0, 0), checksumFinished, ""},
-		{"VLAN inside VLAN", edit(discover, 12, 0x81, 0), checksumFinished, dropNotForUs},
+		{"VLAN inside VLAN", edit(discover, 12, 0x81, 0), checksumFinished, drop.NotForUs},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			h := testHandler(t, bridgePod(), Options{})

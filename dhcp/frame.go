@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/podnic/podnic/dhcp/internal/drop"
+	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 	"github.com/podnic/podnic/network/identity"
 )
 
@@ -36,39 +38,39 @@ const (
 
 // parseUDP finds the payload of a UDP datagram to the server port in an IPv4 packet, which may be followed by padding.
 func parseUDP(b []byte, sum checksumState) (payload []byte, source netip.Addr, err error) {
-	return parseDatagram(b, sum, serverPort)
+	return parseDatagram(b, sum, v4.ServerPort)
 }
 
 // parseDatagram is parseUDP for any of some ports.
 func parseDatagram(b []byte, sum checksumState, ports ...uint16) (payload []byte, source netip.Addr, err error) {
 	if len(b) < ipLen {
-		return nil, source, dropTruncated
+		return nil, source, drop.Truncated
 	}
 	header, total := int(b[0]&0x0f)*4, int(binary.BigEndian.Uint16(b[2:]))
 	switch {
 	case b[0]>>4 != ipVersion || header < ipLen || total < header+udpLen:
-		return nil, source, dropMalformed
+		return nil, source, drop.Malformed
 	case total > len(b):
-		return nil, source, dropTruncated
+		return nil, source, drop.Truncated
 	case b[9] != protoUDP:
-		return nil, source, dropNotForUs
+		return nil, source, drop.NotForUs
 	case binary.BigEndian.Uint16(b[6:])&0x3fff != 0: // more fragments, or an offset
-		return nil, source, dropFragment
+		return nil, source, drop.Fragment
 	case checksum(0, b[:header]) != 0:
-		return nil, source, dropChecksum
+		return nil, source, drop.Checksum
 	}
 	udp := b[header:total]
 	length := int(binary.BigEndian.Uint16(udp[4:]))
 	switch {
 	case !slices.Contains(ports, binary.BigEndian.Uint16(udp[2:])):
-		return nil, source, dropNotForUs
+		return nil, source, drop.NotForUs
 	case length < udpLen || length > len(udp):
-		return nil, source, dropMalformed
+		return nil, source, drop.Malformed
 	}
 	udp = udp[:length]
 	// A checksum of zero is none (RFC 768).
 	if sum == checksumFinished && binary.BigEndian.Uint16(udp[6:]) != 0 && checksum(pseudoHeader(b, length), udp) != 0 {
-		return nil, source, dropChecksum
+		return nil, source, drop.Checksum
 	}
 	return udp[udpLen:], netip.AddrFrom4([4]byte(b[12:])), nil
 }
@@ -84,8 +86,8 @@ func appendFrame(f []byte, destination, source identity.MAC, from, to netip.Addr
 	f = append(f, 0, 0, 0x40, 0, ipTTL, protoUDP, 0, 0) // don't fragment: boot firmware cannot reassemble
 	f = append(f, from.AsSlice()...)
 	f = append(f, to.AsSlice()...)
-	f = binary.BigEndian.AppendUint16(f, serverPort)
-	f = binary.BigEndian.AppendUint16(f, clientPort)
+	f = binary.BigEndian.AppendUint16(f, v4.ServerPort)
+	f = binary.BigEndian.AppendUint16(f, v4.ClientPort)
 	f = binary.BigEndian.AppendUint16(f, uint16(length))
 	f = append(f, 0, 0)
 	f = append(f, message...)

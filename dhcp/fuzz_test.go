@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 )
 
 func seeds() [][]byte {
@@ -42,7 +44,7 @@ func FuzzFrame(f *testing.F) {
 		if reply == nil || reply[13] == typeARP&0xff {
 			return
 		}
-		copy(reply[etherLen+ipLen+2:], []byte{0, serverPort}) // the parser wants the server's port
+		copy(reply[etherLen+ipLen+2:], []byte{0, v4.ServerPort}) // the parser wants the server's port
 		if _, _, err := parseUDP(reply[etherLen:], checksumPending); err != nil {
 			t.Fatalf("unreadable reply: %v", err)
 		}
@@ -74,24 +76,24 @@ func FuzzHandler(f *testing.F) {
 	f.Fuzz(func(t *testing.T, payload []byte, which byte) {
 		h := testHandler(t, bridgePod(), Options{})
 		h.setOffer(offers[int(which)%len(offers)])
-		if len(payload) >= offOptions {
+		if len(payload) >= v4.OffOptions {
 			payload = append([]byte(nil), payload...)
-			payload[0], payload[1], payload[2] = opRequest, hardwareEthernet, 6
-			copy(payload[offChaddr:], guestMAC[:])
+			payload[0], payload[1], payload[2] = v4.OpRequest, v4.HardwareEthernet, 6
+			copy(payload[v4.OffChaddr:], guestMAC[:])
 		}
 		r := h.datagram(payload, addr("10.244.1.5"))
 		if r.message == nil {
 			return
 		}
-		if size := len(r.message) + headersLen; size < minMessage+headersLen || size > max(minDatagram, h.offer.MTU) {
+		if size := len(r.message) + v4.HeadersLen; size < v4.MinMessage+v4.HeadersLen || size > max(v4.MinDatagram, h.offer.MTU) {
 			t.Fatalf("a reply of %d bytes with an MTU of %d", size, h.offer.MTU)
 		}
-		r.message[0] = opRequest
-		var m message
-		if err := m.decode(r.message); err != nil {
+		r.message[0] = v4.OpRequest
+		var m v4.Message
+		if err := m.Decode(r.message); err != nil {
 			t.Fatalf("unreadable reply: %v", err)
 		}
-		if kind := m.kind; kind != dhcpv4.MessageTypeNone && len(m.option(codeServer)) != 4 {
+		if kind := m.Kind; kind != dhcpv4.MessageTypeNone && len(m.Option(v4.CodeServer)) != 4 {
 			t.Fatalf("a %s without a server identifier", kind)
 		}
 	})

@@ -7,6 +7,8 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
+	"github.com/podnic/podnic/dhcp/internal/drop"
+	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 	"github.com/podnic/podnic/network/identity"
 )
 
@@ -23,7 +25,7 @@ type handler struct {
 	bootParams parameters
 	lease      Lease
 	heard      bool // a frame of the guest was read
-	// leftOut is what did not fit into the last reply; empty when all did.
+	// LeftOut is what did not fit into the last reply; empty when all did.
 	leftOut string
 	// declined: the guest found its address in use, and has not taken it since.
 	declined bool
@@ -43,8 +45,8 @@ type handler struct {
 	arpPace limiter
 
 	// Memory that is used again for every message.
-	request message
-	options []wireOption
+	request v4.Message
+	options []v4.Option
 	reply   []byte
 	frame   []byte
 }
@@ -111,25 +113,25 @@ func (h *handler) datagram(payload []byte, source netip.Addr) response {
 
 func (h *handler) answer(payload []byte, source netip.Addr) (response, error) {
 	m := &h.request
-	if err := m.decode(payload); err != nil {
+	if err := m.Decode(payload); err != nil {
 		return response{}, err
 	}
-	if !m.overEthernet() || m.mac() != h.client {
+	if !m.OverEthernet() || m.MAC() != h.client {
 		h.foreign(m)
-		return response{}, dropForeign
+		return response{}, drop.Foreign
 	}
 	// Between the guest and this server there is nothing that could relay; what claims otherwise is from inside the guest.
-	if !m.giaddr().IsUnspecified() {
-		return response{}, dropRelayed
+	if !m.Giaddr().IsUnspecified() {
+		return response{}, drop.Relayed
 	}
-	if int(m.kind) >= len(h.paces) {
-		return response{}, dropUnexpected
+	if int(m.Kind) >= len(h.paces) {
+		return response{}, drop.Unexpected
 	}
-	if _, ok := h.paces[m.kind].allow(h.now()); !ok {
-		return response{}, dropTooMany
+	if _, ok := h.paces[m.Kind].allow(h.now()); !ok {
+		return response{}, drop.TooMany
 	}
 	h.alive()
-	switch m.kind {
+	switch m.Kind {
 	case dhcpv4.MessageTypeNone:
 		return h.bootp(payload)
 	case dhcpv4.MessageTypeDiscover:
@@ -143,14 +145,14 @@ func (h *handler) answer(payload []byte, source netip.Addr) (response, error) {
 	case dhcpv4.MessageTypeInform:
 		return h.inform(source)
 	}
-	return response{}, dropUnexpected
+	return response{}, drop.Unexpected
 }
 
 // discover offers the address, or gives it at once to a client that asks for that (RFC 4039): with one server and one
 // client there is nothing that an offer could be compared with.
 func (h *handler) discover() (response, error) {
 	m := &h.request
-	rapid := m.option(codeRapidCommit) != nil
+	rapid := m.Option(v4.CodeRapidCommit) != nil
 	h.received(KindDiscover, netip.Addr{}, "")
 	if !rapid {
 		r, err := h.compose(dhcpv4.MessageTypeOffer, "")
@@ -171,11 +173,11 @@ func (h *handler) discover() (response, error) {
 // have on this link, so any other is refused in every state.
 func (h *handler) requested() (response, error) {
 	m := &h.request
-	server, err := m.address(codeServer)
+	server, err := m.Address(v4.CodeServer)
 	if err != nil {
 		return response{}, err
 	}
-	wanted, err := m.address(codeRequested)
+	wanted, err := m.Address(v4.CodeRequested)
 	if err != nil {
 		return response{}, err
 	}
@@ -186,16 +188,16 @@ func (h *handler) requested() (response, error) {
 			h.setLease(LeaseNone)
 		}
 		h.received(KindRequest, wanted, "to server "+server.String())
-		return response{}, dropOtherServer
+		return response{}, drop.OtherServer
 	case server.IsValid() && wanted.IsValid():
 		state = "selecting"
 	case wanted.IsValid():
 		state = "init-reboot"
-	case !m.ciaddr().IsUnspecified():
+	case !m.Ciaddr().IsUnspecified():
 		// The two differ in how the message was sent, not in what it says.
-		wanted, state = m.ciaddr(), "renewing or rebinding"
+		wanted, state = m.Ciaddr(), "renewing or rebinding"
 	default:
-		return response{}, dropMalformed
+		return response{}, drop.Malformed
 	}
 	h.received(KindRequest, wanted, state)
 	if own := h.offer.Address.Addr(); wanted != own {
@@ -231,22 +233,22 @@ const declinedText = "the guest found another machine that uses its address"
 // by rapid commit, and there is only one that it can mean.
 func (h *handler) decline() error {
 	m := &h.request
-	server, err := m.address(codeServer)
+	server, err := m.Address(v4.CodeServer)
 	if err != nil {
 		return err
 	}
-	declined, err := m.address(codeRequested)
+	declined, err := m.Address(v4.CodeRequested)
 	if err != nil {
 		return err
 	}
 	if server.IsValid() && server != h.offer.ServerIdentifier {
-		return dropOtherServer
+		return drop.OtherServer
 	}
-	if !declined.IsValid() && m.ciaddr().IsUnspecified() {
+	if !declined.IsValid() && m.Ciaddr().IsUnspecified() {
 		declined = h.offer.Address.Addr()
 	}
 	if declined != h.offer.Address.Addr() {
-		return dropMalformed
+		return drop.Malformed
 	}
 	h.declined = true
 	h.setLease(LeaseNone)
@@ -256,18 +258,18 @@ func (h *handler) decline() error {
 
 func (h *handler) release() error {
 	m := &h.request
-	server, err := m.address(codeServer)
+	server, err := m.Address(v4.CodeServer)
 	if err != nil {
 		return err
 	}
 	if server.IsValid() && server != h.offer.ServerIdentifier {
-		return dropOtherServer
+		return drop.OtherServer
 	}
-	if m.ciaddr() != h.offer.Address.Addr() {
-		return dropMalformed
+	if m.Ciaddr() != h.offer.Address.Addr() {
+		return drop.Malformed
 	}
 	h.setLease(LeaseNone)
-	h.received(KindRelease, m.ciaddr(), "")
+	h.received(KindRelease, m.Ciaddr(), "")
 	return nil
 }
 
@@ -275,7 +277,7 @@ func (h *handler) release() error {
 // empty exist; the address that the datagram came from serves as well.
 func (h *handler) inform(source netip.Addr) (response, error) {
 	m := &h.request
-	addr := m.ciaddr()
+	addr := m.Ciaddr()
 	if addr.IsUnspecified() && source.Is4() {
 		addr = source
 	}
@@ -297,7 +299,7 @@ func (h *handler) inform(source netip.Addr) (response, error) {
 // bootp answers a client that knows nothing of leases (RFC 1534): the address is its own from then on.
 func (h *handler) bootp(payload []byte) (response, error) {
 	h.received(KindBootp, netip.Addr{}, "")
-	r, err := h.composeBootp(len(payload) - offOptions)
+	r, err := h.composeBootp(len(payload) - v4.OffOptions)
 	if err != nil {
 		return r, err
 	}

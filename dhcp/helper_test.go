@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
+	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 	"github.com/podnic/podnic/network/identity"
 )
 
@@ -117,7 +118,7 @@ func withText(code uint8, text string) dhcpv4.Modifier { return withOption(code,
 
 func withAddr(code uint8, s string) dhcpv4.Modifier { return withOption(code, addr(s).AsSlice()...) }
 
-func withParameters(codes ...uint8) dhcpv4.Modifier { return withOption(codeParameters, codes...) }
+func withParameters(codes ...uint8) dhcpv4.Modifier { return withOption(v4.CodeParameters, codes...) }
 
 func withCiaddr(s string) dhcpv4.Modifier {
 	return func(m *dhcpv4.DHCPv4) { m.ClientIPAddr = net.IP(addr(s).AsSlice()) }
@@ -131,6 +132,6 @@ func fromGuest(request []byte, source, destination string) []byte {
 	}
 	f := appendFrame(nil, to, guestMAC, addr(source), addr(destination), request)
 	udp := f[etherLen+ipLen:]
-	udp[1], udp[3] = clientPort, serverPort // a sum does not change when its parts change places
+	udp[1], udp[3] = v4.ClientPort, v4.ServerPort // a sum does not change when its parts change places
 	return f
 }

@@ -3,6 +3,7 @@ package dhcp
 import (
 	"time"
 
+	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 	"github.com/podnic/podnic/network/identity"
 )
 
@@ -26,7 +27,7 @@ type Verdict struct {
 	// Refused is why the answer is a NAK.
 	Refused string
 	// Request is the DHCP message of the frame, or of an earlier one where it has none.
-	Request *message
+	Request *v4.Message
 }
 
 // Frame judges a frame as it is read from the tap, without a VLAN tag. A frame that makes the handler panic panics here.

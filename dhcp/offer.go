@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 	"github.com/podnic/podnic/network/identity"
 )
 
@@ -306,7 +307,7 @@ func (b *builder) resolver() {
 		domains = b.options.Search
 	}
 	for _, domain := range domains {
-		name, err := cleanName(domain)
+		name, err := v4.CleanName(domain)
 		if err != nil {
 			b.warn("search domain %.80q is not handed out: %v", domain, err)
 			continue
@@ -344,7 +345,7 @@ func (b *builder) names() {
 		hostname = b.options.Hostname
 	}
 	if hostname != "" {
-		name, err := cleanName(hostname)
+		name, err := v4.CleanName(hostname)
 		if err != nil {
 			b.warn("hostname %.80q is not handed out: %v", hostname, err)
 		}
@@ -352,7 +353,7 @@ func (b *builder) names() {
 	}
 	switch {
 	case b.options.DomainName != "":
-		name, err := cleanName(b.options.DomainName)
+		name, err := v4.CleanName(b.options.DomainName)
 		if err != nil {
 			b.warn("domain name %.80q is not handed out: %v", b.options.DomainName, err)
 		}

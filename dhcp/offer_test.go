@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 	"github.com/podnic/podnic/network/identity"
 )
 
@@ -171,7 +172,7 @@ func TestOptionsThatContradictThemselvesAreErrors(t *testing.T) {
 		{"IPv6", identity.Identity{Address: prefix("fd00::5/64")}, Options{}, "the guest's address fd00::5/64 is not IPv4"},
 		{"lease", bridgePod(), Options{LeaseTime: 1500 * time.Millisecond}, "lease time 1.5s is not a whole number of seconds"},
 		{"negative lease", bridgePod(), Options{LeaseTime: -time.Second}, "lease time -1s is not a whole number of seconds"},
-		{"long lease", bridgePod(), Options{LeaseTime: infiniteLease * time.Second}, "lease time 1193046h28m15s is too long: 0 is an infinite lease"},
+		{"long lease", bridgePod(), Options{LeaseTime: v4.InfiniteLease * time.Second}, "lease time 1193046h28m15s is too long: 0 is an infinite lease"},
 		{"mtu", bridgePod(), Options{MTU: 20}, "mtu 20 is not between 68 and 65535"},
 		{"mask", bridgePod(), Options{SubnetMask: "24"}, `subnet mask "24" is neither "guest" nor "pod"`},
 		{"boot file", bridgePod(), Options{BootFiles: []BootFile{{File: strings.Repeat("x", 128)}}}, fmt.Sprintf("boot file %q is longer than 127 bytes", strings.Repeat("x", 128))},

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 )
 
 // maxExtra bounds the value of one extra option, in bytes: more would never fit in a message.
@@ -23,21 +25,21 @@ type Option struct {
 // Empty means that it can.
 func reservedFor(code uint8) string {
 	switch code {
-	case codePad:
+	case v4.CodePad:
 		return "it is padding"
-	case codeEnd:
+	case v4.CodeEnd:
 		return "it ends the options"
-	case codeMask:
+	case v4.CodeMask:
 		return "use --subnet-mask"
-	case codeLeaseTime, codeRenewal, codeRebinding:
+	case v4.CodeLeaseTime, v4.CodeRenewal, v4.CodeRebinding:
 		return "use --lease-time"
-	case codeServer:
+	case v4.CodeServer:
 		return "it must be an address that this server answers for"
-	case codeOverload, codeMessageType, codeMessage, codeRapidCommit:
+	case v4.CodeOverload, v4.CodeMessageType, v4.CodeMessage, v4.CodeRapidCommit:
 		return "it depends on the message"
-	case codeRequested, codeParameters, codeMaxSize:
+	case v4.CodeRequested, v4.CodeParameters, v4.CodeMaxSize:
 		return "only a client sends it"
-	case codeClientID, codeRelayAgent:
+	case v4.CodeClientID, v4.CodeRelayAgent:
 		return "it repeats what the client sent"
 	}
 	return ""
@@ -145,13 +147,13 @@ func encodeBool(s string) ([]byte, error) {
 func encodeDomains(s string) ([]byte, error) {
 	var names []string
 	for field := range strings.SplitSeq(s, ",") {
-		name, err := cleanName(strings.TrimSpace(field))
+		name, err := v4.CleanName(strings.TrimSpace(field))
 		if err != nil {
 			return nil, fmt.Errorf("domain %q: %w", field, err)
 		}
 		names = append(names, name)
 	}
-	return encodeNames(names), nil
+	return v4.EncodeNames(names), nil
 }
 
 // String is a form that ParseOption reads.

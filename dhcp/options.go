@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 	"github.com/podnic/podnic/network/identity"
 )
 
@@ -66,7 +67,7 @@ func (o Options) check() error {
 	switch {
 	case o.LeaseTime < 0 || o.LeaseTime%time.Second != 0:
 		return fmt.Errorf("lease time %s is not a whole number of seconds", o.LeaseTime)
-	case o.LeaseTime/time.Second >= infiniteLease:
+	case o.LeaseTime/time.Second >= v4.InfiniteLease:
 		return fmt.Errorf("lease time %s is too long: 0 is an infinite lease", o.LeaseTime)
 	case o.MTU != 0 && (o.MTU < minMTU || o.MTU > maxMTU):
 		return fmt.Errorf("mtu %d is not between %d and %d", o.MTU, minMTU, maxMTU)

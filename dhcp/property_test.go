@@ -11,6 +11,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"pgregory.net/rapid"
 
+	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 	"github.com/podnic/podnic/network/identity"
 )
 
@@ -46,12 +47,12 @@ func TestReplyKeepsItsPromises(t *testing.T) {
 		wishes := rapid.SliceOfN(rapid.ByteRange(1, 250), 0, 60).Draw(t, "parameters")
 		size := rapid.IntRange(0, 2000).Draw(t, "maximum size")
 		id := rapid.SliceOfN(rapid.Byte(), 0, 40).Draw(t, "client identifier")
-		modify := []dhcpv4.Modifier{withOption(codeMaxSize, byte(size>>8), byte(size))}
+		modify := []dhcpv4.Modifier{withOption(v4.CodeMaxSize, byte(size>>8), byte(size))}
 		if len(wishes) > 0 {
 			modify = append(modify, withParameters(wishes...))
 		}
 		if len(id) > 0 {
-			modify = append(modify, withOption(codeClientID, id...))
+			modify = append(modify, withOption(v4.CodeClientID, id...))
 		}
 
 		h := testHandler(testingTB{}, ptpPod(), o)
@@ -59,76 +60,51 @@ func TestReplyKeepsItsPromises(t *testing.T) {
 		if r.message == nil {
 			t.Fatalf("no reply, dropped: %v", h.stats.Dropped)
 		}
-		limit := max(min(max(size, minDatagram), h.offer.MTU), minDatagram)
-		if got := len(r.message) + headersLen; got > limit {
+		limit := max(min(max(size, v4.MinDatagram), h.offer.MTU), v4.MinDatagram)
+		if got := len(r.message) + v4.HeadersLen; got > limit {
 			t.Fatalf("%d bytes, the limit is %d", got, limit)
 		}
-		if got := r.message[offOptions : offOptions+3]; !bytes.Equal(got, []byte{codeMessageType, 1, byte(dhcpv4.MessageTypeOffer)}) {
+		if got := r.message[v4.OffOptions : v4.OffOptions+3]; !bytes.Equal(got, []byte{v4.CodeMessageType, 1, byte(dhcpv4.MessageTypeOffer)}) {
 			t.Fatalf("the first option is %v", got)
 		}
-		for name, field := range map[string][]byte{o.TFTPServer: r.message[offSname:offFile], bootFile: r.message[offFile:offCookie]} {
+		for name, field := range map[string][]byte{o.TFTPServer: r.message[v4.OffSname:v4.OffFile], bootFile: r.message[v4.OffFile:v4.OffCookie]} {
 			if name != "" && !bytes.HasPrefix(field, append([]byte(name), 0)) {
 				t.Fatalf("%q became %q", name, field)
 			}
 		}
 
-		var m message
-		r.message[0] = opRequest // the decoder reads requests only
-		if err := m.decode(r.message); err != nil {
+		var m v4.Message
+		r.message[0] = v4.OpRequest // the decoder reads requests only
+		if err := m.Decode(r.message); err != nil {
 			t.Fatal(err)
 		}
-		for _, code := range []uint8{codeMask, codeLeaseTime, codeServer} {
-			if len(m.option(code)) != 4 {
-				t.Fatalf("option %d is %v", code, m.option(code))
+		for _, code := range []uint8{v4.CodeMask, v4.CodeLeaseTime, v4.CodeServer} {
+			if len(m.Option(code)) != 4 {
+				t.Fatalf("option %d is %v", code, m.Option(code))
 			}
 		}
-		if len(id) > 0 && !bytes.Equal(m.option(codeClientID), id) {
-			t.Fatalf("client identifier %x, want %x", m.option(codeClientID), id)
+		if len(id) > 0 && !bytes.Equal(m.Option(v4.CodeClientID), id) {
+			t.Fatalf("client identifier %x, want %x", m.Option(v4.CodeClientID), id)
 		}
 		missing := uint64(0)
 		for _, p := range h.params.list {
-			asked := len(wishes) == 0 && p.code != codeRoutesMS || slices.Contains(wishes, p.code) ||
-				p.code == codeRoutes && !slices.Contains(wishes, codeRoutesMS)
-			switch got := m.option(p.code); {
-			case asked && got == nil && p.code == codeRoutesMS && m.option(codeRoutes) != nil: // says the same
+			asked := len(wishes) == 0 && p.Code != v4.CodeRoutesMS || slices.Contains(wishes, p.Code) ||
+				p.Code == v4.CodeRoutes && !slices.Contains(wishes, v4.CodeRoutesMS)
+			switch got := m.Option(p.Code); {
+			case asked && got == nil && p.Code == v4.CodeRoutesMS && m.Option(v4.CodeRoutes) != nil: // says the same
 			case asked && got == nil:
 				missing++
-			case isRoutes(p.code) && bytes.Equal(got, h.params.routes.lean): // says the same
-			case got != nil && !bytes.Equal(got, p.data):
-				t.Fatalf("option %d is %x, want %x", p.code, got, p.data)
-			case got != nil && !asked && p.code != codeMask:
-				t.Fatalf("option %d was not asked for", p.code)
+			case v4.IsRoutes(p.Code) && bytes.Equal(got, h.params.routes.Lean): // says the same
+			case got != nil && !bytes.Equal(got, p.Data):
+				t.Fatalf("option %d is %x, want %x", p.Code, got, p.Data)
+			case got != nil && !asked && p.Code != v4.CodeMask:
+				t.Fatalf("option %d was not asked for", p.Code)
 			}
 		}
 		if missing != h.stats.OptionsLeftOut {
 			t.Fatalf("%d options are missing, %d were reported", missing, h.stats.OptionsLeftOut)
 		}
 	})
-}
-
-// TestOptionsAreLeftOutInTheDocumentedOrder gives a message less and less room, until only what it must have is left. The
-// order is that of docs/dhcp.md.
-func TestOptionsAreLeftOutInTheDocumentedOrder(t *testing.T) {
-	must := []uint8{codeMessageType, codeServer, codeLeaseTime, codeMask, codeClientID, codeRelayAgent}
-	for _, tt := range []struct{ may, want []uint8 }{
-		{[]uint8{121, 3, 6, 26, 12, 15, 67, 66, 119, 224, 225, 42, 28}, []uint8{28, 42, 225, 224, 119, 66, 67, 15, 12, 26, 6, 3, 121}},
-		{[]uint8{3, 249, 6, 28}, []uint8{28, 6, 249, 3}},
-	} {
-		var options []wireOption
-		for _, code := range slices.Concat(must, tt.may) {
-			options = append(options, wireOption{code, make([]byte, 8)})
-		}
-		for missing := range len(tt.want) + 1 {
-			room := 10*(len(options)-missing) + 1
-			_, short, err := lay(make([]byte, offOptions), slices.Clone(options), layout{room: room})
-			if err != nil || !slices.Equal(short.leftOut, tt.want[:missing]) || len(short.cut) > 0 {
-				t.Errorf("with room for %d fewer: left out %+v, want %v, %v", missing, short, tt.want[:missing], err)
-			}
-		}
-		if _, _, err := lay(make([]byte, offOptions), slices.Clone(options), layout{room: 10*len(must) - 1}); err != dropNoRoom {
-			t.Errorf("without room for what must be sent: %v", err)
-		}
-	}
 }
 
 // TestRoutesTakeNothingAlong draws routes, sizes and wishes: what a guest needs most is there whatever the routes are, each
@@ -154,33 +130,33 @@ func TestRoutesTakeNothingAlong(t *testing.T) {
 			}
 		}
 		wishes := rapid.SliceOfNDistinct(rapid.SampledFrom([]uint8{1, 3, 6, 12, 15, 26, 28, 42, 119, 121, 249}), 1, 11, rapid.ID).Draw(t, "parameters")
-		size := rapid.OneOf(rapid.Just(minDatagram), rapid.IntRange(300, 1600)).Draw(t, "maximum size")
+		size := rapid.OneOf(rapid.Just(v4.MinDatagram), rapid.IntRange(300, 1600)).Draw(t, "maximum size")
 		o := Options{UDP: rapid.Bool().Draw(t, "udp"), NTP: addrs("10.0.0.123")}
-		discover := ask(dhcpv4.MessageTypeDiscover, withOption(codeMaxSize, byte(size>>8), byte(size)), withParameters(wishes...))
+		discover := ask(dhcpv4.MessageTypeDiscover, withOption(v4.CodeMaxSize, byte(size>>8), byte(size)), withParameters(wishes...))
 
 		h := testHandler(testingTB{}, id, o)
 		m := readReply(t, h, discover)
-		for _, code := range []uint8{codeRouter, codeDNS, codeMTU, codeHostname} {
-			if p, ok := h.params.find(code); ok && slices.Contains(wishes, code) && !bytes.Equal(m.option(code), p.data) {
-				t.Fatalf("option %d is %x, want %x", code, m.option(code), p.data)
+		for _, code := range []uint8{v4.CodeRouter, v4.CodeDNS, v4.CodeMTU, v4.CodeHostname} {
+			if p, ok := h.params.find(code); ok && slices.Contains(wishes, code) && !bytes.Equal(m.Option(code), p.Data) {
+				t.Fatalf("option %d is %x, want %x", code, m.Option(code), p.Data)
 			}
 		}
-		asked := slices.Contains(wishes, codeRoutes)
-		for _, code := range []uint8{codeRoutes, codeRoutesMS} {
-			got := m.option(code)
+		asked := slices.Contains(wishes, v4.CodeRoutes)
+		for _, code := range []uint8{v4.CodeRoutes, v4.CodeRoutesMS} {
+			got := m.Option(code)
 			switch wanted := slices.Contains(wishes, code); {
-			case got == nil && wanted && h.params.routes.whole != nil && (code == codeRoutes || !asked):
+			case got == nil && wanted && h.params.routes.Whole != nil && (code == v4.CodeRoutes || !asked):
 				t.Fatalf("option %d is missing", code)
 			case got == nil:
 				continue
-			case !bytes.Equal(got, h.params.routes.whole) && !bytes.Equal(got, h.params.routes.lean) && !bytes.Equal(got, h.params.routes.bare):
+			case !bytes.Equal(got, h.params.routes.Whole) && !bytes.Equal(got, h.params.routes.Lean) && !bytes.Equal(got, h.params.routes.Bare):
 				t.Fatalf("option %d has some of the routes", code)
 			case h.stats.OptionsLeftOut == 0 && !sameRoutes(decodeRoutes(t, got), h.offer):
 				t.Fatalf("option %d says something else than the routes %v", code, h.offer.Routes)
 			}
-			for _, part := range m.options {
-				if part.code == code {
-					decodeRoutes(t, part.data)
+			for _, part := range m.Options {
+				if part.Code == code {
+					decodeRoutes(t, part.Data)
 				}
 			}
 		}
@@ -190,41 +166,14 @@ func TestRoutesTakeNothingAlong(t *testing.T) {
 	})
 }
 
-// TestWhatFitsIsSent draws options and room: none that is left out would have fitted beside what is sent.
-func TestWhatFitsIsSent(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		options := []wireOption{{codeMessageType, []byte{2}}}
-		codes := []uint8{3, 6, 12, 15, 26, 28, 42, 66, 67, 119, 121, 224, 225, 249}
-		for _, code := range rapid.SliceOfNDistinct(rapid.SampledFrom(codes), 1, len(codes), rapid.ID).Draw(t, "options") {
-			options = append(options, wireOption{code, make([]byte, rapid.IntRange(1, 400).Draw(t, "size"))})
-		}
-		l := layout{
-			room: rapid.IntRange(60, 1200).Draw(t, "room"), file: rapid.Bool().Draw(t, "file"), sname: rapid.Bool().Draw(t, "sname"),
-		}
-		_, short, err := lay(make([]byte, offOptions), options, l)
-		if err != nil {
-			t.Fatal(err)
-		}
-		missing := func(code uint8) bool {
-			return slices.Contains(short.leftOut, code) || code == codeRoutesMS && len(short.leftOut) > 0 && indexOf(options, codeRoutes) >= 0
-		}
-		for _, left := range short.leftOut {
-			more := slices.DeleteFunc(slices.Clone(options), func(o wireOption) bool { return o.code != left && missing(o.code) })
-			if _, ok := arrange(nil, more, l); ok {
-				t.Fatalf("option %d is left out of %v, and would have fitted", left, options)
-			}
-		}
-	})
-}
-
 // readReply is what the library of nobody but this package makes of an answer.
-func readReply(t *rapid.T, h *handler, request []byte) *message {
+func readReply(t *rapid.T, h *handler, request []byte) *v4.Message {
 	r := h.datagram(request, addr("0.0.0.0"))
-	var m message
+	var m v4.Message
 	if r.message == nil {
 		t.Fatalf("no reply, dropped: %v", h.stats.Dropped)
 	}
-	if err := m.read(slices.Clone(r.message)); err != nil {
+	if err := m.Read(slices.Clone(r.message)); err != nil {
 		t.Fatal(err)
 	}
 	return &m
@@ -292,7 +241,7 @@ func (testingTB) Fatal(args ...any) { panic(args) }
 func TestAnotherDecoderReadsTheReply(t *testing.T) {
 	long := bytes.Repeat([]byte("0123456789"), 60)
 	h := testHandler(t, ptpPod(), Options{Extra: []Option{{224, long}}})
-	r := h.datagram(ask(dhcpv4.MessageTypeDiscover, withOption(codeMaxSize, 0x05, 0xdc)), addr("0.0.0.0"))
+	r := h.datagram(ask(dhcpv4.MessageTypeDiscover, withOption(v4.CodeMaxSize, 0x05, 0xdc)), addr("0.0.0.0"))
 	m, err := dhcpv4.FromBytes(r.message)
 	if err != nil {
 		t.Fatal(err)
@@ -306,7 +255,7 @@ func TestAnotherDecoderReadsTheReply(t *testing.T) {
 	if got := m.DomainSearch().Labels; !slices.Equal(got, h.offer.Search) {
 		t.Errorf("search list %v, want %v", got, h.offer.Search)
 	}
-	if m.YourIPAddr.String() != "10.244.1.5" || m.IPAddressLeaseTime(0).Seconds() != infiniteLease {
+	if m.YourIPAddr.String() != "10.244.1.5" || m.IPAddressLeaseTime(0).Seconds() != v4.InfiniteLease {
 		t.Errorf("got %s", m.Summary())
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 	"github.com/podnic/podnic/network/identity"
 )
 
@@ -24,7 +25,7 @@ func (h *handler) sent(kind Kind, addr netip.Addr, detail string) {
 }
 
 func (h *handler) noteMessage(kind Kind, addr netip.Addr, detail string) {
-	h.note(Event{Kind: kind, MAC: h.request.mac(), Address: addr, Transaction: h.request.xid(), Detail: detail})
+	h.note(Event{Kind: kind, MAC: h.request.MAC(), Address: addr, Transaction: h.request.XID(), Detail: detail})
 }
 
 // note adds an event with the lease as it is now; whoever changes the lease does so first.
@@ -55,13 +56,13 @@ func (h *handler) addressSeen() {
 }
 
 // foreign takes note of a DHCP client with another MAC.
-func (h *handler) foreign(m *message) {
-	if !m.overEthernet() {
+func (h *handler) foreign(m *v4.Message) {
+	if !m.OverEthernet() {
 		return
 	}
 	f, now := &h.stats.Foreign, h.now()
-	if f.MAC != m.mac() {
-		*f = Foreign{MAC: m.mac(), First: now}
+	if f.MAC != m.MAC() {
+		*f = Foreign{MAC: m.MAC(), First: now}
 	}
 	f.Frames, f.Last = f.Frames+1, now
 	if h.foreignLeft == 0 {
@@ -72,7 +73,7 @@ func (h *handler) foreign(m *message) {
 		h.lease.Doubted = now
 	}
 	h.note(Event{
-		Kind: KindForeign, MAC: f.MAC, Transaction: m.xid(),
+		Kind: KindForeign, MAC: f.MAC, Transaction: m.XID(),
 		Detail: h.foreignText(f.MAC),
 	})
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/bits"
 	"net/netip"
+
+	"github.com/podnic/podnic/dhcp/internal/drop"
 )
 
 // refusals are the requests that nobody will ever answer, since something is wrong with them. They are told of when their
@@ -17,11 +19,11 @@ type refusals struct {
 func (h *handler) refuse(err error) {
 	r := &h.refused
 	switch err {
-	case dropRelayed:
+	case drop.Relayed:
 		r.relayed++
-		r.relay = h.request.giaddr()
+		r.relay = h.request.Giaddr()
 		h.refusal(KindRelayed, r.relayed, r.relayedText)
-	case dropMalformed, dropTruncated:
+	case drop.Malformed, drop.Truncated:
 		r.malformed++
 		h.refusal(KindMalformed, r.malformed, r.malformedText)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
+	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 	"github.com/podnic/podnic/network/identity"
 )
 
@@ -32,22 +33,22 @@ func render(frame []byte) string {
 }
 
 func renderMessage(b *strings.Builder, m []byte) {
-	fmt.Fprintf(b, "  op %d, xid %x, chaddr %s", m[0], m[offXID:offXID+4], identity.MAC(m[offChaddr:]))
-	if binary.BigEndian.Uint16(m[offFlags:])&flagBroadcast != 0 {
+	fmt.Fprintf(b, "  op %d, xid %x, chaddr %s", m[0], m[v4.OffXID:v4.OffXID+4], identity.MAC(m[v4.OffChaddr:]))
+	if binary.BigEndian.Uint16(m[v4.OffFlags:])&v4.FlagBroadcast != 0 {
 		b.WriteString(", broadcast")
 	}
 	for _, f := range []struct {
 		name string
 		at   int
-	}{{"ciaddr", offCiaddr}, {"yiaddr", offYiaddr}, {"siaddr", offSiaddr}, {"giaddr", offGiaddr}} {
+	}{{"ciaddr", v4.OffCiaddr}, {"yiaddr", v4.OffYiaddr}, {"siaddr", v4.OffSiaddr}, {"giaddr", v4.OffGiaddr}} {
 		if a := netip.AddrFrom4([4]byte(m[f.at:])); !a.IsUnspecified() {
 			fmt.Fprintf(b, ", %s %s", f.name, a)
 		}
 	}
 	b.WriteByte('\n')
-	overload := renderOptions(b, m[offOptions:])
-	renderField(b, "file", m[offFile:offCookie], overload&overloadFile != 0)
-	renderField(b, "sname", m[offSname:offFile], overload&overloadSname != 0)
+	overload := renderOptions(b, m[v4.OffOptions:])
+	renderField(b, "file", m[v4.OffFile:v4.OffCookie], overload&v4.OverloadFile != 0)
+	renderField(b, "sname", m[v4.OffSname:v4.OffFile], overload&v4.OverloadSname != 0)
 }
 
 func renderField(b *strings.Builder, name string, field []byte, options bool) {
@@ -62,14 +63,14 @@ func renderField(b *strings.Builder, name string, field []byte, options bool) {
 }
 
 func renderOptions(b *strings.Builder, field []byte) (overload byte) {
-	for len(field) > 0 && field[0] != codeEnd {
-		if field[0] == codePad {
+	for len(field) > 0 && field[0] != v4.CodeEnd {
+		if field[0] == v4.CodePad {
 			field = field[1:]
 			continue
 		}
 		code, data := field[0], field[2:2+int(field[1])]
 		field = field[2+len(data):]
-		if code == codeOverload {
+		if code == v4.CodeOverload {
 			overload = data[0]
 		}
 		fmt.Fprintf(b, "  %3d %s\n", code, renderValue(code, data))
@@ -81,13 +82,13 @@ func renderValue(code uint8, data []byte) string {
 	text := strings.Join(strings.Fields(dhcpv4.Options{code: data}.String()), " ")
 	name, value, _ := strings.Cut(text, ": ")
 	switch {
-	case code == codeParameters:
+	case code == v4.CodeParameters:
 		value = fmt.Sprint(data)
-	case code == codeLeaseTime && binary.BigEndian.Uint32(data) == infiniteLease:
+	case code == v4.CodeLeaseTime && binary.BigEndian.Uint32(data) == v4.InfiniteLease:
 		value = "infinite"
-	case code == codeLeaseTime, code == codeRenewal, code == codeRebinding:
+	case code == v4.CodeLeaseTime, code == v4.CodeRenewal, code == v4.CodeRebinding:
 		value = fmt.Sprint(binary.BigEndian.Uint32(data), " s")
-	case code == codeMTU:
+	case code == v4.CodeMTU:
 		value = fmt.Sprint(binary.BigEndian.Uint16(data))
 	case strings.HasPrefix(name, "unknown"):
 		name, value = "extra", fmt.Sprintf("%d bytes %.8x", len(data), data)

@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 )
 
 // compose makes the reply to the request at hand, options and destination.
@@ -14,39 +16,39 @@ func (h *handler) compose(kind dhcpv4.MessageType, text string) (response, error
 	client := bootClientOf(m)
 	params := h.parameters(client)
 	h.header()
-	l := layout{room: h.room(m.maxSize()), file: true, sname: true, routes: params.routes}
+	l := v4.Layout{Room: h.room(m.MaxSize()), File: true, Sname: true, Routes: params.routes}
 	o := append(h.options[:0],
-		wireOption{codeMessageType, []byte{byte(kind)}},
-		wireOption{codeServer, h.offer.ServerIdentifier.AsSlice()})
+		v4.Option{Code: v4.CodeMessageType, Data: []byte{byte(kind)}},
+		v4.Option{Code: v4.CodeServer, Data: h.offer.ServerIdentifier.AsSlice()})
 	switch {
 	case kind == dhcpv4.MessageTypeNak:
 		// RFC 2131 §4.3.1, table 3: nothing but these, and §4.1: by broadcast, since the client's address is in doubt.
-		o = append(o, wireOption{codeMessage, []byte(text)})
-	case m.kind == dhcpv4.MessageTypeInform:
-		o = params.pick(o, m.option(codeParameters), false)
-		copy(h.reply[offCiaddr:offYiaddr], m.header[offCiaddr:])
-		l.file, l.sname = h.boot(client)
+		o = append(o, v4.Option{Code: v4.CodeMessage, Data: []byte(text)})
+	case m.Kind == dhcpv4.MessageTypeInform:
+		o = params.pick(o, m.Option(v4.CodeParameters), false)
+		copy(h.reply[v4.OffCiaddr:v4.OffYiaddr], m.Header[v4.OffCiaddr:])
+		l.File, l.Sname = h.boot(client)
 	default:
 		o = h.leaseTimes(o)
-		if kind == dhcpv4.MessageTypeAck && m.kind == dhcpv4.MessageTypeDiscover {
-			o = append(o, wireOption{codeRapidCommit, nil})
+		if kind == dhcpv4.MessageTypeAck && m.Kind == dhcpv4.MessageTypeDiscover {
+			o = append(o, v4.Option{Code: v4.CodeRapidCommit, Data: nil})
 		}
-		o = params.pick(o, m.option(codeParameters), true)
-		copy(h.reply[offYiaddr:offSiaddr], h.offer.Address.Addr().AsSlice())
-		l.file, l.sname = h.boot(client)
+		o = params.pick(o, m.Option(v4.CodeParameters), true)
+		copy(h.reply[v4.OffYiaddr:v4.OffSiaddr], h.offer.Address.Addr().AsSlice())
+		l.File, l.Sname = h.boot(client)
 		if kind == dhcpv4.MessageTypeAck {
-			copy(h.reply[offCiaddr:offYiaddr], m.header[offCiaddr:])
+			copy(h.reply[v4.OffCiaddr:v4.OffYiaddr], m.Header[v4.OffCiaddr:])
 		}
 	}
 	// RFC 6842: a client identifier is repeated in every reply. RFC 3046 §2.2: so is option 82, as the last one.
-	for _, code := range []uint8{codeClientID, codeRelayAgent} {
-		if data := m.option(code); data != nil {
-			o = append(o, wireOption{code, data})
+	for _, code := range []uint8{v4.CodeClientID, v4.CodeRelayAgent} {
+		if data := m.Option(code); data != nil {
+			o = append(o, v4.Option{Code: code, Data: data})
 		}
 	}
 	h.options = o
 	r, err := h.finish(o, l)
-	if err == nil && kind != dhcpv4.MessageTypeNak && m.kind != dhcpv4.MessageTypeInform {
+	if err == nil && kind != dhcpv4.MessageTypeNak && m.Kind != dhcpv4.MessageTypeInform {
 		r = h.address(r)
 	}
 	return r, err
@@ -57,52 +59,52 @@ func (h *handler) compose(kind dhcpv4.MessageType, text string) (response, error
 // clients exist that have no room for more.
 func (h *handler) composeBootp(room int) (response, error) {
 	h.header()
-	copy(h.reply[offCiaddr:offYiaddr], h.request.header[offCiaddr:])
-	copy(h.reply[offYiaddr:offSiaddr], h.offer.Address.Addr().AsSlice())
+	copy(h.reply[v4.OffCiaddr:v4.OffYiaddr], h.request.Header[v4.OffCiaddr:])
+	copy(h.reply[v4.OffYiaddr:v4.OffSiaddr], h.offer.Address.Addr().AsSlice())
 	client := bootClientOf(&h.request)
 	params := h.parameters(client)
 	h.boot(client)
-	h.options = slices.DeleteFunc(params.pick(h.options[:0], nil, true), func(o wireOption) bool {
-		return o.code >= codeRequested && o.code <= codeClientID || o.code == codeTFTPServer || o.code == codeBootFile
+	h.options = slices.DeleteFunc(params.pick(h.options[:0], nil, true), func(o v4.Option) bool {
+		return o.Code >= v4.CodeRequested && o.Code <= v4.CodeClientID || o.Code == v4.CodeTFTPServer || o.Code == v4.CodeBootFile
 	})
-	r, err := h.finish(h.options, layout{room: min(max(room, minBootpRoom), h.room(maxDatagram)), routes: params.routes})
+	r, err := h.finish(h.options, v4.Layout{Room: min(max(room, v4.MinBootpRoom), h.room(v4.MaxDatagram)), Routes: params.routes})
 	return h.address(r), err
 }
 
-// room is the size of the options field of a reply that is at most so large a datagram, which is at least minDatagram.
+// room is the size of the options field of a reply that is at most so large a datagram, which is at least MinDatagram.
 func (h *handler) room(datagram int) int {
 	mtu := h.offer.MTU
 	if mtu == 0 {
-		mtu = ethernetMTU
+		mtu = v4.EthernetMTU
 	}
 	// What the guest is told may be smaller than what its link carries, which is not less than every client takes.
-	return min(datagram, max(mtu, minDatagram)) - headersLen - offOptions
+	return min(datagram, max(mtu, v4.MinDatagram)) - v4.HeadersLen - v4.OffOptions
 }
 
 // leaseTimes appends the lease time and, unless it is infinite, the times of renewal and rebinding at half and 7/8 of it
 // (RFC 2131 §4.4.5). They are sent asked or not, like the lease time itself.
-func (h *handler) leaseTimes(o []wireOption) []wireOption {
+func (h *handler) leaseTimes(o []v4.Option) []v4.Option {
 	seconds := h.offer.LeaseSeconds
 	if seconds == 0 {
-		return append(o, wireOption{codeLeaseTime, binary.BigEndian.AppendUint32(nil, infiniteLease)})
+		return append(o, v4.Option{Code: v4.CodeLeaseTime, Data: binary.BigEndian.AppendUint32(nil, v4.InfiniteLease)})
 	}
 	times := make([]byte, 0, 12)
 	times = binary.BigEndian.AppendUint32(times, seconds)
 	times = binary.BigEndian.AppendUint32(times, seconds/2)
 	times = binary.BigEndian.AppendUint32(times, uint32(uint64(seconds)*7/8))
-	return append(o, wireOption{codeLeaseTime, times[:4]}, wireOption{codeRenewal, times[4:8]}, wireOption{codeRebinding, times[8:]})
+	return append(o, v4.Option{Code: v4.CodeLeaseTime, Data: times[:4]}, v4.Option{Code: v4.CodeRenewal, Data: times[4:8]}, v4.Option{Code: v4.CodeRebinding, Data: times[8:]})
 }
 
 // header begins the reply with what every kind of it repeats from the request.
 func (h *handler) header() {
 	m := &h.request
-	h.reply = append(h.reply[:0], m.header...)
-	clear(h.reply[offCiaddr:offGiaddr])
-	clear(h.reply[offSname:offCookie])
-	h.reply[0] = opReply
-	h.reply[3] = 0             // hops
-	clear(h.reply[8:offFlags]) // secs
-	binary.BigEndian.PutUint32(h.reply[offCookie:], magicCookie)
+	h.reply = append(h.reply[:0], m.Header...)
+	clear(h.reply[v4.OffCiaddr:v4.OffGiaddr])
+	clear(h.reply[v4.OffSname:v4.OffCookie])
+	h.reply[0] = v4.OpReply
+	h.reply[3] = 0                // hops
+	clear(h.reply[8:v4.OffFlags]) // secs
+	binary.BigEndian.PutUint32(h.reply[v4.OffCookie:], v4.MagicCookie)
 }
 
 // parameters are those of the offer for a client.
@@ -117,14 +119,14 @@ func (h *handler) parameters(c bootClient) *parameters {
 	}
 	p.list = slices.Clone(p.list)
 	if file != h.offer.BootFile {
-		p.replace(codeBootFile, []byte(file))
+		p.replace(v4.CodeBootFile, []byte(file))
 	}
 	if c.ipxe {
-		p.replace(codeIPXE, noProxyDHCP)
+		p.replace(v4.CodeIPXE, noProxyDHCP)
 	}
 	if c.http && file != "" {
-		p.replace(codeVendorClass, classHTTP)
-		p.unasked = append(p.unasked, codeVendorClass)
+		p.replace(v4.CodeVendorClass, classHTTP)
+		p.unasked = append(p.unasked, v4.CodeVendorClass)
 	}
 	return &p
 }
@@ -133,10 +135,10 @@ func (h *handler) parameters(c bootClient) *parameters {
 func (h *handler) boot(c bootClient) (file, sname bool) {
 	name := h.offer.bootFile(c)
 	if addr, err := netip.ParseAddr(h.offer.TFTPServer); err == nil && addr.Is4() {
-		copy(h.reply[offSiaddr:offGiaddr], addr.AsSlice())
+		copy(h.reply[v4.OffSiaddr:v4.OffGiaddr], addr.AsSlice())
 	}
-	copy(h.reply[offSname:offFile], h.offer.TFTPServer)
-	copy(h.reply[offFile:offCookie], name)
+	copy(h.reply[v4.OffSname:v4.OffFile], h.offer.TFTPServer)
+	copy(h.reply[v4.OffFile:v4.OffCookie], name)
 	return name == "", h.offer.TFTPServer == ""
 }
 
@@ -144,28 +146,28 @@ func (h *handler) boot(c bootClient) (file, sname bool) {
 func (h *handler) address(r response) response {
 	m := &h.request
 	switch {
-	case !m.ciaddr().IsUnspecified():
-		r.to, r.configured = m.ciaddr(), true
-	case !m.broadcast():
+	case !m.Ciaddr().IsUnspecified():
+		r.to, r.configured = m.Ciaddr(), true
+	case !m.Broadcast():
 		r.to = h.offer.Address.Addr()
 	}
 	return r
 }
 
 // finish lays out the options and reports what had to be left out.
-func (h *handler) finish(options []wireOption, l layout) (response, error) {
-	out, short, err := lay(h.reply, options, l)
-	h.leftOut = short.text(l.room + offOptions + headersLen)
+func (h *handler) finish(options []v4.Option, l v4.Layout) (response, error) {
+	out, short, err := v4.Lay(h.reply, options, l)
+	h.leftOut = short.Text(l.Room + v4.OffOptions + v4.HeadersLen)
 	if h.leftOut != "" {
-		h.stats.OptionsLeftOut += uint64(len(short.leftOut) + len(short.cut))
+		h.stats.OptionsLeftOut += uint64(len(short.LeftOut) + len(short.Cut))
 		h.noteMessage(KindLeftOut, netip.Addr{}, h.leftOut)
 	}
 	if err != nil {
 		return response{}, err
 	}
-	if pad := minMessage - len(out); pad > 0 {
-		out = slices.Grow(out, pad)[:minMessage]
-		clear(out[minMessage-pad:])
+	if pad := v4.MinMessage - len(out); pad > 0 {
+		out = slices.Grow(out, pad)[:v4.MinMessage]
+		clear(out[v4.MinMessage-pad:])
 	}
 	h.reply = out
 	return response{message: out}, nil

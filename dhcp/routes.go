@@ -4,10 +4,11 @@ import (
 	"net/netip"
 	"slices"
 
+	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 	"github.com/podnic/podnic/network/identity"
 )
 
-func newRouteForms(o Offer) routeForms {
+func newRouteForms(o Offer) v4.RouteForms {
 	next := make(map[netip.Prefix]netip.Addr, len(o.Routes)+1)
 	if !o.Address.IsSingleIP() {
 		next[o.Address.Masked()] = netip.Addr{} // on the link by the mask
@@ -16,12 +17,12 @@ func newRouteForms(o Offer) routeForms {
 		next[r.Destination.Masked()] = r.Gateway
 	}
 	without := func(drop func(identity.Route) bool) []byte {
-		return encodeRoutes(slices.DeleteFunc(slices.Clone(o.Routes), drop))
+		return v4.EncodeRoutes(slices.DeleteFunc(slices.Clone(o.Routes), drop))
 	}
-	return routeForms{
-		whole: encodeRoutes(o.Routes),
-		lean:  without(func(r identity.Route) bool { return follows(next, r) }),
-		bare:  without(func(r identity.Route) bool { return !reaches(o, r) }),
+	return v4.RouteForms{
+		Whole: v4.EncodeRoutes(o.Routes),
+		Lean:  without(func(r identity.Route) bool { return follows(next, r) }),
+		Bare:  without(func(r identity.Route) bool { return !reaches(o, r) }),
 	}
 }
 

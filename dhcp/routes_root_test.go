@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 	"github.com/podnic/podnic/network/identity"
 )
 
@@ -82,7 +83,7 @@ func TestClientsReadLongRoutes(t *testing.T) {
 			}
 			g.start(t, command(t, "/usr/sbin/dhclient"), "-4", "-d", "-cf", config, "-sf", script(t, dir, "$reason", ""),
 				"-lf", filepath.Join(dir, "leases"), "-pf", filepath.Join(dir, "pid"), "eth0")
-			bytes := encodeRoutes(g.server.handler.offer.Routes)
+			bytes := v4.EncodeRoutes(g.server.handler.offer.Routes)
 			seen(t, dir, "BOUND", "new_routers=10.244.1.1", "new_domain_name_servers=10.96.0.10", "new_host_name=vm-0", "new_interface_mtu=1450",
 				"new_routes="+strings.Trim(fmt.Sprint(bytes), "[]"))
 		}},

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/podnic/podnic/dhcp/internal/drop"
 )
 
 // Times between attempts to open a socket again.
@@ -110,7 +112,7 @@ func (s *Server) serve(ctx context.Context, conn socket) error {
 	}()
 	for {
 		p, err := conn.receive()
-		var dropped drop
+		var dropped drop.Reason
 		switch {
 		case errors.As(err, &dropped):
 			s.mu.Lock()

@@ -15,6 +15,8 @@ import (
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
+	"github.com/podnic/podnic/dhcp/internal/drop"
+	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 	"github.com/podnic/podnic/network/identity"
 )
 
@@ -168,7 +170,7 @@ func TestLostSocketIsOpenedAgain(t *testing.T) {
 		b.sockets <- first
 		<-b.Ready()
 		first.in <- errLinkDown // the socket survives this
-		first.in <- dropOversized
+		first.in <- drop.Oversized
 		first.in <- errors.New("no such device")
 		b.wantKinds(t, KindSocketOpen, KindSetting, KindLinkDown, KindSocketLost)
 		begin := time.Now()
@@ -280,7 +282,7 @@ func TestFilterIsNotMadeForEveryMessage(t *testing.T) {
 		for range 100 {
 			conn.in <- discoverFrame()
 			<-conn.out
-			conn.in <- fromGuest(ask(dhcpv4.MessageTypeRequest, withAddr(codeRequested, "10.244.1.5")), "0.0.0.0", everybody)
+			conn.in <- fromGuest(ask(dhcpv4.MessageTypeRequest, withAddr(v4.CodeRequested, "10.244.1.5")), "0.0.0.0", everybody)
 			<-conn.out
 		}
 		if n := len(conn.watched); n != 0 {
@@ -336,9 +338,9 @@ func TestWarningsSayWhatIsTheMatterNow(t *testing.T) {
 			}
 		}
 		want()
-		send(ask(dhcpv4.MessageTypeDecline, withAddr(codeRequested, "10.244.1.5")))
+		send(ask(dhcpv4.MessageTypeDecline, withAddr(v4.CodeRequested, "10.244.1.5")))
 		want("10.244.1.5: the guest found another machine that uses its address")
-		send(ask(dhcpv4.MessageTypeRequest, withAddr(codeRequested, "10.244.1.5")))
+		send(ask(dhcpv4.MessageTypeRequest, withAddr(v4.CodeRequested, "10.244.1.5")))
 		want()
 		relayed := func() { send(ask(dhcpv4.MessageTypeDiscover, dhcpv4.WithRelay(addr("10.244.1.9").AsSlice()))) }
 		const byRelay = "requests of the guest came by a relay (at least %d, the last by 10.244.1.9), and are not answered: nothing relays between guest and server"
@@ -386,7 +388,7 @@ func TestLeaseThatRanOutIsSaid(t *testing.T) {
 		b.Reload(mustOffer(t, bridgePod(), Options{LeaseTime: 30 * time.Second}))
 		b.kinds()
 		take := func() {
-			conn.in <- fromGuest(ask(dhcpv4.MessageTypeRequest, withAddr(codeRequested, "10.244.1.5")), "0.0.0.0", everybody)
+			conn.in <- fromGuest(ask(dhcpv4.MessageTypeRequest, withAddr(v4.CodeRequested, "10.244.1.5")), "0.0.0.0", everybody)
 			<-conn.out
 		}
 		take()
@@ -492,7 +494,7 @@ func TestOneTypeOfMessageLeavesRoomForOthers(t *testing.T) {
 	if got := answers(discoverFrame(), 3*messageBurst); got != messageBurst {
 		t.Errorf("%d of a flood were answered", got)
 	}
-	if got := h.stats.Dropped[string(dropTooMany)]; got != 2*messageBurst {
+	if got := h.stats.Dropped[string(drop.TooMany)]; got != 2*messageBurst {
 		t.Errorf("%d were counted", got)
 	}
 	inform := fromGuest(ask(dhcpv4.MessageTypeInform, withCiaddr("10.244.1.5")), "10.244.1.5", everybody)

@@ -10,6 +10,8 @@ import (
 	mdsocket "github.com/mdlayher/socket"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/podnic/podnic/dhcp/internal/drop"
 )
 
 // packetSocket reads and writes frames on a tap.
@@ -114,7 +116,7 @@ func (s *packetSocket) receive() (packet, error) {
 	case err != nil:
 		return packet{}, err
 	case flags&unix.MSG_TRUNC != 0:
-		return packet{}, dropOversized
+		return packet{}, drop.Oversized
 	}
 	return packet{data: s.frame[:n], sum: auxChecksum(s.aux[:auxLen])}, nil
 }

@@ -15,6 +15,8 @@ import (
 	"go.uber.org/zap/zaptest"
 	"golang.org/x/sys/unix"
 
+	"github.com/podnic/podnic/dhcp/internal/drop"
+	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 	"github.com/podnic/podnic/network/identity"
 )
 
@@ -123,7 +125,7 @@ func TestUnfinishedChecksumIsNotAWrongOne(t *testing.T) {
 	w := newWire(t, bridgePod(), Options{})
 	w.inside.ip(t, "address add 10.244.1.5/24 dev eth0")
 	err := w.inside.do(func() error {
-		conn, err := net.DialUDP("udp4", &net.UDPAddr{IP: net.IPv4(10, 244, 1, 5), Port: clientPort}, &net.UDPAddr{IP: net.IPv4(10, 244, 1, 255), Port: serverPort})
+		conn, err := net.DialUDP("udp4", &net.UDPAddr{IP: net.IPv4(10, 244, 1, 5), Port: v4.ClientPort}, &net.UDPAddr{IP: net.IPv4(10, 244, 1, 255), Port: v4.ServerPort})
 		if err != nil {
 			return err
 		}
@@ -226,8 +228,8 @@ func TestChecksumIsFinishedOrNone(t *testing.T) {
 				if n < etherLen || buffer[12] != 8 || buffer[13] != 0 || identity.MAC(buffer[6:]) == guestMAC {
 					continue
 				}
-				switch _, _, err := parseDatagram(buffer[etherLen:n], checksumFinished, clientPort); err {
-				case dropNotForUs: // the kernel's own IGMP
+				switch _, _, err := parseDatagram(buffer[etherLen:n], checksumFinished, v4.ClientPort); err {
+				case drop.NotForUs: // the kernel's own IGMP
 					continue
 				case nil:
 				default:

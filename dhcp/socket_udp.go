@@ -17,6 +17,9 @@ import (
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/podnic/podnic/dhcp/internal/drop"
+	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 )
 
 // udpSocket reads and writes datagrams on a bridge. It needs no capability, and therefore much of the namespace: missing
@@ -72,11 +75,11 @@ func listenUDP(link string, of service, w watch) (socket, error) {
 		})
 		return errors.Join(controlErr, err)
 	}}
-	conn, err := config.ListenPacket(context.Background(), "udp4", fmt.Sprintf(":%d", serverPort))
+	conn, err := config.ListenPacket(context.Background(), "udp4", fmt.Sprintf(":%d", v4.ServerPort))
 	if err != nil {
 		links.close()
 		if errors.Is(err, unix.EACCES) {
-			return nil, fmt.Errorf("open UDP socket on %s: %w (net.ipv4.ip_unprivileged_port_start must be at most %d)", link, err, serverPort)
+			return nil, fmt.Errorf("open UDP socket on %s: %w (net.ipv4.ip_unprivileged_port_start must be at most %d)", link, err, v4.ServerPort)
 		}
 		return nil, fmt.Errorf("open UDP socket on %s: %w", link, err)
 	}
@@ -141,7 +144,7 @@ func (s *udpSocket) receive() (packet, error) {
 	case err != nil:
 		return packet{}, fmt.Errorf("receive on %s: %w", s.link, err)
 	case flags&unix.MSG_TRUNC != 0:
-		return packet{}, dropOversized
+		return packet{}, drop.Oversized
 	}
 	return packet{data: s.buffer[:n], source: netip.AddrFrom4(s.raw.sourceIPv4())}, nil
 }
@@ -154,7 +157,7 @@ func (s *udpSocket) send(r response) error {
 	if r.configured && r.to == s.client {
 		to = r.to
 	}
-	if err := s.raw.sendIPv4(r.message, s.source, to.As4(), networkOrder(clientPort)); err != nil {
+	if err := s.raw.sendIPv4(r.message, s.source, to.As4(), networkOrder(v4.ClientPort)); err != nil {
 		return fmt.Errorf("send on %s: %w", s.link, err)
 	}
 	return nil

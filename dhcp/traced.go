@@ -7,6 +7,8 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
+	"github.com/podnic/podnic/dhcp/internal/drop"
+	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 	"github.com/podnic/podnic/network/identity"
 )
 
@@ -103,7 +105,7 @@ func newDecoder(client, server identity.MAC, offer *Offer) *decoder {
 func (d *decoder) decode(frame []byte, vlan uint16, fromGuest bool, sum checksumState) Traced {
 	f := Traced{FromGuest: fromGuest, VLAN: vlan, Length: len(frame), Data: frame}
 	if len(frame) < etherLen {
-		f.Peer, f.Protocol, f.Message, f.Why = PeerNetwork, "Ethernet", unreadable, explain(dropTruncated)
+		f.Peer, f.Protocol, f.Message, f.Why = PeerNetwork, "Ethernet", unreadable, explain(drop.Truncated)
 		return f
 	}
 	f.Destination, f.Source = identity.MAC(frame), identity.MAC(frame[6:])
@@ -164,9 +166,9 @@ func (d *decoder) ask(f *Traced, frame []byte, sum checksumState) {
 	case v.Reply != nil && f.Protocol == ProtocolARP:
 		f.Answer = ProtocolARP
 	case v.Reply != nil:
-		var reply message
-		if err := reply.read(v.Reply[etherLen+ipLen+udpLen:]); err == nil {
-			f.Answer = messageType(reply.kind)
+		var reply v4.Message
+		if err := reply.Read(v.Reply[etherLen+ipLen+udpLen:]); err == nil {
+			f.Answer = messageType(reply.Kind)
 		}
 	case f.Protocol == ProtocolARP:
 		d.leave(f, frame[etherLen:])
@@ -203,12 +205,12 @@ func (d *decoder) judgeReply(f *Traced) {
 func (d *decoder) why(v Verdict) string {
 	m := v.Request
 	switch v.Dropped {
-	case dropForeign:
-		return fmt.Sprintf("the client is %s, and the guest is %s", m.mac(), d.client)
-	case dropRelayed:
-		return fmt.Sprintf("it comes by the relay %s, and nothing relays here", m.giaddr())
-	case dropOtherServer:
-		server, _ := m.address(codeServer)
+	case drop.Foreign:
+		return fmt.Sprintf("the client is %s, and the guest is %s", m.MAC(), d.client)
+	case drop.Relayed:
+		return fmt.Sprintf("it comes by the relay %s, and nothing relays here", m.Giaddr())
+	case drop.OtherServer:
+		server, _ := m.Address(v4.CodeServer)
 		return fmt.Sprintf("it is for the server %s, and this one is %s", server, d.offer.ServerIdentifier)
 	}
 	return explain(v.Dropped)
@@ -217,19 +219,19 @@ func (d *decoder) why(v Verdict) string {
 // explain puts a drop into words that do not depend on the message.
 func explain(err error) string {
 	switch err {
-	case dropTruncated:
+	case drop.Truncated:
 		return "it is cut off"
-	case dropMalformed:
+	case drop.Malformed:
 		return "it is malformed"
-	case dropFragment:
+	case drop.Fragment:
 		return "it is a fragment"
-	case dropChecksum:
+	case drop.Checksum:
 		return "its checksum is wrong"
-	case dropNotForUs:
+	case drop.NotForUs:
 		return "it is not to a server"
-	case dropUnexpected:
+	case drop.Unexpected:
 		return "only servers send such a message, or nobody does"
-	case dropNoRoom:
+	case drop.NoRoom:
 		return "what must be in the answer does not fit"
 	}
 	return err.Error()

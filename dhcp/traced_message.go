@@ -11,45 +11,47 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/rfc1035label"
+
+	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 )
 
 // message reads a DHCP message in an IPv4 packet, to a server or to a client. Where it is
 // unreadable, the server's handler knows what is wrong with it.
 func (d *decoder) message(f *Traced, packet []byte, sum checksumState) {
 	f.Protocol, f.Message = ProtocolDHCP, unreadable
-	payload, source, err := parseDatagram(packet, sum, serverPort, clientPort)
+	payload, source, err := parseDatagram(packet, sum, v4.ServerPort, v4.ClientPort)
 	if err != nil {
 		f.Why = explain(err)
 		return
 	}
-	var m message
-	if err := m.read(payload); err != nil {
+	var m v4.Message
+	if err := m.Read(payload); err != nil {
 		f.Why = explain(err)
 		return
 	}
-	f.Message = messageType(m.kind)
-	f.Transaction = fmt.Sprintf("%08x", m.xid())
+	f.Message = messageType(m.Kind)
+	f.Transaction = fmt.Sprintf("%08x", m.XID())
 	f.subject = f.Transaction
 	f.addresses(&m, source)
 	f.options(&m)
 }
 
 // addresses adds the header fields that are set.
-func (f *Traced) addresses(m *message, source netip.Addr) {
+func (f *Traced) addresses(m *v4.Message, source netip.Addr) {
 	if f.FromGuest {
-		if m.overEthernet() && m.mac() != f.Source {
-			f.add("client", m.mac().String())
+		if m.OverEthernet() && m.MAC() != f.Source {
+			f.add("client", m.MAC().String())
 		}
-		f.addAddress("has", m.ciaddr())
+		f.addAddress("has", m.Ciaddr())
 	} else {
-		f.addAddress("gives", m.yiaddr())
+		f.addAddress("gives", m.Yiaddr())
 	}
-	f.addAddress("relay", m.giaddr())
-	if f.FromGuest && !source.IsUnspecified() && source != m.ciaddr() {
+	f.addAddress("relay", m.Giaddr())
+	if f.FromGuest && !source.IsUnspecified() && source != m.Ciaddr() {
 		f.addAddress("sent from", source)
 	}
-	if file := m.header[offFile]; file != 0 && len(m.option(codeOverload)) == 0 {
-		text, _, _ := strings.Cut(string(m.header[offFile:offCookie]), "\x00")
+	if file := m.Header[v4.OffFile]; file != 0 && len(m.Option(v4.CodeOverload)) == 0 {
+		text, _, _ := strings.Cut(string(m.Header[v4.OffFile:v4.OffCookie]), "\x00")
 		f.add("file", printable(text))
 	}
 }
@@ -73,57 +75,57 @@ type named struct {
 // namedOptions are those that guests and the server send, by the names that people have for them. They are told in this
 // order, since a line has an end.
 var namedOptions = []named{
-	{codeMessage, "says", textValue},
-	{codeRequested, "wants", addressesValue},
-	{codeMask, "mask", addressesValue},
-	{codeRouter, "router", addressesValue},
-	{codeServer, "server", addressesValue},
-	{codeLeaseTime, "lease", secondsValue},
-	{codeRoutes, "routes", routesValue},
-	{codeDNS, "dns", addressesValue},
-	{codeHostname, "hostname", textValue},
-	{codeMTU, "mtu", numberValue},
-	{codeDomainName, "domain", textValue},
-	{codeSearch, "search", namesValue},
-	{codeRenewal, "renew", secondsValue},
-	{codeRebinding, "rebind", secondsValue},
-	{codeRapidCommit, "rapid commit", nil},
-	{codeNTP, "ntp", addressesValue},
-	{codeTFTPServer, "tftp server", textValue},
-	{codeBootFile, "boot file", textValue},
-	{codeBroadcast, "broadcast", addressesValue},
-	{codeRoutesMS, "routes (249)", routesValue},
+	{v4.CodeMessage, "says", textValue},
+	{v4.CodeRequested, "wants", addressesValue},
+	{v4.CodeMask, "mask", addressesValue},
+	{v4.CodeRouter, "router", addressesValue},
+	{v4.CodeServer, "server", addressesValue},
+	{v4.CodeLeaseTime, "lease", secondsValue},
+	{v4.CodeRoutes, "routes", routesValue},
+	{v4.CodeDNS, "dns", addressesValue},
+	{v4.CodeHostname, "hostname", textValue},
+	{v4.CodeMTU, "mtu", numberValue},
+	{v4.CodeDomainName, "domain", textValue},
+	{v4.CodeSearch, "search", namesValue},
+	{v4.CodeRenewal, "renew", secondsValue},
+	{v4.CodeRebinding, "rebind", secondsValue},
+	{v4.CodeRapidCommit, "rapid commit", nil},
+	{v4.CodeNTP, "ntp", addressesValue},
+	{v4.CodeTFTPServer, "tftp server", textValue},
+	{v4.CodeBootFile, "boot file", textValue},
+	{v4.CodeBroadcast, "broadcast", addressesValue},
+	{v4.CodeRoutesMS, "routes (249)", routesValue},
 	{uint8(dhcpv4.OptionClassIdentifier), "vendor class", textValue},
 	{uint8(dhcpv4.OptionUserClassInformation), "user class", textValue},
-	{codeMaxSize, "max size", numberValue},
-	{codeClientID, "client id", hexValue},
-	{codeRelayAgent, "relay agent", hexValue},
+	{v4.CodeMaxSize, "max size", numberValue},
+	{v4.CodeClientID, "client id", hexValue},
+	{v4.CodeRelayAgent, "relay agent", hexValue},
 }
 
 // options adds the options, those that have a name here first and what the client asks for last.
-func (f *Traced) options(m *message) {
+func (f *Traced) options(m *v4.Message) {
 	var told [256]bool
-	for _, code := range []uint8{codeMessageType, codeParameters, codeOverload} {
+	for _, code := range []uint8{v4.CodeMessageType, v4.CodeParameters, v4.CodeOverload} {
 		told[code] = true
 	}
 	for _, o := range namedOptions {
 		told[o.code] = true
-		if data := m.option(o.code); data != nil {
+		if data := m.Option(o.code); data != nil {
 			f.option(o.code, o.name, o.value, data)
 		}
 	}
-	for _, o := range m.options {
-		if !told[o.code] {
-			told[o.code] = true
-			f.option(o.code, optionName(o.code), hexValue, m.option(o.code))
+	for _, o := range m.Options {
+		if !told[o.Code] {
+			told[o.Code] = true
+			f.option(o.Code, optionName(o.Code), hexValue, m.Option(o.Code))
 		}
 	}
-	if wanted := m.option(codeParameters); wanted != nil {
+	if wanted := m.Option(v4.CodeParameters); wanted != nil {
 		names := make([]string, len(wanted))
 		for i, code := range wanted {
 			names[i] = optionName(code)
 		}
-		f.Details = append(f.Details, Detail{Name: "asks for", Value: strings.Join(names, ", "), Option: codeParameters})
+		f.Details = append(f.Details, Detail{Name: "asks for", Value: strings.Join(names, ", "), Option: v4.CodeParameters})
 	}
 }
 
@@ -170,7 +172,7 @@ func secondsValue(b []byte) (string, bool) {
 	if len(b) != 4 {
 		return "", false
 	}
-	if seconds := binary.BigEndian.Uint32(b); seconds != infiniteLease {
+	if seconds := binary.BigEndian.Uint32(b); seconds != v4.InfiniteLease {
 		return fmt.Sprintf("%d s", seconds), true
 	}
 	return "infinite", true
@@ -195,7 +197,7 @@ func namesValue(b []byte) (string, bool) {
 	return printable(strings.Join(labels.Labels, " ")), true
 }
 
-// routesValue reads what encodeRoutes writes.
+// routesValue reads what EncodeRoutes writes.
 func routesValue(b []byte) (string, bool) {
 	var routes dhcpv4.Routes
 	if err := routes.FromBytes(b); err != nil {

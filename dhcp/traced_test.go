@@ -11,6 +11,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"golang.org/x/sys/unix"
 
+	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 	"github.com/podnic/podnic/network/identity"
 )
 
@@ -106,9 +107,9 @@ func TestTraceTellsWhatIsAskedAndWhyNot(t *testing.T) {
 			{"another client", bcast(ask(dhcpv4.MessageTypeDiscover, dhcpv4.WithHwAddr(otherMAC.HardwareAddr())))},
 			{"a server's message", bcast(ask(dhcpv4.MessageTypeOffer))},
 			{"an unknown type", bcast(ask(77))},
-			{"to the client's port", edit(discover, etherLen+ipLen+3, clientPort, discover[etherLen+ipLen+4], discover[etherLen+ipLen+5], 0, 0)},
-			{"a wrong checksum", edit(discover, payload+offXID, 9)},
-			{"an option over the end", edit(edit(discover, payload+offOptions, 12, 255), payload-2, 0, 0)},
+			{"to the client's port", edit(discover, etherLen+ipLen+3, v4.ClientPort, discover[etherLen+ipLen+4], discover[etherLen+ipLen+5], 0, 0)},
+			{"a wrong checksum", edit(discover, payload+v4.OffXID, 9)},
+			{"an option over the end", edit(edit(discover, payload+v4.OffOptions, 12, 255), payload-2, 0, 0)},
 			{"a fragment", edit(discover, etherLen+6, 0x20, 0, 64, 17, 0x59, 0xa6)},
 			{"cut off", discover[:200]},
 			{"a hostname for terminals", bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1), withOption(12, []byte("vm\x1b[2J\n")...)))},
@@ -195,7 +196,7 @@ func TestTraceIsWokenByNothingElse(t *testing.T) {
 		want  bool
 	}{
 		"request":        {discover, true},
-		"reply":          {edit(discover, etherLen+ipLen+3, clientPort), true},
+		"reply":          {edit(discover, etherLen+ipLen+3, v4.ClientPort), true},
 		"first fragment": {edit(discover, etherLen+6, 0x20, 0), true},
 		"later fragment": {edit(discover, etherLen+6, 0, 1), false},
 		"DNS":            {edit(discover, etherLen+ipLen+3, 53), false},

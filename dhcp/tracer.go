@@ -12,6 +12,7 @@ import (
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
+	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 	"github.com/podnic/podnic/network/identity"
 )
 
@@ -221,8 +222,8 @@ func traceFilter() ([]bpf.RawInstruction, error) {
 				bpf.LoadMemShift{Off: etherLen},
 				bpf.LoadIndirect{Off: etherLen + 2, Size: 2},
 			},
-			when(bpf.JumpEqual, serverPort, filter{pass}),
-			when(bpf.JumpEqual, clientPort, filter{pass}),
+			when(bpf.JumpEqual, v4.ServerPort, filter{pass}),
+			when(bpf.JumpEqual, v4.ClientPort, filter{pass}),
 			filter{stop},
 		)),
 		need(bpf.JumpEqual, typeIPv6),

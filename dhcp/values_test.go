@@ -6,8 +6,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/insomniacslk/dhcp/rfc1035label"
-	"pgregory.net/rapid"
 
 	"github.com/podnic/podnic/network/identity"
 )
@@ -106,43 +104,6 @@ func TestParseOption(t *testing.T) {
 		if err := again.UnmarshalText([]byte(got.String())); err != nil || again.String() != tt.want {
 			t.Errorf("%s: read again: %s, %v", tt.in, again, err)
 		}
-	}
-}
-
-// TestSearchListIsWhatAnotherDecoderReads covers compression: names share suffixes, in every order and depth.
-func TestSearchListIsWhatAnotherDecoderReads(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		label := rapid.SampledFrom([]string{"a", "b", "svc", "cluster", "local", strings.Repeat("x", 63)})
-		name := rapid.Map(rapid.SliceOfN(label, 1, 4), func(l []string) string { return strings.Join(l, ".") })
-		names := rapid.SliceOfN(name, 1, 40).Draw(t, "names")
-		data := encodeNames(names)
-		got, err := rfc1035label.FromBytes(data)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(names, got.Labels); diff != "" {
-			t.Fatalf("-want +got:\n%s", diff)
-		}
-	})
-}
-
-func TestSearchListOfAPodIsCompressed(t *testing.T) {
-	got := encodeNames([]string{"default.svc.cluster.local", "svc.cluster.local", "cluster.local"})
-	want := "\x07default\x03svc\x07cluster\x05local\x00\xc0\x08\xc0\x0c"
-	if string(got) != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
-}
-
-func TestRoutesInTheBytesOfRFC3442(t *testing.T) {
-	got := encodeRoutes([]identity.Route{
-		onLink("10.244.1.1/32"), via("10.0.0.0/8", "10.244.1.1"), via("10.17.0.0/16", "10.244.1.1"),
-		via("10.229.0.128/25", "10.244.1.1"), via("0.0.0.0/0", "10.244.1.1"),
-	})
-	gw := "\x0a\xf4\x01\x01"
-	want := "\x20\x0a\xf4\x01\x01\x00\x00\x00\x00" + "\x08\x0a" + gw + "\x10\x0a\x11" + gw + "\x19\x0a\xe5\x00\x80" + gw + "\x00" + gw
-	if string(got) != want {
-		t.Errorf("got %x, want %x", got, want)
 	}
 }
 

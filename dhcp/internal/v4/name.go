@@ -1,4 +1,4 @@
-package dhcp
+package v4
 
 import (
 	"errors"
@@ -12,9 +12,9 @@ const (
 	maxName  = 253
 )
 
-// cleanName returns a domain or host name in the one form that is sent: lower case, no trailing dot. Names that a
+// CleanName returns a domain or host name in the one form that is sent: lower case, no trailing dot. Names that a
 // resolver could not use are errors.
-func cleanName(name string) (string, error) {
+func CleanName(name string) (string, error) {
 	clean := strings.ToLower(strings.TrimSuffix(name, "."))
 	if clean == "" {
 		return "", errors.New("the root is not a domain to search")
@@ -42,12 +42,12 @@ func notNameRune(r rune) bool {
 	return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '_'
 }
 
-// encodeNames writes clean names as RFC 3397 has them: DNS labels, with compression pointers that count from the first
+// EncodeNames writes clean names as RFC 3397 has them: DNS labels, with compression pointers that count from the first
 // byte of the whole option, however often it is split (RFC 3396).
 //
 // Only names that are written out in full are pointed at. That costs a few bytes where a list is odd and spares clients
 // whose decoders do not follow a pointer to another pointer.
-func encodeNames(names []string) []byte {
+func EncodeNames(names []string) []byte {
 	const maxPointer = 1<<14 - 1
 	var (
 		data  []byte

@@ -1,4 +1,4 @@
-package dhcp
+package v4
 
 import (
 	"bytes"
@@ -7,23 +7,23 @@ import (
 	"github.com/podnic/podnic/network/identity"
 )
 
-// routeForms are the routes of an offer as options 121 and 249 have them, with fewer of them where there is no room.
-type routeForms struct {
-	whole []byte
-	// lean leaves out what follows from the others: to a destination inside another one, by the same next hop.
-	lean []byte
-	// bare has the default, and what it takes to reach its gateway and the server.
-	bare []byte
+// RouteForms are the routes of an offer as options 121 and 249 have them, with fewer of them where there is no room.
+type RouteForms struct {
+	Whole []byte
+	// Lean leaves out what follows from the others: to a destination inside another one, by the same next hop.
+	Lean []byte
+	// Bare has the default, and what it takes to reach its gateway and the server.
+	Bare []byte
 }
 
 // are reports whether an option has these routes, and not what the operator put there.
-func (f routeForms) are(o wireOption) bool { return isRoutes(o.code) && bytes.Equal(o.data, f.whole) }
+func (f RouteForms) are(o Option) bool { return IsRoutes(o.Code) && bytes.Equal(o.Data, f.Whole) }
 
-func isRoutes(code uint8) bool { return code == codeRoutes || code == codeRoutesMS }
+func IsRoutes(code uint8) bool { return code == CodeRoutes || code == CodeRoutesMS }
 
-// encodeRoutes writes option 121: for each route the prefix length, as many bytes of the destination as it covers, and
+// EncodeRoutes writes option 121: for each route the prefix length, as many bytes of the destination as it covers, and
 // the router, which is 0.0.0.0 for a destination on the link (RFC 3442).
-func encodeRoutes(routes []identity.Route) []byte {
+func EncodeRoutes(routes []identity.Route) []byte {
 	var data []byte
 	for _, r := range routes {
 		bits := r.Destination.Bits()

@@ -1,29 +1,31 @@
-package dhcp
+package v4
 
 import (
 	"fmt"
 	"slices"
+
+	"github.com/podnic/podnic/dhcp/internal/drop"
 )
 
-// shortage is what a message had no room for.
-type shortage struct {
-	// leftOut are the codes of options that are missing, in the order in which they were given up.
-	leftOut []uint8
-	// cut are the codes of options that have only the routes of routeForms.bare.
-	cut []uint8
+// Shortage is what a message had no room for.
+type Shortage struct {
+	// LeftOut are the codes of options that are missing, in the order in which they were given up.
+	LeftOut []uint8
+	// Cut are the codes of options that have only the routes of RouteForms.bare.
+	Cut []uint8
 }
 
-// text says it of a datagram of so many bytes; empty when there was room for all.
-func (s shortage) text(datagram int) string {
+// Text says it of a datagram of so many bytes; empty when there was room for all.
+func (s Shortage) Text(datagram int) string {
 	switch {
-	case len(s.leftOut)+len(s.cut) == 0:
+	case len(s.LeftOut)+len(s.Cut) == 0:
 		return ""
-	case len(s.cut) == 0:
-		return fmt.Sprintf("options %d do not fit into %d bytes", s.leftOut, datagram)
-	case len(s.leftOut) == 0:
-		return fmt.Sprintf("the routes do not fit into %d bytes: option %d has those to the gateway and to the server, and the default", datagram, s.cut)
+	case len(s.Cut) == 0:
+		return fmt.Sprintf("options %d do not fit into %d bytes", s.LeftOut, datagram)
+	case len(s.LeftOut) == 0:
+		return fmt.Sprintf("the routes do not fit into %d bytes: option %d has those to the gateway and to the server, and the default", datagram, s.Cut)
 	}
-	return fmt.Sprintf("options %d and the routes do not fit into %d bytes: option %d has those to the gateway and to the server, and the default", s.leftOut, datagram, s.cut)
+	return fmt.Sprintf("options %d and the routes do not fit into %d bytes: option %d has those to the gateway and to the server, and the default", s.LeftOut, datagram, s.Cut)
 }
 
 // form is how much of an option is sent.
@@ -44,13 +46,13 @@ type concession struct {
 
 // squeeze makes concessions until the options fit, and then takes back those that were not needed: an option that can
 // never fit must not take along others that do.
-func squeeze(msg []byte, options []wireOption, l layout) ([]byte, shortage, error) {
+func squeeze(msg []byte, options []Option, l Layout) ([]byte, Shortage, error) {
 	forms := make([]form, len(options))
 	try := func() (arrangement, bool) {
-		return arrange(make([]byte, 0, l.room), inForms(options, forms, l.routes), l)
+		return arrange(make([]byte, 0, l.Room), inForms(options, forms, l.Routes), l)
 	}
 	var best arrangement
-	made := concessions(options, l.routes)
+	made := concessions(options, l.Routes)
 	fits := false
 	for i := range made {
 		c := &made[i]
@@ -71,46 +73,46 @@ func squeeze(msg []byte, options []wireOption, l layout) ([]byte, shortage, erro
 			forms[c.option] = c.to
 		}
 	}
-	var s shortage
+	var s Shortage
 	for _, c := range made {
 		switch {
 		case forms[c.option] != c.to || repeatsRoutes(options, forms, c.option):
 		case c.to == formGone:
-			s.leftOut = append(s.leftOut, options[c.option].code)
+			s.LeftOut = append(s.LeftOut, options[c.option].Code)
 		case c.to == formBare:
-			s.cut = append(s.cut, options[c.option].code)
+			s.Cut = append(s.Cut, options[c.option].Code)
 		}
 	}
 	if !fits {
-		return nil, s, dropNoRoom
+		return nil, s, drop.NoRoom
 	}
 	return best.write(msg), s, nil
 }
 
 // repeatsRoutes reports whether an option is 249 beside a 121 that is sent.
-func repeatsRoutes(options []wireOption, forms []form, option int) bool {
-	if options[option].code != codeRoutesMS {
+func repeatsRoutes(options []Option, forms []form, option int) bool {
+	if options[option].Code != CodeRoutesMS {
 		return false
 	}
-	i := indexOf(options, codeRoutes)
+	i := indexOf(options, CodeRoutes)
 	return i >= 0 && forms[i] != formGone
 }
 
-func indexOf(options []wireOption, code uint8) int {
-	return slices.IndexFunc(options, func(o wireOption) bool { return o.code == code })
+func indexOf(options []Option, code uint8) int {
+	return slices.IndexFunc(options, func(o Option) bool { return o.Code == code })
 }
 
 // inForms are the options as they are sent.
-func inForms(options []wireOption, forms []form, routes routeForms) []wireOption {
-	all := make([]wireOption, 0, len(options)+1)
+func inForms(options []Option, forms []form, routes RouteForms) []Option {
+	all := make([]Option, 0, len(options)+1)
 	for i, o := range options {
 		switch forms[i] {
 		case formGone:
 			continue
 		case formLean:
-			o.data = routes.lean
+			o.Data = routes.Lean
 		case formBare:
-			o.data = routes.bare
+			o.Data = routes.Bare
 		}
 		all = append(all, o)
 	}
@@ -120,11 +122,11 @@ func inForms(options []wireOption, forms []form, routes routeForms) []wireOption
 // concessions are all that can be made, in their order. A client that asks for 121 and 249 loses the second without
 // harm, and a route that says what another says. Then follow the options of importance, and where those come that a guest
 // cannot do without, the routes but for the gateway's.
-func concessions(options []wireOption, routes routeForms) []concession {
+func concessions(options []Option, routes RouteForms) []concession {
 	var all []concession
 	twice := -1
-	if indexOf(options, codeRoutes) >= 0 {
-		twice = indexOf(options, codeRoutesMS)
+	if indexOf(options, CodeRoutes) >= 0 {
+		twice = indexOf(options, CodeRoutesMS)
 	}
 	if twice >= 0 {
 		all = append(all, concession{option: twice, to: formGone})
@@ -136,13 +138,13 @@ func concessions(options []wireOption, routes routeForms) []concession {
 			}
 		}
 	}
-	shorten(formLean, routes.lean, routes.whole)
+	shorten(formLean, routes.Lean, routes.Whole)
 	for place, code := range importance {
 		if code == firstNeeded {
-			shorten(formBare, routes.bare, routes.lean)
+			shorten(formBare, routes.Bare, routes.Lean)
 		}
 		for i, o := range slices.Backward(options) {
-			if rank(o.code) == place && i != twice {
+			if rank(o.Code) == place && i != twice {
 				all = append(all, concession{option: i, to: formGone})
 			}
 		}
@@ -151,24 +153,24 @@ func concessions(options []wireOption, routes routeForms) []concession {
 }
 
 // anyExtra stands in importance for every option that has no entry of its own: those of the operator.
-const anyExtra = codePad
+const anyExtra = CodePad
 
 // firstNeeded is the first option of importance that is worth more than the routes besides the gateway's.
-const firstNeeded = codeHostname
+const firstNeeded = CodeHostname
 
 // importance is the order in which options are left out of a message that is too small for all of them, the first one
 // first, and the last one among equals: it begins with what a guest can do without and ends with what it needs to reach
 // anything at all. 249 comes late because a client that asks for it may not know 121.
 var importance = [...]uint8{
-	codeBroadcast, codeNTP, anyExtra, codeSearch, codeTFTPServer, codeBootFile, codeDomainName, codeHostname, codeMTU,
-	codeDNS, codeRoutesMS, codeRouter, codeRoutes,
+	CodeBroadcast, CodeNTP, anyExtra, CodeSearch, CodeTFTPServer, CodeBootFile, CodeDomainName, CodeHostname, CodeMTU,
+	CodeDNS, CodeRoutesMS, CodeRouter, CodeRoutes,
 }
 
 // rank is the place of an option in importance; those that the protocol needs in a message come after all.
 func rank(code uint8) int {
 	switch code {
-	case codeMask, codeLeaseTime, codeOverload, codeMessageType, codeServer, codeMessage, codeRenewal, codeRebinding, codeClientID,
-		codeRapidCommit, codeRelayAgent:
+	case CodeMask, CodeLeaseTime, CodeOverload, CodeMessageType, CodeServer, CodeMessage, CodeRenewal, CodeRebinding, CodeClientID,
+		CodeRapidCommit, CodeRelayAgent:
 		return len(importance)
 	}
 	if i := slices.Index(importance[:], code); i >= 0 {

@@ -1,4 +1,4 @@
-package dhcp
+package v4
 
 import (
 	"cmp"
@@ -6,43 +6,43 @@ import (
 )
 
 const (
-	// minDatagram is the size in bytes that every client takes (RFC 2131 §2), the IP and UDP headers included.
-	minDatagram = 576
-	// maxDatagram is the largest one that IPv4 has.
-	maxDatagram = 65535
-	// ethernetMTU bounds a reply where the pod's MTU is not known, in bytes.
-	ethernetMTU = 1500
-	// minBootpRoom is what BOOTP's vendor field has for options after the cookie (RFC 951 §3).
-	minBootpRoom = 64 - 4
-	// headersLen is the IPv4 header without options and the UDP header.
-	headersLen = 20 + 8
-	// minMessage is the size that some clients and relays insist on, since BOOTP had it (RFC 1542 §2.1).
-	minMessage = 300
-	// maxPart is the most that one instance of an option holds; longer values are split (RFC 3396).
-	maxPart = 255
+	// MinDatagram is the size in bytes that every client takes (RFC 2131 §2), the IP and UDP headers included.
+	MinDatagram = 576
+	// MaxDatagram is the largest one that IPv4 has.
+	MaxDatagram = 65535
+	// EthernetMTU bounds a reply where the pod's MTU is not known, in bytes.
+	EthernetMTU = 1500
+	// MinBootpRoom is what BOOTP's vendor field has for options after the cookie (RFC 951 §3).
+	MinBootpRoom = 64 - 4
+	// HeadersLen is the IPv4 header without options and the UDP header.
+	HeadersLen = 20 + 8
+	// MinMessage is the size that some clients and relays insist on, since BOOTP had it (RFC 1542 §2.1).
+	MinMessage = 300
+	// MaxPart is the most that one instance of an option holds; longer values are split (RFC 3396).
+	MaxPart = 255
 )
 
 // Sizes of the header fields that option 52 may fill with options.
 const (
-	snameLen = offFile - offSname
-	fileLen  = offCookie - offFile
+	snameLen = OffFile - OffSname
+	fileLen  = OffCookie - OffFile
 )
 
-// layout says where the options of a message may go.
-type layout struct {
-	room        int // bytes of the options field, the end option included
-	file, sname bool
-	routes      routeForms // of options 121 and 249, unless the operator has set them
+// Layout says where the options of a message may go.
+type Layout struct {
+	Room        int // bytes of the options field, the end option included
+	File, Sname bool
+	Routes      RouteForms // of options 121 and 249, unless the operator has set them
 }
 
-// lay writes the options into msg, which holds the header and the cookie, and returns it longer. When they do not fit,
+// Lay writes the options into msg, which holds the header and the cookie, and returns it longer. When they do not fit,
 // the fields file and sname are filled too where the layout allows it (RFC 2131 §4.1); when that is not enough, options
 // are left out or made shorter as concessions says. It fails when what must be sent does not fit.
 //
 // The first option is the message type, and it stays first.
-func lay(msg []byte, options []wireOption, l layout) ([]byte, shortage, error) {
+func Lay(msg []byte, options []Option, l Layout) ([]byte, Shortage, error) {
 	if a, ok := arrange(msg[len(msg):], options, l); ok {
-		return a.write(msg), shortage{}, nil
+		return a.write(msg), Shortage{}, nil
 	}
 	return squeeze(msg, options, l)
 }
@@ -54,12 +54,12 @@ type arrangement struct {
 
 // arrange looks for a way to place all options, with as few fields as it takes. The options field is made in the capacity
 // of to.
-func arrange(to []byte, options []wireOption, l layout) (arrangement, bool) {
-	for _, overload := range []byte{0, overloadFile, overloadSname, overloadFile | overloadSname} {
-		if overload&overloadFile != 0 && !l.file || overload&overloadSname != 0 && !l.sname {
+func arrange(to []byte, options []Option, l Layout) (arrangement, bool) {
+	for _, overload := range []byte{0, OverloadFile, OverloadSname, OverloadFile | OverloadSname} {
+		if overload&OverloadFile != 0 && !l.File || overload&OverloadSname != 0 && !l.Sname {
 			continue
 		}
-		if a, ok := place(to, options, l.room, overload); ok {
+		if a, ok := place(to, options, l.Room, overload); ok {
 			return a, true
 		}
 	}
@@ -67,16 +67,16 @@ func arrange(to []byte, options []wireOption, l layout) (arrangement, bool) {
 }
 
 // place tries one overload.
-func place(to []byte, options []wireOption, room int, overload byte) (arrangement, bool) {
+func place(to []byte, options []Option, room int, overload byte) (arrangement, bool) {
 	fields := []field{{to: to, left: room - 1}}
 	if overload != 0 {
 		// Option 52 follows the message type.
-		options = slices.Insert(slices.Clone(options), 1, wireOption{codeOverload, []byte{overload}})
+		options = slices.Insert(slices.Clone(options), 1, Option{CodeOverload, []byte{overload}})
 	}
-	if overload&overloadFile != 0 {
+	if overload&OverloadFile != 0 {
 		fields = append(fields, field{to: make([]byte, 0, fileLen), left: fileLen - 1})
 	}
-	if overload&overloadSname != 0 {
+	if overload&OverloadSname != 0 {
 		fields = append(fields, field{to: make([]byte, 0, snameLen), left: snameLen - 1})
 	}
 	if !fill(fields, options) {
@@ -85,9 +85,9 @@ func place(to []byte, options []wireOption, room int, overload byte) (arrangemen
 	var a arrangement
 	for i, into := range []*[]byte{&a.options, &a.file, &a.sname} {
 		switch {
-		case i == 1 && overload&overloadFile == 0, i == 2 && overload&overloadSname == 0:
+		case i == 1 && overload&OverloadFile == 0, i == 2 && overload&OverloadSname == 0:
 		default:
-			*into = append(fields[0].to, codeEnd)
+			*into = append(fields[0].to, CodeEnd)
 			fields = fields[1:]
 		}
 	}
@@ -97,8 +97,8 @@ func place(to []byte, options []wireOption, room int, overload byte) (arrangemen
 // write appends the options field to the header and fills the header's own.
 func (a arrangement) write(msg []byte) []byte {
 	msg = append(msg, a.options...)
-	copy(msg[offFile:offCookie], a.file)
-	copy(msg[offSname:offFile], a.sname)
+	copy(msg[OffFile:OffCookie], a.file)
+	copy(msg[OffSname:OffFile], a.sname)
 	return msg
 }
 
@@ -117,28 +117,28 @@ func (f *field) put(code uint8, data []byte) {
 // parts of an option only where there is no other way to have it. A longer one is split over what is left of the fields,
 // in the order in which they are read: options, file, sname (RFC 3396 §5). Routes are split between two of them, though
 // RFC 3396 would allow it anywhere: systemd-networkd reads each part as a list of its own.
-func fill(fields []field, options []wireOption) bool {
+func fill(fields []field, options []Option) bool {
 	homes, ok := assign(fields, options)
 	if !ok {
 		return false
 	}
 	for i, o := range options {
-		if len(o.data) <= maxPart {
-			fields[homes[i]].put(o.code, o.data)
+		if len(o.Data) <= MaxPart {
+			fields[homes[i]].put(o.Code, o.Data)
 		}
 	}
 	for _, o := range options {
-		if len(o.data) <= maxPart {
+		if len(o.Data) <= MaxPart {
 			continue
 		}
-		data := o.data
+		data := o.Data
 		for i := range fields {
 			for f := &fields[i]; len(data) > 0; {
-				n := part(o.code, data, min(f.left-2, maxPart))
+				n := part(o.Code, data, min(f.left-2, MaxPart))
 				if n == 0 {
 					break
 				}
-				f.put(o.code, data[:n])
+				f.put(o.Code, data[:n])
 				f.left -= 2 + n
 				data = data[n:]
 			}
@@ -153,7 +153,7 @@ func fill(fields []field, options []wireOption) bool {
 // part is how many bytes of an option's data the next part of at most so many bytes has.
 func part(code uint8, data []byte, most int) int {
 	most = max(0, min(most, len(data)))
-	if isRoutes(code) && most < len(data) {
+	if IsRoutes(code) && most < len(data) {
 		return wholeRoutes(data, most)
 	}
 	return most
@@ -161,28 +161,28 @@ func part(code uint8, data []byte, most int) int {
 
 // assign finds a field for each option that stays whole: the protocol's own first, so that they are where every client
 // looks for them, then the large ones, which are the hardest to place.
-func assign(fields []field, options []wireOption) (homes []int, ok bool) {
+func assign(fields []field, options []Option) (homes []int, ok bool) {
 	order := make([]int, 0, len(options))
 	for i, o := range options {
-		if len(o.data) <= maxPart {
+		if len(o.Data) <= MaxPart {
 			order = append(order, i)
 		}
 	}
 	if len(fields) > 1 {
 		slices.SortStableFunc(order, func(a, b int) int {
 			own := func(i int) int {
-				switch options[i].code {
-				case codeMessageType, codeOverload: // a client knows of the other fields by option 52 alone
+				switch options[i].Code {
+				case CodeMessageType, CodeOverload: // a client knows of the other fields by option 52 alone
 					return 2
 				}
-				return rank(options[i].code) / len(importance)
+				return rank(options[i].Code) / len(importance)
 			}
-			return cmp.Or(own(b)-own(a), len(options[b].data)-len(options[a].data))
+			return cmp.Or(own(b)-own(a), len(options[b].Data)-len(options[a].Data))
 		})
 	}
 	homes = make([]int, len(options))
 	for _, i := range order {
-		size := 2 + len(options[i].data)
+		size := 2 + len(options[i].Data)
 		home := slices.IndexFunc(fields, func(f field) bool { return f.left >= size })
 		if home < 0 {
 			return nil, false
