@@ -9,29 +9,8 @@ import (
 	"github.com/podnic/podnic/network/identity"
 )
 
-// IPv6, as far as Neighbor Discovery needs it.
-const (
-	typeIPv6    = 0x86dd
-	ipv6Len     = 40
-	protoICMPv6 = 58
-	// ndHopLimit shows that a message was not forwarded; any other one is ignored (RFC 4861 §6.1.1).
-	ndHopLimit = 255
-)
-
-// Types of ICMPv6 messages (RFC 4861 §4).
-const (
-	ndRouterSolicitation    = 133
-	ndRouterAdvertisement   = 134
-	ndNeighborSolicitation  = 135
-	ndNeighborAdvertisement = 136
-	ndRedirect              = 137
-)
-
-// Ports of DHCPv6 (RFC 8415 §7.2).
-const (
-	clientPort6 = 546
-	serverPort6 = 547
-)
+// ndHopLimit shows that a message was not forwarded; any other one is ignored (RFC 4861 §6.1.1).
+const ndHopLimit = 255
 
 // decodeIPv6 reads Neighbor Discovery and the type of DHCPv6 messages. Neither is podnic's to answer: IPv6 passes.
 func decodeIPv6(f *Traced, b []byte) {
