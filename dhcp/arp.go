@@ -6,19 +6,20 @@ import (
 	"slices"
 
 	"github.com/podnic/podnic/dhcp/internal/drop"
+	"github.com/podnic/podnic/dhcp/internal/link"
 	"github.com/podnic/podnic/network/identity"
 )
 
 // arp takes note of the guest using its address and answers requests for the addresses of the offer.
 func (h *handler) arp(b []byte) ([]byte, error) {
-	if len(b) < arpLen {
+	if len(b) < link.ARPLen {
 		return nil, drop.Truncated
 	}
-	if binary.BigEndian.Uint64(b)>>16 != arpPrefix {
+	if binary.BigEndian.Uint64(b)>>16 != link.ARPPrefix {
 		return nil, drop.Malformed
 	}
-	mac := identity.MAC(b[arpSenderMAC:])
-	sender, target := arpAddresses(b)
+	mac := identity.MAC(b[link.ARPSenderMAC:])
+	sender, target := link.ARPAddresses(b)
 	if mac == h.client {
 		h.alive()
 		if sender == h.offer.Address.Addr() {
@@ -26,7 +27,7 @@ func (h *handler) arp(b []byte) ([]byte, error) {
 		}
 	}
 	// A sender that asks for its own address announces it (RFC 5227 §1.1) and wants no answer.
-	if binary.BigEndian.Uint16(b[6:]) != arpRequest || sender == target {
+	if binary.BigEndian.Uint16(b[6:]) != link.ARPRequest || sender == target {
 		return nil, nil
 	}
 	answer, ok := h.arpAnswer(target)
@@ -39,7 +40,7 @@ func (h *handler) arp(b []byte) ([]byte, error) {
 	h.stats.Sent[KindARP]++
 	h.note(Event{Kind: KindARP, MAC: mac, Address: target, Detail: "is at " + answer.String()})
 
-	h.frame = appendARPReply(h.frame[:0], b, answer)
+	h.frame = link.AppendARPReply(h.frame[:0], b, answer)
 	return h.frame, nil
 }
 

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"github.com/podnic/podnic/dhcp/internal/link"
 )
 
 // BenchmarkExchange is DISCOVER to ACK without the socket.
@@ -17,7 +19,7 @@ func BenchmarkExchange(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if h.ethernet(discover, checksumFinished) == nil || h.ethernet(request, checksumFinished) == nil {
+		if h.ethernet(discover, link.ChecksumFinished) == nil || h.ethernet(request, link.ChecksumFinished) == nil {
 			b.Fatal("no reply")
 		}
 		h.takeEvents()

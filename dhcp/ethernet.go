@@ -4,10 +4,11 @@ import (
 	"encoding/binary"
 
 	"github.com/podnic/podnic/dhcp/internal/drop"
+	"github.com/podnic/podnic/dhcp/internal/link"
 )
 
 // ethernet answers a frame as it is read from the tap, without a VLAN tag. The answer is a frame; nil is none.
-func (h *handler) ethernet(frame []byte, sum checksumState) []byte {
+func (h *handler) ethernet(frame []byte, sum link.ChecksumState) []byte {
 	out, err := h.answerFrame(frame, sum)
 	if err != nil {
 		h.stats.Dropped[err.Error()]++
@@ -16,20 +17,20 @@ func (h *handler) ethernet(frame []byte, sum checksumState) []byte {
 	return out
 }
 
-func (h *handler) answerFrame(frame []byte, sum checksumState) ([]byte, error) {
-	if len(frame) < etherLen {
+func (h *handler) answerFrame(frame []byte, sum link.ChecksumState) ([]byte, error) {
+	if len(frame) < link.EtherLen {
 		return nil, drop.Truncated
 	}
-	switch payload := frame[etherLen:]; binary.BigEndian.Uint16(frame[12:]) {
-	case typeARP:
+	switch payload := frame[link.EtherLen:]; binary.BigEndian.Uint16(frame[12:]) {
+	case link.TypeARP:
 		return h.arp(payload)
-	case typeIPv4:
-		datagram, source, err := parseUDP(payload, sum)
+	case link.TypeIPv4:
+		datagram, source, err := link.ParseUDP(payload, sum)
 		if err != nil {
 			return nil, err
 		}
 		r := h.datagram(datagram, source)
-		if r.message == nil {
+		if r.Message == nil {
 			return nil, nil
 		}
 		return h.wrap(r), nil
@@ -39,11 +40,11 @@ func (h *handler) answerFrame(frame []byte, sum checksumState) ([]byte, error) {
 
 // wrap makes the frame of a response. Its source is the server's MAC, whoever the server identifier belongs to: a frame
 // must not teach the guest, or a bridge in it, that the gateway is here.
-func (h *handler) wrap(r response) []byte {
-	mac, to := h.client, r.to
+func (h *handler) wrap(r link.Response) []byte {
+	mac, to := h.client, r.To
 	if !to.IsValid() {
-		mac, to = broadcastMAC, limitedBroadcast()
+		mac, to = link.BroadcastMAC, link.LimitedBroadcast()
 	}
-	h.frame = appendFrame(h.frame[:0], mac, h.serverMAC, h.offer.ServerIdentifier, to, r.message)
+	h.frame = link.AppendFrame(h.frame[:0], mac, h.serverMAC, h.offer.ServerIdentifier, to, r.Message)
 	return h.frame
 }

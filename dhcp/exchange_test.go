@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
+	"github.com/podnic/podnic/dhcp/internal/link"
 	"github.com/podnic/podnic/network/identity"
 )
 
@@ -33,7 +34,7 @@ func boot() Options {
 // the server says of it. Each exchange is a conversation with a server of its own.
 func TestExchanges(t *testing.T) {
 	arp := func(op byte, sender, target string) []byte {
-		f := append(broadcastMAC.HardwareAddr(), guestMAC[:]...)
+		f := append(link.BroadcastMAC.HardwareAddr(), guestMAC[:]...)
 		f = append(f, 0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, op)
 		f = append(append(f, guestMAC[:]...), addr(sender).AsSlice()...)
 		return append(append(f, make([]byte, 6)...), addr(target).AsSlice()...)
@@ -132,8 +133,8 @@ func TestExchanges(t *testing.T) {
 			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1, 3, 67), withText(60, "PXEClient:Arch:00000:UNDI:002001"), withOption(93, 0, 0))),
 			// The system: no firmware, so that it has the mask with which it reaches what the pod did.
 			bcast(ask(dhcpv4.MessageTypeRequest, withParameters(1, 3, 121), withAddr(50, "10.244.1.5"))),
-			arp(arpRequest, "10.244.1.5", "10.244.1.77"),
-			arp(arpRequest, "10.244.1.5", "10.244.1.1"),
+			arp(link.ARPRequest, "10.244.1.5", "10.244.1.77"),
+			arp(link.ARPRequest, "10.244.1.5", "10.244.1.1"),
 		}},
 		{"ipxe under a gateway outside of every mask", calicoPod(), boot(), [][]byte{
 			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1, 3, 67, 175), withText(77, "iPXE"), withOption(93, 0, 0))),
@@ -141,15 +142,15 @@ func TestExchanges(t *testing.T) {
 		}},
 		{"no default route", isolatedPod(), Options{}, [][]byte{
 			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1, 3))),
-			arp(arpRequest, "10.244.1.5", "169.254.75.10"),
+			arp(link.ARPRequest, "10.244.1.5", "169.254.75.10"),
 			fromGuest(ask(dhcpv4.MessageTypeRequest, withParameters(1), withCiaddr("10.244.1.5")), "10.244.1.5", "169.254.75.10"),
 		}},
-		{"arp for a permanent neighbour", awsPod(), Options{}, [][]byte{arp(arpRequest, "0.0.0.0", "169.254.1.1")}},
+		{"arp for a permanent neighbour", awsPod(), Options{}, [][]byte{arp(link.ARPRequest, "0.0.0.0", "169.254.1.1")}},
 		{"arp for the subnet but never for the guest", ptpPod(), Options{SubnetMask: MaskPod, GatewayMAC: otherMAC}, [][]byte{
-			arp(arpRequest, "0.0.0.0", "10.244.1.5"),
-			arp(arpRequest, "10.244.1.5", "10.244.1.5"),
-			arp(arpRequest, "10.244.1.5", "10.244.1.77"),
-			arp(arpRequest, "10.244.1.5", "10.244.2.1"),
+			arp(link.ARPRequest, "0.0.0.0", "10.244.1.5"),
+			arp(link.ARPRequest, "10.244.1.5", "10.244.1.5"),
+			arp(link.ARPRequest, "10.244.1.5", "10.244.1.77"),
+			arp(link.ARPRequest, "10.244.1.5", "10.244.2.1"),
 		}},
 		{"too many options for the message", bridgePod(), Options{
 			Search: strings.Fields(strings.Repeat("x", 60) + ".example " + strings.Repeat("y", 60) + ".example " + strings.Repeat("z", 50) + ".example"),
@@ -173,7 +174,7 @@ func TestExchanges(t *testing.T) {
 			var b strings.Builder
 			for _, request := range tt.frames {
 				b.WriteString("guest  " + render(request))
-				reply := h.ethernet(request, checksumFinished)
+				reply := h.ethernet(request, link.ChecksumFinished)
 				if reply != nil {
 					b.WriteString("server " + render(reply))
 				}

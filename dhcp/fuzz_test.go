@@ -8,6 +8,7 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
+	"github.com/podnic/podnic/dhcp/internal/link"
 	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 )
 
@@ -32,7 +33,7 @@ func FuzzFrame(f *testing.F) {
 		f.Add(fromGuest(s, "0.0.0.0", everybody), true, false)
 		f.Add(fromGuest(s, "10.244.1.5", "169.254.1.1"), false, true)
 	}
-	f.Add(arpFrame(arpRequest, guestMAC, "0.0.0.0", "169.254.1.1"), true, false)
+	f.Add(arpFrame(link.ARPRequest, guestMAC, "0.0.0.0", "169.254.1.1"), true, false)
 	offer := mustOffer(f, awsPod(), Options{})
 	f.Fuzz(func(t *testing.T, frame []byte, sum, mend bool) {
 		if mend {
@@ -40,12 +41,12 @@ func FuzzFrame(f *testing.F) {
 			finishHeader(frame)
 		}
 		h := newHandler(offer, guestMAC, serverMAC, Lease{}, testClock)
-		reply := h.ethernet(frame, checksumState(sum))
-		if reply == nil || reply[13] == typeARP&0xff {
+		reply := h.ethernet(frame, link.ChecksumState(sum))
+		if reply == nil || reply[13] == link.TypeARP&0xff {
 			return
 		}
-		copy(reply[etherLen+ipLen+2:], []byte{0, v4.ServerPort}) // the parser wants the server's port
-		if _, _, err := parseUDP(reply[etherLen:], checksumPending); err != nil {
+		copy(reply[link.EtherLen+link.IPLen+2:], []byte{0, v4.ServerPort}) // the parser wants the server's port
+		if _, _, err := link.ParseUDP(reply[link.EtherLen:], link.ChecksumPending); err != nil {
 			t.Fatalf("unreadable reply: %v", err)
 		}
 	})
@@ -53,13 +54,13 @@ func FuzzFrame(f *testing.F) {
 
 // finishHeader makes the checksum of a frame's IP header right, where there is a header.
 func finishHeader(frame []byte) {
-	if len(frame) < etherLen+ipLen {
+	if len(frame) < link.EtherLen+link.IPLen {
 		return
 	}
-	ip := frame[etherLen:]
-	if length := int(ip[0]&0x0f) * 4; length >= ipLen && length <= len(ip) {
+	ip := frame[link.EtherLen:]
+	if length := int(ip[0]&0x0f) * 4; length >= link.IPLen && length <= len(ip) {
 		copy(ip[10:], []byte{0, 0})
-		binary.BigEndian.PutUint16(ip[10:], checksum(0, ip[:length]))
+		binary.BigEndian.PutUint16(ip[10:], link.Checksum(0, ip[:length]))
 	}
 }
 
@@ -82,15 +83,15 @@ func FuzzHandler(f *testing.F) {
 			copy(payload[v4.OffChaddr:], guestMAC[:])
 		}
 		r := h.datagram(payload, addr("10.244.1.5"))
-		if r.message == nil {
+		if r.Message == nil {
 			return
 		}
-		if size := len(r.message) + v4.HeadersLen; size < v4.MinMessage+v4.HeadersLen || size > max(v4.MinDatagram, h.offer.MTU) {
+		if size := len(r.Message) + v4.HeadersLen; size < v4.MinMessage+v4.HeadersLen || size > max(v4.MinDatagram, h.offer.MTU) {
 			t.Fatalf("a reply of %d bytes with an MTU of %d", size, h.offer.MTU)
 		}
-		r.message[0] = v4.OpRequest
+		r.Message[0] = v4.OpRequest
 		var m v4.Message
-		if err := m.Decode(r.message); err != nil {
+		if err := m.Decode(r.Message); err != nil {
 			t.Fatalf("unreadable reply: %v", err)
 		}
 		if kind := m.Kind; kind != dhcpv4.MessageTypeNone && len(m.Option(v4.CodeServer)) != 4 {
@@ -119,7 +120,7 @@ func FuzzResolvConf(f *testing.F) {
 		}
 		h := newHandler(offer, guestMAC, serverMAC, Lease{}, testClock)
 		r := h.datagram(ask(dhcpv4.MessageTypeDiscover), addr("0.0.0.0"))
-		m, err := dhcpv4.FromBytes(r.message)
+		m, err := dhcpv4.FromBytes(r.Message)
 		if err != nil {
 			t.Fatal(err)
 		}

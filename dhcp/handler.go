@@ -8,6 +8,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"github.com/podnic/podnic/dhcp/internal/drop"
+	"github.com/podnic/podnic/dhcp/internal/link"
 	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 	"github.com/podnic/podnic/network/identity"
 )
@@ -80,29 +81,29 @@ func (h *handler) setOffer(offer Offer) {
 }
 
 // watch is what the socket's filter must let through now, besides what is answered.
-func (h *handler) watch() watch {
-	return watch{address: !h.lease.InUse(), foreign: h.foreignLeft > 0}
+func (h *handler) watch() link.Watch {
+	return link.Watch{Address: !h.lease.InUse(), Foreign: h.foreignLeft > 0}
 }
 
 // service is what a socket is opened for.
-func (h *handler) service() service { return h.offer.service(h.client) }
+func (h *handler) service() link.Service { return h.offer.service(h.client) }
 
 // packet answers what a socket received.
-func (h *handler) packet(p packet) response {
-	if p.source.IsValid() {
-		return h.datagram(p.data, p.source)
+func (h *handler) packet(p link.Packet) link.Response {
+	if p.Source.IsValid() {
+		return h.datagram(p.Data, p.Source)
 	}
-	return response{message: h.ethernet(p.data, p.sum)}
+	return link.Response{Message: h.ethernet(p.Data, p.Sum)}
 }
 
 // datagram answers the payload of a UDP datagram to port 67. source is the sender's address, maybe 0.0.0.0. A response
 // without a message is none.
-func (h *handler) datagram(payload []byte, source netip.Addr) response {
+func (h *handler) datagram(payload []byte, source netip.Addr) link.Response {
 	h.exchange = Exchange{Outcome: OutcomeNoted}
 	r, err := h.answer(payload, source)
 	if h.dropped = err; err != nil {
 		h.stats.Dropped[err.Error()]++
-		h.exchange.Outcome, r = OutcomeDropped, response{}
+		h.exchange.Outcome, r = OutcomeDropped, link.Response{}
 		h.refuse(err)
 	}
 	if h.exchange.Message != "" {
@@ -111,24 +112,24 @@ func (h *handler) datagram(payload []byte, source netip.Addr) response {
 	return r
 }
 
-func (h *handler) answer(payload []byte, source netip.Addr) (response, error) {
+func (h *handler) answer(payload []byte, source netip.Addr) (link.Response, error) {
 	m := &h.request
 	if err := m.Decode(payload); err != nil {
-		return response{}, err
+		return link.Response{}, err
 	}
 	if !m.OverEthernet() || m.MAC() != h.client {
 		h.foreign(m)
-		return response{}, drop.Foreign
+		return link.Response{}, drop.Foreign
 	}
 	// Between the guest and this server there is nothing that could relay; what claims otherwise is from inside the guest.
 	if !m.Giaddr().IsUnspecified() {
-		return response{}, drop.Relayed
+		return link.Response{}, drop.Relayed
 	}
 	if int(m.Kind) >= len(h.paces) {
-		return response{}, drop.Unexpected
+		return link.Response{}, drop.Unexpected
 	}
 	if _, ok := h.paces[m.Kind].allow(h.now()); !ok {
-		return response{}, drop.TooMany
+		return link.Response{}, drop.TooMany
 	}
 	h.alive()
 	switch m.Kind {
@@ -139,18 +140,18 @@ func (h *handler) answer(payload []byte, source netip.Addr) (response, error) {
 	case dhcpv4.MessageTypeRequest:
 		return h.requested()
 	case dhcpv4.MessageTypeDecline:
-		return response{}, h.decline()
+		return link.Response{}, h.decline()
 	case dhcpv4.MessageTypeRelease:
-		return response{}, h.release()
+		return link.Response{}, h.release()
 	case dhcpv4.MessageTypeInform:
 		return h.inform(source)
 	}
-	return response{}, drop.Unexpected
+	return link.Response{}, drop.Unexpected
 }
 
 // discover offers the address, or gives it at once to a client that asks for that (RFC 4039): with one server and one
 // client there is nothing that an offer could be compared with.
-func (h *handler) discover() (response, error) {
+func (h *handler) discover() (link.Response, error) {
 	m := &h.request
 	rapid := m.Option(v4.CodeRapidCommit) != nil
 	h.received(KindDiscover, netip.Addr{}, "")
@@ -171,15 +172,15 @@ func (h *handler) discover() (response, error) {
 // requested tells the states of the client apart as RFC 2131 §4.3.2 does, by the server identifier, the requested address
 // and ciaddr. Silence is only for a client that chose another server: this one knows the only address that the guest may
 // have on this link, so any other is refused in every state.
-func (h *handler) requested() (response, error) {
+func (h *handler) requested() (link.Response, error) {
 	m := &h.request
 	server, err := m.Address(v4.CodeServer)
 	if err != nil {
-		return response{}, err
+		return link.Response{}, err
 	}
 	wanted, err := m.Address(v4.CodeRequested)
 	if err != nil {
-		return response{}, err
+		return link.Response{}, err
 	}
 	var state string
 	switch {
@@ -188,7 +189,7 @@ func (h *handler) requested() (response, error) {
 			h.setLease(LeaseNone)
 		}
 		h.received(KindRequest, wanted, "to server "+server.String())
-		return response{}, drop.OtherServer
+		return link.Response{}, drop.OtherServer
 	case server.IsValid() && wanted.IsValid():
 		state = "selecting"
 	case wanted.IsValid():
@@ -197,7 +198,7 @@ func (h *handler) requested() (response, error) {
 		// The two differ in how the message was sent, not in what it says.
 		wanted, state = m.Ciaddr(), "renewing or rebinding"
 	default:
-		return response{}, drop.Malformed
+		return link.Response{}, drop.Malformed
 	}
 	h.received(KindRequest, wanted, state)
 	if own := h.offer.Address.Addr(); wanted != own {
@@ -206,7 +207,7 @@ func (h *handler) requested() (response, error) {
 	return h.ack(state)
 }
 
-func (h *handler) ack(detail string) (response, error) {
+func (h *handler) ack(detail string) (link.Response, error) {
 	r, err := h.compose(dhcpv4.MessageTypeAck, "")
 	if err != nil {
 		return r, err
@@ -216,7 +217,7 @@ func (h *handler) ack(detail string) (response, error) {
 	return r, nil
 }
 
-func (h *handler) nak(wanted netip.Addr, why string) (response, error) {
+func (h *handler) nak(wanted netip.Addr, why string) (link.Response, error) {
 	r, err := h.compose(dhcpv4.MessageTypeNak, why)
 	if err != nil {
 		return r, err
@@ -275,7 +276,7 @@ func (h *handler) release() error {
 
 // inform gives parameters to a guest that has its address from elsewhere (RFC 2131 §4.3.5). Clients that leave ciaddr
 // empty exist; the address that the datagram came from serves as well.
-func (h *handler) inform(source netip.Addr) (response, error) {
+func (h *handler) inform(source netip.Addr) (link.Response, error) {
 	m := &h.request
 	addr := m.Ciaddr()
 	if addr.IsUnspecified() && source.Is4() {
@@ -290,14 +291,14 @@ func (h *handler) inform(source netip.Addr) (response, error) {
 		return r, err
 	}
 	if !addr.IsUnspecified() {
-		r.to, r.configured = addr, true
+		r.To, r.Configured = addr, true
 	}
 	h.sent(KindAck, addr, "inform")
 	return r, nil
 }
 
 // bootp answers a client that knows nothing of leases (RFC 1534): the address is its own from then on.
-func (h *handler) bootp(payload []byte) (response, error) {
+func (h *handler) bootp(payload []byte) (link.Response, error) {
 	h.received(KindBootp, netip.Addr{}, "")
 	r, err := h.composeBootp(len(payload) - v4.OffOptions)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
+	"github.com/podnic/podnic/dhcp/internal/link"
 	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 	"github.com/podnic/podnic/network/identity"
 )
@@ -128,10 +129,10 @@ func withCiaddr(s string) dhcpv4.Modifier {
 func fromGuest(request []byte, source, destination string) []byte {
 	to := serverMAC
 	if destination == everybody {
-		to = broadcastMAC
+		to = link.BroadcastMAC
 	}
-	f := appendFrame(nil, to, guestMAC, addr(source), addr(destination), request)
-	udp := f[etherLen+ipLen:]
+	f := link.AppendFrame(nil, to, guestMAC, addr(source), addr(destination), request)
+	udp := f[link.EtherLen+link.IPLen:]
 	udp[1], udp[3] = v4.ClientPort, v4.ServerPort // a sum does not change when its parts change places
 	return f
 }

@@ -3,6 +3,7 @@ package dhcp
 import (
 	"time"
 
+	"github.com/podnic/podnic/dhcp/internal/link"
 	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 	"github.com/podnic/podnic/network/identity"
 )
@@ -31,7 +32,7 @@ type Verdict struct {
 }
 
 // Frame judges a frame as it is read from the tap, without a VLAN tag. A frame that makes the handler panic panics here.
-func (j *Judge) Frame(frame []byte, sum checksumState) Verdict {
+func (j *Judge) Frame(frame []byte, sum link.ChecksumState) Verdict {
 	h := j.handler
 	h.foreignLeft, h.dropped = foreignAllowance, nil
 	out, err := h.answerFrame(frame, sum)

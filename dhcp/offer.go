@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/podnic/podnic/dhcp/internal/link"
 	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 	"github.com/podnic/podnic/network/identity"
 )
@@ -328,7 +329,7 @@ func (b *builder) usable(what string, addrs []netip.Addr) []netip.Addr {
 			b.warn("%s %s is not handed out: it is the pod's loopback, which the guest cannot reach", what, addr)
 		case !addr.Is4():
 			b.warn("%s %s is not handed out: only IPv4 is served", what, addr)
-		case addr.IsUnspecified() || addr.IsMulticast() || addr == limitedBroadcast():
+		case addr.IsUnspecified() || addr.IsMulticast() || addr == link.LimitedBroadcast():
 			b.warn("%s %s is not handed out: it is not the address of a host", what, addr)
 		case !slices.Contains(kept, addr):
 			kept = append(kept, addr)
@@ -383,10 +384,10 @@ func number(addr netip.Addr) uint32 {
 }
 
 // service is what a socket of a server for a client is opened for.
-func (o Offer) service(client identity.MAC) service {
-	s := service{client: client, address: o.Address.Addr(), server: o.ServerIdentifier, finite: o.LeaseSeconds != 0}
+func (o Offer) service(client identity.MAC) link.Service {
+	s := link.Service{Client: client, Address: o.Address.Addr(), Server: o.ServerIdentifier, Finite: o.LeaseSeconds != 0}
 	for _, a := range o.ARP {
-		s.answers = append(s.answers, arpSet{destination: a.Destination, except: a.Except})
+		s.Answers = append(s.Answers, link.ARPSet{Destination: a.Destination, Except: a.Except})
 	}
 	return s
 }

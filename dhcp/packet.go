@@ -8,15 +8,17 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"github.com/podnic/podnic/dhcp/internal/link"
 )
 
 // handle answers one packet and reports what came of it. The guest waits neither for whoever observes nor for the filter.
-func (s *Server) handle(conn socket, p packet) {
+func (s *Server) handle(conn link.Socket, p link.Packet) {
 	s.reporting.Lock()
 	defer s.reporting.Unlock()
 	r, events := s.answer(p)
 	var err error
-	if r.message != nil {
+	if r.Message != nil {
 		err = send(conn, r)
 	}
 	s.publish(events)
@@ -35,25 +37,25 @@ const (
 	sendBackoff = time.Millisecond
 )
 
-func send(conn socket, r response) error {
-	err := conn.send(r)
+func send(conn link.Socket, r link.Response) error {
+	err := conn.Send(r)
 	for n := 1; n < sendTries && errors.Is(err, unix.ENOBUFS); n++ {
 		time.Sleep(sendBackoff << (n - 1))
-		err = conn.send(r)
+		err = conn.Send(r)
 	}
 	return err
 }
 
 // answer runs the handler. A panic costs the packet that caused it: the guest's network must not depend on the handler
 // being right about every packet that a guest can think of.
-func (s *Server) answer(p packet) (r response, events []Event) {
+func (s *Server) answer(p link.Packet) (r link.Response, events []Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer func() {
 		if cause := recover(); cause != nil {
 			s.handler.stats.Panics++
 			s.handler.takeEvents()
-			r, events = response{}, []Event{{
+			r, events = link.Response{}, []Event{{
 				Kind: KindPanic, At: time.Now(), Lease: s.handler.lease, Detail: fmt.Sprint(cause), stack: debug.Stack(),
 			}}
 		}
@@ -68,8 +70,8 @@ func (s *Server) retune() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w := s.handler.watch()
-	if s.watched.address && !w.address {
-		w.address = true
+	if s.watched.Address && !w.Address {
+		w.Address = true
 		if s.narrowing == nil {
 			s.narrowing = time.AfterFunc(narrowDelay, s.narrow)
 		}
@@ -114,16 +116,16 @@ func (s *Server) expire() {
 }
 
 // tune attaches the filter for what is offered now and what is to be watched for. The caller holds the mutex.
-func (s *Server) tune(w watch) error {
-	program, err := s.conn.program(s.handler.service(), w)
+func (s *Server) tune(w link.Watch) error {
+	program, err := s.conn.Program(s.handler.service(), w)
 	if err != nil {
 		return err
 	}
-	if err := s.conn.attach(program); err != nil {
+	if err := s.conn.Attach(program); err != nil {
 		return err
 	}
 	s.watched = w
-	if !w.foreign && s.admitting == nil {
+	if !w.Foreign && s.admitting == nil {
 		s.admitting = time.AfterFunc(foreignPause, s.admitForeign)
 	}
 	return nil
@@ -134,7 +136,7 @@ func (s *Server) narrow() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.narrowing = nil
-	if s.conn == nil || s.handler.watch().address {
+	if s.conn == nil || s.handler.watch().Address {
 		return
 	}
 	if err := s.tune(s.handler.watch()); err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
+	"github.com/podnic/podnic/dhcp/internal/link"
 	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 	"github.com/podnic/podnic/network/identity"
 )
@@ -17,18 +18,18 @@ import (
 func render(frame []byte) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s > %s ", identity.MAC(frame[6:]), identity.MAC(frame))
-	if binary.BigEndian.Uint16(frame[12:]) == typeARP {
-		a := frame[etherLen:]
+	if binary.BigEndian.Uint16(frame[12:]) == link.TypeARP {
+		a := frame[link.EtherLen:]
 		ip := func(at int) netip.Addr { return netip.AddrFrom4([4]byte(a[at:])) }
 		fmt.Fprintf(&b, "ARP op %d: sender %s %s, target %s %s\n", binary.BigEndian.Uint16(a[6:]),
-			identity.MAC(a[arpSenderMAC:]), ip(arpSenderIP), identity.MAC(a[arpTargetMAC:]), ip(arpTargetIP))
+			identity.MAC(a[link.ARPSenderMAC:]), ip(link.ARPSenderIP), identity.MAC(a[link.ARPTargetMAC:]), ip(link.ARPTargetIP))
 		return b.String()
 	}
-	ip := frame[etherLen:]
+	ip := frame[link.EtherLen:]
 	fmt.Fprintf(&b, "%s:%d > %s:%d, %d bytes of IPv4\n",
 		netip.AddrFrom4([4]byte(ip[12:])), binary.BigEndian.Uint16(ip[20:]),
 		netip.AddrFrom4([4]byte(ip[16:])), binary.BigEndian.Uint16(ip[22:]), binary.BigEndian.Uint16(ip[2:]))
-	renderMessage(&b, frame[etherLen+ipLen+udpLen:])
+	renderMessage(&b, frame[link.EtherLen+link.IPLen+link.UDPLen:])
 	return b.String()
 }
 

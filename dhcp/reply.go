@@ -7,11 +7,12 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
+	"github.com/podnic/podnic/dhcp/internal/link"
 	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 )
 
 // compose makes the reply to the request at hand, options and destination.
-func (h *handler) compose(kind dhcpv4.MessageType, text string) (response, error) {
+func (h *handler) compose(kind dhcpv4.MessageType, text string) (link.Response, error) {
 	m := &h.request
 	client := bootClientOf(m)
 	params := h.parameters(client)
@@ -57,7 +58,7 @@ func (h *handler) compose(kind dhcpv4.MessageType, text string) (response, error
 // composeBootp makes the reply to a BOOTP request, without an option that only DHCP knows (RFC 1534 §2; RFC 2132 §9 lists
 // them: server and file of 66 and 67 are in the header) and without using more of the vendor field than the request had:
 // clients exist that have no room for more.
-func (h *handler) composeBootp(room int) (response, error) {
+func (h *handler) composeBootp(room int) (link.Response, error) {
 	h.header()
 	copy(h.reply[v4.OffCiaddr:v4.OffYiaddr], h.request.Header[v4.OffCiaddr:])
 	copy(h.reply[v4.OffYiaddr:v4.OffSiaddr], h.offer.Address.Addr().AsSlice())
@@ -143,19 +144,19 @@ func (h *handler) boot(c bootClient) (file, sname bool) {
 }
 
 // address says where an offer or an acknowledgement goes (RFC 2131 §4.1).
-func (h *handler) address(r response) response {
+func (h *handler) address(r link.Response) link.Response {
 	m := &h.request
 	switch {
 	case !m.Ciaddr().IsUnspecified():
-		r.to, r.configured = m.Ciaddr(), true
+		r.To, r.Configured = m.Ciaddr(), true
 	case !m.Broadcast():
-		r.to = h.offer.Address.Addr()
+		r.To = h.offer.Address.Addr()
 	}
 	return r
 }
 
 // finish lays out the options and reports what had to be left out.
-func (h *handler) finish(options []v4.Option, l v4.Layout) (response, error) {
+func (h *handler) finish(options []v4.Option, l v4.Layout) (link.Response, error) {
 	out, short, err := v4.Lay(h.reply, options, l)
 	h.leftOut = short.Text(l.Room + v4.OffOptions + v4.HeadersLen)
 	if h.leftOut != "" {
@@ -163,12 +164,12 @@ func (h *handler) finish(options []v4.Option, l v4.Layout) (response, error) {
 		h.noteMessage(KindLeftOut, netip.Addr{}, h.leftOut)
 	}
 	if err != nil {
-		return response{}, err
+		return link.Response{}, err
 	}
 	if pad := v4.MinMessage - len(out); pad > 0 {
 		out = slices.Grow(out, pad)[:v4.MinMessage]
 		clear(out[v4.MinMessage-pad:])
 	}
 	h.reply = out
-	return response{message: out}, nil
+	return link.Response{Message: out}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/dhcp/internal/drop"
+	"github.com/podnic/podnic/dhcp/internal/link"
 )
 
 // Times between attempts to open a socket again.
@@ -35,7 +36,7 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 // reopen tries until it has a socket; nil means that the context ended.
-func (s *Server) reopen(ctx context.Context) socket {
+func (s *Server) reopen(ctx context.Context) link.Socket {
 	var last string
 	for wait := minBackoff; ; wait = min(2*wait, maxBackoff) {
 		timer := time.NewTimer(wait)
@@ -57,13 +58,13 @@ func (s *Server) reopen(ctx context.Context) socket {
 }
 
 // open opens the socket, its filter attached before it hears anything.
-func (s *Server) open() (socket, error) {
+func (s *Server) open() (link.Socket, error) {
 	s.mu.Lock()
 	kind, of, w := s.handler.offer.Socket, s.handler.service(), s.handler.watch()
 	s.mu.Unlock()
 
 	var (
-		conn    socket
+		conn    link.Socket
 		missing []string
 	)
 	err := s.config.InNamespace(func() error {
@@ -71,7 +72,7 @@ func (s *Server) open() (socket, error) {
 		if conn, err = s.listen(s.config.Link, of, w); err != nil {
 			return err
 		}
-		missing = conn.missing()
+		missing = conn.Missing()
 		return nil
 	})
 	if err != nil {
@@ -83,7 +84,7 @@ func (s *Server) open() (socket, error) {
 	if err := s.tune(s.handler.watch()); err != nil { // the offer may have changed meanwhile
 		s.conn = nil
 		s.mu.Unlock()
-		conn.close()
+		conn.Close()
 		return nil, err
 	}
 	s.await()
@@ -99,26 +100,26 @@ func (s *Server) open() (socket, error) {
 }
 
 // serve answers packets until the socket fails or the context ends.
-func (s *Server) serve(ctx context.Context, conn socket) error {
-	stop := context.AfterFunc(ctx, conn.close)
+func (s *Server) serve(ctx context.Context, conn link.Socket) error {
+	stop := context.AfterFunc(ctx, conn.Close)
 	defer func() {
 		stop()
 		s.mu.Lock()
-		s.handler.stats.QueueDrops += conn.queueDrops()
+		s.handler.stats.QueueDrops += conn.QueueDrops()
 		s.conn = nil
 		s.stopTimers()
 		s.mu.Unlock()
-		conn.close()
+		conn.Close()
 	}()
 	for {
-		p, err := conn.receive()
+		p, err := conn.Receive()
 		var dropped drop.Reason
 		switch {
 		case errors.As(err, &dropped):
 			s.mu.Lock()
 			s.handler.stats.Dropped[dropped.Error()]++
 			s.mu.Unlock()
-		case errors.Is(err, errLinkDown):
+		case errors.Is(err, link.ErrDown):
 			s.report(s.trouble(KindLinkDown, err))
 		case err != nil:
 			return err

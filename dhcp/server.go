@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/podnic/podnic/dhcp/internal/link"
 	"github.com/podnic/podnic/network/identity"
 )
 
@@ -43,13 +44,13 @@ type Server struct {
 	reporting sync.Mutex
 	events    limiter
 	// listen opens the kind of socket that is configured.
-	listen func(link string, of service, w watch) (socket, error)
+	listen func(name string, of link.Service, w link.Watch) (link.Socket, error)
 
 	mu      sync.Mutex // guards what follows
 	handler *handler
-	conn    socket   // nil while there is none
-	watched watch    // what the attached filter lets through
-	missing []string // settings that the open socket does without
+	conn    link.Socket // nil while there is none
+	watched link.Watch  // what the attached filter lets through
+	missing []string    // settings that the open socket does without
 	// admitting lets DHCP of other MACs through again, narrowing stops watching for the address.
 	// expiring ends the lease at the time of awaited.
 	admitting, narrowing, expiring *time.Timer
@@ -87,9 +88,9 @@ func NewServer(c Config) (*Server, error) {
 	if c.Log == nil {
 		c.Log = zap.NewNop()
 	}
-	listen := listenPacket
+	listen := link.ListenPacket
 	if c.Offer.Socket == SocketUDP {
-		listen = listenUDP
+		listen = link.ListenUDP
 	}
 	return &Server{
 		config:  c,
@@ -113,7 +114,7 @@ func (s *Server) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn != nil {
-		s.handler.stats.QueueDrops += s.conn.queueDrops()
+		s.handler.stats.QueueDrops += s.conn.QueueDrops()
 	}
 	return s.handler.stats.clone()
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/podnic/podnic/dhcp/internal/drop"
+	"github.com/podnic/podnic/dhcp/internal/link"
 	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 	"github.com/podnic/podnic/network/identity"
 )
@@ -28,7 +29,7 @@ func testClock() time.Time { return testTime }
 type fakeSocket struct {
 	in      chan any // a frame or an error
 	out     chan []byte
-	watched chan watch
+	watched chan link.Watch
 	closed  context.CancelFunc
 	done    <-chan struct{}
 	full    int // how often the queue is full still
@@ -36,37 +37,37 @@ type fakeSocket struct {
 
 func newFakeSocket() *fakeSocket {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &fakeSocket{in: make(chan any), out: make(chan []byte, 100), watched: make(chan watch, 100), closed: cancel, done: ctx.Done()}
+	return &fakeSocket{in: make(chan any), out: make(chan []byte, 100), watched: make(chan link.Watch, 100), closed: cancel, done: ctx.Done()}
 }
 
-func (f *fakeSocket) receive() (packet, error) {
+func (f *fakeSocket) Receive() (link.Packet, error) {
 	select {
 	case in := <-f.in:
 		if err, ok := in.(error); ok {
-			return packet{}, err
+			return link.Packet{}, err
 		}
-		return packet{data: in.([]byte), sum: checksumFinished}, nil
+		return link.Packet{Data: in.([]byte), Sum: link.ChecksumFinished}, nil
 	case <-f.done:
-		return packet{}, errors.New("closed")
+		return link.Packet{}, errors.New("closed")
 	}
 }
 
-func (f *fakeSocket) send(r response) error {
+func (f *fakeSocket) Send(r link.Response) error {
 	if f.full > 0 {
 		f.full--
 		return unix.ENOBUFS
 	}
-	f.out <- slices.Clone(r.message)
+	f.out <- slices.Clone(r.Message)
 	return nil
 }
-func (f *fakeSocket) program(_ service, w watch) ([]bpf.RawInstruction, error) {
+func (f *fakeSocket) Program(_ link.Service, w link.Watch) ([]bpf.RawInstruction, error) {
 	f.watched <- w
 	return nil, nil
 }
-func (f *fakeSocket) attach([]bpf.RawInstruction) error { return nil }
-func (f *fakeSocket) queueDrops() uint64                { return 1 }
-func (f *fakeSocket) missing() []string                 { return []string{"a setting"} }
-func (f *fakeSocket) close()                            { f.closed() }
+func (f *fakeSocket) Attach([]bpf.RawInstruction) error { return nil }
+func (f *fakeSocket) QueueDrops() uint64                { return 1 }
+func (f *fakeSocket) Missing() []string                 { return []string{"a setting"} }
+func (f *fakeSocket) Close()                            { f.closed() }
 
 // bench is a server on fake sockets inside a synctest bubble.
 type bench struct {
@@ -92,7 +93,7 @@ func newBench(t *testing.T, lease Lease) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server.listen = func(string, service, watch) (socket, error) {
+	server.listen = func(string, link.Service, link.Watch) (link.Socket, error) {
 		if s := <-b.sockets; s != nil {
 			return s, nil
 		}
@@ -169,7 +170,7 @@ func TestLostSocketIsOpenedAgain(t *testing.T) {
 		first, second := newFakeSocket(), newFakeSocket()
 		b.sockets <- first
 		<-b.Ready()
-		first.in <- errLinkDown // the socket survives this
+		first.in <- link.ErrDown // the socket survives this
 		first.in <- drop.Oversized
 		first.in <- errors.New("no such device")
 		b.wantKinds(t, KindSocketOpen, KindSetting, KindLinkDown, KindSocketLost)
@@ -228,17 +229,17 @@ func TestForeignClientIsSeenButCannotFlood(t *testing.T) {
 		if kinds := b.kinds(); len(kinds) != foreignAllowance {
 			t.Errorf("events %v", kinds)
 		}
-		if w := <-conn.watched; !w.address {
+		if w := <-conn.watched; !w.Address {
 			t.Error("the filter does not watch for a sign of the guest itself")
 		}
-		if w := <-conn.watched; w.foreign {
+		if w := <-conn.watched; w.Foreign {
 			t.Error("the filter still lets other MACs through")
 		}
 		if f := b.Stats().Foreign; f.MAC != otherMAC || f.Frames != foreignAllowance+5 {
 			t.Errorf("stats %+v", f)
 		}
 		time.Sleep(foreignPause)
-		if w := <-conn.watched; !w.foreign {
+		if w := <-conn.watched; !w.Foreign {
 			t.Error("the filter keeps other MACs away for ever")
 		}
 		b.end(t)
@@ -252,15 +253,15 @@ func TestGuestWithAStaticAddressIsNoticedOnce(t *testing.T) {
 		b.sockets <- conn
 		<-b.Ready()
 		b.kinds()
-		if w := <-conn.watched; !w.address {
+		if w := <-conn.watched; !w.Address {
 			t.Error("the address is not watched for")
 		}
-		frame := arpFrame(arpRequest, guestMAC, "10.244.1.5", "10.244.1.1")
+		frame := arpFrame(link.ARPRequest, guestMAC, "10.244.1.5", "10.244.1.1")
 		conn.in <- frame
 		conn.in <- frame
 		b.wantKinds(t, KindFirstFrame, KindAddressSeen)
 		time.Sleep(narrowDelay)
-		if w := <-conn.watched; w.address {
+		if w := <-conn.watched; w.Address {
 			t.Error("the address is still watched for")
 		}
 		if !b.Lease().InUse() {
@@ -289,11 +290,11 @@ func TestFilterIsNotMadeForEveryMessage(t *testing.T) {
 			t.Errorf("%d filters were attached", n)
 		}
 		time.Sleep(narrowDelay)
-		if w := <-conn.watched; w.address {
+		if w := <-conn.watched; w.Address {
 			t.Error("the address is still watched for")
 		}
 		conn.in <- fromGuest(ask(dhcpv4.MessageTypeRelease, withCiaddr("10.244.1.5")), "10.244.1.5", "10.244.1.1")
-		if w := <-conn.watched; !w.address {
+		if w := <-conn.watched; !w.Address {
 			t.Error("the address is not watched for once it was given up")
 		}
 		b.end(t)
@@ -371,7 +372,7 @@ func TestExpiredLeaseOfAnEarlierProcessIsNotInUse(t *testing.T) {
 		} {
 			lease := Lease{State: LeaseBound, Address: addr("10.244.1.5"), Seen: time.Now().Add(-time.Hour), Expires: tt.expires}
 			h := newHandler(mustOffer(t, bridgePod(), Options{}), guestMAC, serverMAC, lease, time.Now)
-			if h.lease.State != tt.want || h.watch().address != (tt.want == LeaseExpired) {
+			if h.lease.State != tt.want || h.watch().Address != (tt.want == LeaseExpired) {
 				t.Errorf("expires %v: lease %+v, watch %+v", tt.expires, h.lease, h.watch())
 			}
 		}
@@ -401,7 +402,7 @@ func TestLeaseThatRanOutIsSaid(t *testing.T) {
 		if l := b.Lease(); l.State != LeaseExpired || l.InUse() || !l.Since.Equal(time.Now()) || l.Address != addr("10.244.1.5") {
 			t.Errorf("lease %+v", l)
 		}
-		conn.in <- arpFrame(arpRequest, guestMAC, "10.244.1.5", "10.244.1.1")
+		conn.in <- arpFrame(link.ARPRequest, guestMAC, "10.244.1.5", "10.244.1.1")
 		b.wantKinds(t, KindAddressSeen)
 		if l := b.Lease(); l.State != LeaseExpired || !l.InUse() {
 			t.Errorf("lease %+v", l)
@@ -430,7 +431,7 @@ func TestGuestWithAnotherMACIsNotReady(t *testing.T) {
 		<-b.Ready()
 		foreign := fromGuest(ask(dhcpv4.MessageTypeDiscover, dhcpv4.WithHwAddr(otherMAC.HardwareAddr())), "0.0.0.0", everybody)
 		for _, sign := range [][]byte{
-			arpFrame(arpRequest, guestMAC, "10.244.1.5", "10.244.1.1"),
+			arpFrame(link.ARPRequest, guestMAC, "10.244.1.5", "10.244.1.1"),
 			fromGuest(ask(dhcpv4.MessageTypeRequest, withCiaddr("10.244.1.5")), "10.244.1.5", "10.244.1.1"),
 		} {
 			conn.in <- foreign
@@ -485,7 +486,7 @@ func TestOneTypeOfMessageLeavesRoomForOthers(t *testing.T) {
 	h := newHandler(mustOffer(t, bridgePod(), Options{}), guestMAC, serverMAC, Lease{}, func() time.Time { return now })
 	answers := func(request []byte, frames int) (n int) {
 		for range frames {
-			if h.ethernet(request, checksumFinished) != nil {
+			if h.ethernet(request, link.ChecksumFinished) != nil {
 				n++
 			}
 		}
@@ -517,7 +518,7 @@ func TestReloadOffersSomethingElse(t *testing.T) {
 		id.Resolver.Servers = addrs("10.96.0.53")
 		b.Reload(mustOffer(t, id, Options{}))
 		conn.in <- discoverFrame()
-		m, err := dhcpv4.FromBytes((<-conn.out)[etherLen+ipLen+udpLen:])
+		m, err := dhcpv4.FromBytes((<-conn.out)[link.EtherLen+link.IPLen+link.UDPLen:])
 		if err != nil {
 			t.Fatal(err)
 		}

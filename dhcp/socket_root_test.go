@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/podnic/podnic/dhcp/internal/drop"
+	"github.com/podnic/podnic/dhcp/internal/link"
 	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 	"github.com/podnic/podnic/network/identity"
 )
@@ -90,7 +91,7 @@ func (w *wire) send(t *testing.T, frame []byte) {
 // transmit sends a frame to everybody.
 func transmit(t *testing.T, raw *mdpacket.Conn, frame []byte) {
 	t.Helper()
-	if _, err := raw.WriteTo(frame, &mdpacket.Addr{HardwareAddr: broadcastMAC.HardwareAddr()}); err != nil {
+	if _, err := raw.WriteTo(frame, &mdpacket.Addr{HardwareAddr: link.BroadcastMAC.HardwareAddr()}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -141,7 +142,7 @@ func TestUnfinishedChecksumIsNotAWrongOne(t *testing.T) {
 		t.Errorf("dropped %v", dropped)
 	}
 	wrong := discoverNumber(1)
-	wrong[etherLen+ipLen+6]++
+	wrong[link.EtherLen+link.IPLen+6]++
 	w.send(t, wrong)
 	w.send(t, discoverNumber(2))
 	if e := w.wait(t, KindDiscover, ""); e.Transaction != 2 {
@@ -177,7 +178,7 @@ func TestServerOutlivesItsLink(t *testing.T) {
 func TestRepliesReachTheGuestAlone(t *testing.T) {
 	t.Parallel()
 	w := newWire(t, awsPod(), Options{})
-	w.send(t, arpFrame(arpRequest, guestMAC, "10.244.1.5", "169.254.1.1"))
+	w.send(t, arpFrame(link.ARPRequest, guestMAC, "10.244.1.5", "169.254.1.1"))
 	w.wait(t, KindAddressSeen, "")
 	w.wait(t, KindARP, "")
 	w.send(t, discoverNumber(1))
@@ -192,10 +193,10 @@ func TestRepliesReachTheGuestAlone(t *testing.T) {
 		}
 		f := buffer[:n]
 		switch {
-		case n > etherLen && f[12] == 8 && f[13] == 6 && identity.MAC(f[6:]) == otherMAC:
+		case n > link.EtherLen && f[12] == 8 && f[13] == 6 && identity.MAC(f[6:]) == otherMAC:
 			delete(want, "ARP")
-		case n > etherLen && f[12] == 8 && f[13] == 0 && identity.MAC(f[6:]) == serverMAC && identity.MAC(f) == guestMAC:
-			if netip.AddrFrom4([4]byte(f[etherLen+16:])) == addr("10.244.1.5") {
+		case n > link.EtherLen && f[12] == 8 && f[13] == 0 && identity.MAC(f[6:]) == serverMAC && identity.MAC(f) == guestMAC:
+			if netip.AddrFrom4([4]byte(f[link.EtherLen+16:])) == addr("10.244.1.5") {
 				delete(want, "DHCP")
 			}
 		}
@@ -225,10 +226,10 @@ func TestChecksumIsFinishedOrNone(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if n < etherLen || buffer[12] != 8 || buffer[13] != 0 || identity.MAC(buffer[6:]) == guestMAC {
+				if n < link.EtherLen || buffer[12] != 8 || buffer[13] != 0 || identity.MAC(buffer[6:]) == guestMAC {
 					continue
 				}
-				switch _, _, err := parseDatagram(buffer[etherLen:n], checksumFinished, v4.ClientPort); err {
+				switch _, _, err := link.ParseDatagram(buffer[link.EtherLen:n], link.ChecksumFinished, v4.ClientPort); err {
 				case drop.NotForUs: // the kernel's own IGMP
 					continue
 				case nil:

@@ -5,6 +5,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"github.com/podnic/podnic/dhcp/internal/link"
 )
 
 // TestExchangesAreAllThatIsCounted sends every kind of message, and none of it goes under in the counters by outcome.
@@ -15,7 +17,7 @@ func TestExchangesAreAllThatIsCounted(t *testing.T) {
 	for _, request := range append(seeds(), ask(dhcpv4.MessageTypeNone, noType),
 		ask(dhcpv4.MessageTypeDiscover, full), ask(dhcpv4.MessageTypeInform, full),
 		ask(dhcpv4.MessageTypeRequest, withAddr(50, "10.9.9.9"), withAddr(54, "10.9.9.1"))) {
-		h.ethernet(fromGuest(request, "0.0.0.0", everybody), checksumFinished)
+		h.ethernet(fromGuest(request, "0.0.0.0", everybody), link.ChecksumFinished)
 	}
 	left := h.stats.clone().Exchanges
 	byMessage := make(map[Kind]uint64)

@@ -8,6 +8,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"github.com/podnic/podnic/dhcp/internal/drop"
+	"github.com/podnic/podnic/dhcp/internal/link"
 	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 	"github.com/podnic/podnic/network/identity"
 )
@@ -102,18 +103,18 @@ func newDecoder(client, server identity.MAC, offer *Offer) *decoder {
 }
 
 // decode reads a frame without its tag.
-func (d *decoder) decode(frame []byte, vlan uint16, fromGuest bool, sum checksumState) Traced {
+func (d *decoder) decode(frame []byte, vlan uint16, fromGuest bool, sum link.ChecksumState) Traced {
 	f := Traced{FromGuest: fromGuest, VLAN: vlan, Length: len(frame), Data: frame}
-	if len(frame) < etherLen {
+	if len(frame) < link.EtherLen {
 		f.Peer, f.Protocol, f.Message, f.Why = PeerNetwork, "Ethernet", unreadable, explain(drop.Truncated)
 		return f
 	}
 	f.Destination, f.Source = identity.MAC(frame), identity.MAC(frame[6:])
-	payload := frame[etherLen:]
+	payload := frame[link.EtherLen:]
 	switch binary.BigEndian.Uint16(frame[12:]) {
-	case typeARP:
+	case link.TypeARP:
 		d.arp(&f, payload)
-	case typeIPv4:
+	case link.TypeIPv4:
 		d.message(&f, payload, sum)
 	default:
 		decodeIPv6(&f, payload)
@@ -145,7 +146,7 @@ func (d *decoder) peer(f *Traced) string {
 }
 
 // ask has the server's handler say what it does with a frame of the guest.
-func (d *decoder) ask(f *Traced, frame []byte, sum checksumState) {
+func (d *decoder) ask(f *Traced, frame []byte, sum link.ChecksumState) {
 	if d.judge == nil {
 		f.Why = "the interface has no IPv4 address, so there is no server"
 		return
@@ -167,20 +168,20 @@ func (d *decoder) ask(f *Traced, frame []byte, sum checksumState) {
 		f.Answer = ProtocolARP
 	case v.Reply != nil:
 		var reply v4.Message
-		if err := reply.Read(v.Reply[etherLen+ipLen+udpLen:]); err == nil {
+		if err := reply.Read(v.Reply[link.EtherLen+link.IPLen+link.UDPLen:]); err == nil {
 			f.Answer = messageType(reply.Kind)
 		}
 	case f.Protocol == ProtocolARP:
-		d.leave(f, frame[etherLen:])
+		d.leave(f, frame[link.EtherLen:])
 	}
 }
 
 // leave says of an ARP request why the server leaves it alone.
 func (d *decoder) leave(f *Traced, b []byte) {
-	if binary.BigEndian.Uint16(b[6:]) != arpRequest {
+	if binary.BigEndian.Uint16(b[6:]) != link.ARPRequest {
 		return
 	}
-	switch sender, target := arpAddresses(b); {
+	switch sender, target := link.ARPAddresses(b); {
 	case sender == target:
 	case target == d.offer.Address.Addr():
 		f.Why = "left alone: it is the guest's own address"
@@ -240,20 +241,20 @@ func explain(err error) string {
 // arp reads an ARP packet (RFC 826, RFC 5227).
 func (d *decoder) arp(f *Traced, b []byte) {
 	f.Protocol = ProtocolARP
-	if len(b) < arpLen || binary.BigEndian.Uint64(b)>>16 != arpPrefix {
+	if len(b) < link.ARPLen || binary.BigEndian.Uint64(b)>>16 != link.ARPPrefix {
 		f.Message = unreadable
 		return
 	}
-	sender, target := arpAddresses(b)
-	mac := identity.MAC(b[arpSenderMAC:])
+	sender, target := link.ARPAddresses(b)
+	mac := identity.MAC(b[link.ARPSenderMAC:])
 	f.subject = target.String()
 	switch operation := binary.BigEndian.Uint16(b[6:]); {
 	case sender == target:
 		f.Message = fmt.Sprintf("%s announces that it is at %s", sender, mac)
-	case operation == arpReply:
+	case operation == link.ARPReply:
 		f.subject = sender.String()
 		f.Message = fmt.Sprintf("%s is at %s", sender, mac)
-	case operation != arpRequest:
+	case operation != link.ARPRequest:
 		f.Message = fmt.Sprintf("operation %d", operation)
 	case sender.IsUnspecified():
 		f.Message = fmt.Sprintf("does anybody have %s?", target)

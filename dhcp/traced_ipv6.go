@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/podnic/podnic/dhcp/internal/link"
 	"github.com/podnic/podnic/network/identity"
 )
 
@@ -15,19 +16,19 @@ const ndHopLimit = 255
 // decodeIPv6 reads Neighbor Discovery and the type of DHCPv6 messages. Neither is podnic's to answer: IPv6 passes.
 func decodeIPv6(f *Traced, b []byte) {
 	f.Protocol, f.Message = ProtocolND, unreadable
-	if len(b) < ipv6Len+4 || b[0]>>4 != 6 {
+	if len(b) < link.IPv6Len+4 || b[0]>>4 != 6 {
 		return
 	}
 	source, destination := netip.AddrFrom16([16]byte(b[8:])), netip.AddrFrom16([16]byte(b[24:]))
 	length := int(binary.BigEndian.Uint16(b[4:]))
-	payload := b[ipv6Len:]
+	payload := b[link.IPv6Len:]
 	if length < len(payload) {
 		payload = payload[:length]
 	}
 	switch b[6] {
-	case protoUDP:
+	case link.ProtoUDP:
 		decodeDHCPv6(f, payload)
-	case protoICMPv6:
+	case link.ProtoICMPv6:
 		decodeND(f, payload, source, destination)
 		if b[7] != ndHopLimit {
 			f.add("ignored", fmt.Sprintf("its hop limit is %d", b[7]))
@@ -40,11 +41,11 @@ var ndForms = map[byte]struct {
 	name    string
 	options int
 }{
-	ndRouterSolicitation:    {"RS", 8},
-	ndRouterAdvertisement:   {"RA", 16},
-	ndNeighborSolicitation:  {"NS", 24},
-	ndNeighborAdvertisement: {"NA", 24},
-	ndRedirect:              {"REDIRECT", 40},
+	link.NDRouterSolicitation:    {"RS", 8},
+	link.NDRouterAdvertisement:   {"RA", 16},
+	link.NDNeighborSolicitation:  {"NS", 24},
+	link.NDNeighborAdvertisement: {"NA", 24},
+	link.NDRedirect:              {"REDIRECT", 40},
 }
 
 func decodeND(f *Traced, b []byte, source, destination netip.Addr) {
@@ -57,11 +58,11 @@ func decodeND(f *Traced, b []byte, source, destination netip.Addr) {
 	}
 	f.Message = form.name
 	switch b[0] {
-	case ndRouterSolicitation:
+	case link.NDRouterSolicitation:
 		f.add("from", source.String())
-	case ndRouterAdvertisement:
+	case link.NDRouterAdvertisement:
 		routerAdvertisement(f, b, source)
-	case ndNeighborSolicitation:
+	case link.NDNeighborSolicitation:
 		target := netip.AddrFrom16([16]byte(b[8:]))
 		if source.IsUnspecified() {
 			f.add("does anybody have", target.String()) // duplicate address detection (RFC 4862 §5.4)
@@ -69,9 +70,9 @@ func decodeND(f *Traced, b []byte, source, destination netip.Addr) {
 			f.add("who has", target.String())
 			f.add("tell", source.String())
 		}
-	case ndNeighborAdvertisement:
+	case link.NDNeighborAdvertisement:
 		neighborAdvertisement(f, b, destination)
-	case ndRedirect:
+	case link.NDRedirect:
 		f.add("to", netip.AddrFrom16([16]byte(b[24:])).String())
 		f.add("by", netip.AddrFrom16([16]byte(b[8:])).String())
 	}
@@ -137,10 +138,10 @@ var dhcpv6Types = []string{
 
 func decodeDHCPv6(f *Traced, b []byte) {
 	f.Protocol = ProtocolDHCPv6
-	if len(b) < udpLen+4 {
+	if len(b) < link.UDPLen+4 {
 		return
 	}
-	m := b[udpLen:]
+	m := b[link.UDPLen:]
 	f.Message = fmt.Sprintf("TYPE %d", m[0])
 	if int(m[0]) < len(dhcpv6Types) {
 		f.Message = dhcpv6Types[m[0]]

@@ -12,14 +12,15 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/rfc1035label"
 
+	"github.com/podnic/podnic/dhcp/internal/link"
 	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 )
 
 // message reads a DHCP message in an IPv4 packet, to a server or to a client. Where it is
 // unreadable, the server's handler knows what is wrong with it.
-func (d *decoder) message(f *Traced, packet []byte, sum checksumState) {
+func (d *decoder) message(f *Traced, packet []byte, sum link.ChecksumState) {
 	f.Protocol, f.Message = ProtocolDHCP, unreadable
-	payload, source, err := parseDatagram(packet, sum, v4.ServerPort, v4.ClientPort)
+	payload, source, err := link.ParseDatagram(packet, sum, v4.ServerPort, v4.ClientPort)
 	if err != nil {
 		f.Why = explain(err)
 		return

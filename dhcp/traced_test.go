@@ -10,6 +10,7 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
+	"github.com/podnic/podnic/dhcp/internal/link"
 	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 	"github.com/podnic/podnic/network/identity"
 )
@@ -74,7 +75,7 @@ func renderTraced(f Traced) string {
 // TestTraceTellsWhatIsAskedAndWhyNot compares what is told of each frame with testdata/traced.txt. What the server sends
 // is read back too.
 func TestTraceTellsWhatIsAskedAndWhyNot(t *testing.T) {
-	const payload = etherLen + ipLen + udpLen
+	const payload = link.EtherLen + link.IPLen + link.UDPLen
 	bcast := func(request []byte) []byte { return fromGuest(request, "0.0.0.0", everybody) }
 	discover := bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(dhclient...), withOption(12, []byte("vm-0")...), withOption(61, 1, 2, 3)))
 	router := nd(134, [4]byte{64, 0xc0, 0x07, 0x08}, make([]byte, 8), lladdr(1, otherMAC), []byte{5, 1, 0, 0, 0, 0, 5, 0xaa},
@@ -106,22 +107,22 @@ func TestTraceTellsWhatIsAskedAndWhyNot(t *testing.T) {
 			{"another client", bcast(ask(dhcpv4.MessageTypeDiscover, dhcpv4.WithHwAddr(otherMAC.HardwareAddr())))},
 			{"a server's message", bcast(ask(dhcpv4.MessageTypeOffer))},
 			{"an unknown type", bcast(ask(77))},
-			{"to the client's port", edit(discover, etherLen+ipLen+3, v4.ClientPort, discover[etherLen+ipLen+4], discover[etherLen+ipLen+5], 0, 0)},
+			{"to the client's port", edit(discover, link.EtherLen+link.IPLen+3, v4.ClientPort, discover[link.EtherLen+link.IPLen+4], discover[link.EtherLen+link.IPLen+5], 0, 0)},
 			{"a wrong checksum", edit(discover, payload+v4.OffXID, 9)},
 			{"an option over the end", edit(edit(discover, payload+v4.OffOptions, 12, 255), payload-2, 0, 0)},
-			{"a fragment", edit(discover, etherLen+6, 0x20, 0, 64, 17, 0x59, 0xa6)},
+			{"a fragment", edit(discover, link.EtherLen+6, 0x20, 0, 64, 17, 0x59, 0xa6)},
 			{"cut off", discover[:200]},
 			{"a hostname for terminals", bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1), withOption(12, []byte("vm\x1b[2J\n")...)))},
 			{"unknown options", bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1, 224, 100), withOption(224, 1, 2), withOption(100, []byte("UTC")...)))},
 			{"options that are not what they are made of", bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1), withOption(3, 1), withOption(26, 1),
 				withOption(51, 1), withOption(119, 0xc0), withOption(121, 33, 1), withOption(6)))},
 			{"BOOTP", bcast(ask(0, func(m *dhcpv4.DHCPv4) { m.Options.Del(dhcpv4.OptionDHCPMessageType) }))},
-			{"ARP for the gateway", arpFrame(arpRequest, guestMAC, "10.244.1.5", "10.244.1.1")},
-			{"ARP for itself", arpFrame(arpRequest, guestMAC, "0.0.0.0", "10.244.1.5")},
-			{"an announcement", arpFrame(arpRequest, guestMAC, "10.244.1.5", "10.244.1.5")},
-			{"a probe of another address", arpFrame(arpRequest, guestMAC, "0.0.0.0", "10.244.1.9")},
-			{"an ARP reply", arpFrame(arpReply, guestMAC, "10.244.1.5", "10.244.1.1")},
-			{"half an ARP packet", arpFrame(arpRequest, guestMAC, "10.244.1.5", "10.244.1.1")[:30]},
+			{"ARP for the gateway", arpFrame(link.ARPRequest, guestMAC, "10.244.1.5", "10.244.1.1")},
+			{"ARP for itself", arpFrame(link.ARPRequest, guestMAC, "0.0.0.0", "10.244.1.5")},
+			{"an announcement", arpFrame(link.ARPRequest, guestMAC, "10.244.1.5", "10.244.1.5")},
+			{"a probe of another address", arpFrame(link.ARPRequest, guestMAC, "0.0.0.0", "10.244.1.9")},
+			{"an ARP reply", arpFrame(link.ARPReply, guestMAC, "10.244.1.5", "10.244.1.1")},
+			{"half an ARP packet", arpFrame(link.ARPRequest, guestMAC, "10.244.1.5", "10.244.1.1")[:30]},
 			{"RARP", arpFrame(3, guestMAC, "10.244.1.5", "10.244.1.1")},
 			{"NS", ipv6Frame(58, 255, "fe80::1", "ff02::1:ff00:2", nd(135, [4]byte{}, address6("fe80::2"), lladdr(1, guestMAC)))},
 			{"DAD", ipv6Frame(58, 255, "::", "ff02::1:ff00:2", nd(135, [4]byte{}, address6("fe80::2")))},
@@ -135,10 +136,10 @@ func TestTraceTellsWhatIsAskedAndWhyNot(t *testing.T) {
 			{"DHCPv6", ipv6Frame(17, 1, "fe80::1", "ff02::1:2", []byte{2, 34, 2, 35, 0, 12, 0, 0, 1, 0xab, 0xcd, 0xef})},
 		}},
 		{"a pod without a gateway", isolatedPod(), Options{}, []sent{
-			{"ARP for the server", arpFrame(arpRequest, guestMAC, "10.244.1.5", ServerLinkLocal)},
+			{"ARP for the server", arpFrame(link.ARPRequest, guestMAC, "10.244.1.5", ServerLinkLocal)},
 		}},
 		{"UDP mode", bridgePod(), Options{UDP: true}, []sent{
-			{"ARP for the server", arpFrame(arpRequest, guestMAC, "10.244.1.5", ServerLinkLocal)},
+			{"ARP for the server", arpFrame(link.ARPRequest, guestMAC, "10.244.1.5", ServerLinkLocal)},
 		}},
 		{"too large for the message", bridgePod(), Options{}, []sent{
 			{"a relay's option of 550 bytes", bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1), withOption(82, make([]byte, 550)...)))},
@@ -147,20 +148,20 @@ func TestTraceTellsWhatIsAskedAndWhyNot(t *testing.T) {
 		d, server := testDecoder(t, part.id, part.options), NewJudge(mustOffer(t, part.id, part.options), guestMAC, serverMAC)
 		fmt.Fprintf(&b, "# %s\n", part.title)
 		for _, sent := range part.frames {
-			fmt.Fprintf(&b, "\n%s\n  %s", sent.name, renderTraced(d.decode(sent.frame, 0, true, checksumFinished)))
-			if reply := server.Frame(sent.frame, checksumFinished).Reply; reply != nil {
-				fmt.Fprintf(&b, "  %s", renderTraced(d.decode(reply, 0, false, checksumFinished)))
+			fmt.Fprintf(&b, "\n%s\n  %s", sent.name, renderTraced(d.decode(sent.frame, 0, true, link.ChecksumFinished)))
+			if reply := server.Frame(sent.frame, link.ChecksumFinished).Reply; reply != nil {
+				fmt.Fprintf(&b, "  %s", renderTraced(d.decode(reply, 0, false, link.ChecksumFinished)))
 			}
 		}
 		b.WriteByte('\n')
 	}
 	d := testDecoder(t, bridgePod(), Options{})
-	fmt.Fprintf(&b, "# a tag\n  %s", renderTraced(d.decode(discover, 5, true, checksumFinished)))
+	fmt.Fprintf(&b, "# a tag\n  %s", renderTraced(d.decode(discover, 5, true, link.ChecksumFinished)))
 	foreign := NewJudge(mustOffer(t, bridgePod(), Options{}), guestMAC, otherMAC)
-	fmt.Fprintf(&b, "# another server\n  %s", renderTraced(d.decode(foreign.Frame(discover, checksumFinished).Reply, 0, false, checksumFinished)))
-	fmt.Fprintf(&b, "# a reflection\n  %s", renderTraced(d.decode(arpFrame(arpRequest, guestMAC, "10.244.1.5", "10.244.1.1"), 0, false, checksumFinished)))
-	fmt.Fprintf(&b, "# layer 2\n  %s", renderTraced(newDecoder(guestMAC, serverMAC, nil).decode(discover, 0, true, checksumFinished)))
-	fmt.Fprintf(&b, "# a frame of 13 bytes\n  %s", renderTraced(d.decode(discover[:13], 0, true, checksumFinished)))
+	fmt.Fprintf(&b, "# another server\n  %s", renderTraced(d.decode(foreign.Frame(discover, link.ChecksumFinished).Reply, 0, false, link.ChecksumFinished)))
+	fmt.Fprintf(&b, "# a reflection\n  %s", renderTraced(d.decode(arpFrame(link.ARPRequest, guestMAC, "10.244.1.5", "10.244.1.1"), 0, false, link.ChecksumFinished)))
+	fmt.Fprintf(&b, "# layer 2\n  %s", renderTraced(newDecoder(guestMAC, serverMAC, nil).decode(discover, 0, true, link.ChecksumFinished)))
+	fmt.Fprintf(&b, "# a frame of 13 bytes\n  %s", renderTraced(d.decode(discover[:13], 0, true, link.ChecksumFinished)))
 	golden(t, "testdata/traced.txt", b.String())
 }
 
@@ -171,8 +172,8 @@ func TestTraceSaysWhatTheServerDoes(t *testing.T) {
 		ask(dhcpv4.MessageTypeDiscover, dhcpv4.WithRelay(addr("10.244.1.9").AsSlice())),
 		ask(dhcpv4.MessageTypeDiscover, dhcpv4.WithHwAddr(otherMAC.HardwareAddr()))) {
 		frame := fromGuest(request, "0.0.0.0", everybody)
-		f := testDecoder(t, bridgePod(), Options{}).decode(frame, 0, true, checksumFinished)
-		v := NewJudge(mustOffer(t, bridgePod(), Options{}), guestMAC, serverMAC).Frame(frame, checksumFinished)
+		f := testDecoder(t, bridgePod(), Options{}).decode(frame, 0, true, link.ChecksumFinished)
+		v := NewJudge(mustOffer(t, bridgePod(), Options{}), guestMAC, serverMAC).Frame(frame, link.ChecksumFinished)
 		if (v.Reply != nil) != (f.Answer != "") {
 			t.Errorf("%s is answered: %t, and the trace says %q", f.Message, v.Reply != nil, f.Answer)
 		}
@@ -184,7 +185,7 @@ func TestTraceSaysWhatTheServerDoes(t *testing.T) {
 
 // TestTraceIsWokenByNothingElse asks the kernel, as the test of the server's filter does.
 func TestTraceIsWokenByNothingElse(t *testing.T) {
-	program, err := monitorFilter()
+	program, err := link.MonitorFilter()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,17 +196,17 @@ func TestTraceIsWokenByNothingElse(t *testing.T) {
 		want  bool
 	}{
 		"request":        {discover, true},
-		"reply":          {edit(discover, etherLen+ipLen+3, v4.ClientPort), true},
-		"first fragment": {edit(discover, etherLen+6, 0x20, 0), true},
-		"later fragment": {edit(discover, etherLen+6, 0, 1), false},
-		"DNS":            {edit(discover, etherLen+ipLen+3, 53), false},
-		"TCP":            {edit(discover, etherLen+9, 6), false},
-		"ARP":            {arpFrame(arpReply, otherMAC, "10.244.1.1", "10.244.1.5"), true},
+		"reply":          {edit(discover, link.EtherLen+link.IPLen+3, v4.ClientPort), true},
+		"first fragment": {edit(discover, link.EtherLen+6, 0x20, 0), true},
+		"later fragment": {edit(discover, link.EtherLen+6, 0, 1), false},
+		"DNS":            {edit(discover, link.EtherLen+link.IPLen+3, 53), false},
+		"TCP":            {edit(discover, link.EtherLen+9, 6), false},
+		"ARP":            {arpFrame(link.ARPReply, otherMAC, "10.244.1.1", "10.244.1.5"), true},
 		"NS":             {ns, true},
-		"redirect":       {edit(ns, etherLen+ipv6Len, 137), true},
-		"ICMPv6 echo":    {edit(ns, etherLen+ipv6Len, 128), false},
-		"MLD report":     {edit(ns, etherLen+ipv6Len, 143), false},
-		"TCP over IPv6":  {edit(ns, etherLen+6, 6), false},
+		"redirect":       {edit(ns, link.EtherLen+link.IPv6Len, 137), true},
+		"ICMPv6 echo":    {edit(ns, link.EtherLen+link.IPv6Len, 128), false},
+		"MLD report":     {edit(ns, link.EtherLen+link.IPv6Len, 143), false},
+		"TCP over IPv6":  {edit(ns, link.EtherLen+6, 6), false},
 		"DHCPv6":         {ipv6Frame(17, 1, "fe80::1", "ff02::1:2", []byte{2, 34, 2, 35, 0, 12, 0, 0, 1, 0xab, 0xcd, 0xef}), true},
 		"DNS over IPv6":  {ipv6Frame(17, 1, "fe80::1", "ff02::1:2", []byte{2, 34, 0, 53, 0, 12, 0, 0, 1, 0xab, 0xcd, 0xef}), false},
 		"LLDP":           {edit(discover, 12, 0x88, 0xcc), false},
@@ -223,11 +224,11 @@ func FuzzTrace(f *testing.F) {
 	for _, s := range seeds() {
 		f.Add(fromGuest(s, "0.0.0.0", everybody), true)
 	}
-	f.Add(arpFrame(arpRequest, guestMAC, "0.0.0.0", "169.254.1.1"), true)
+	f.Add(arpFrame(link.ARPRequest, guestMAC, "0.0.0.0", "169.254.1.1"), true)
 	f.Add(ipv6Frame(58, 255, "fe80::1", "ff02::1", nd(134, [4]byte{}, make([]byte, 8), lladdr(1, otherMAC))), false)
 	d := testDecoder(f, awsPod(), Options{})
 	f.Fuzz(func(t *testing.T, frame []byte, fromGuest bool) {
-		told := d.decode(frame, 0, fromGuest, checksumPending)
+		told := d.decode(frame, 0, fromGuest, link.ChecksumPending)
 		if told.Protocol == "" || told.Message == "" {
 			t.Fatalf("nothing is told: %+v", told)
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/dhcp/internal/drop"
+	"github.com/podnic/podnic/dhcp/internal/link"
 	"github.com/podnic/podnic/network/identity"
 )
 
@@ -29,7 +30,7 @@ type TracerConfig struct {
 // Tracer sees the DHCP, ARP and Neighbor Discovery that pass the guest's tap, in both directions. It sends nothing, and
 // what it says of the server's reasons is what the server's own handler makes of the same frame.
 type Tracer struct {
-	monitor *monitor
+	monitor *link.Monitor
 	decoder *decoder
 	absent  func() string
 	open    []unanswered
@@ -50,13 +51,13 @@ const answerTime = time.Second
 const maxUnanswered = 64
 
 // ErrLinkGone is returned by Next when the tap was deleted.
-var ErrLinkGone = errLinkGone
+var ErrLinkGone = link.ErrGone
 
 // NewTracer opens a packet socket on the tap. It needs CAP_NET_RAW.
 func NewTracer(c TracerConfig) (*Tracer, error) {
 	t := &Tracer{decoder: newDecoder(c.Client, c.ServerMAC, c.Offer), absent: c.Absent}
 	err := c.InNamespace(func() (err error) {
-		t.monitor, err = openMonitor(c.Link)
+		t.monitor, err = link.OpenMonitor(c.Link)
 		return err
 	})
 	if err != nil {
@@ -68,28 +69,28 @@ func NewTracer(c TracerConfig) (*Tracer, error) {
 // Close ends the trace; a call of Next returns an error then. It may be called again.
 func (t *Tracer) Close() {
 	t.Lost() // the kernel forgets it with the socket
-	t.monitor.close()
+	t.monitor.Close()
 }
 
 // Lost is how many frames the kernel dropped because they were not read in time.
-func (t *Tracer) Lost() uint64 { return t.lost.Add(t.monitor.queueDrops()) }
+func (t *Tracer) Lost() uint64 { return t.lost.Add(t.monitor.QueueDrops()) }
 
 // Next waits for a frame, or for an answer that does not come. The error is ErrLinkGone when the tap is deleted.
 func (t *Tracer) Next() (Traced, error) {
 	for {
-		frame, about, err := t.monitor.read(t.deadline())
+		frame, about, err := t.monitor.Read(t.deadline())
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return t.expire(), nil
-		case errors.Is(err, errLinkDown), errors.Is(err, drop.Oversized):
+		case errors.Is(err, link.ErrDown), errors.Is(err, drop.Oversized):
 			continue // it may come up again; no message is that large
 		case err != nil:
 			return Traced{}, err
 		}
-		f := t.decoder.decode(frame, about.vlan(), !about.outgoing, about.sum)
-		f.At = about.at
-		if about.tagged {
-			f.Data = slices.Concat(f.Data[:12], about.tag[:], f.Data[12:]) // where the kernel took it off
+		f := t.decoder.decode(frame, about.VLAN(), !about.Outgoing, about.Sum)
+		f.At = about.At
+		if about.Tagged {
+			f.Data = slices.Concat(f.Data[:12], about.Tag[:], f.Data[12:]) // where the kernel took it off
 			f.Length = len(f.Data)
 		}
 		t.track(f)

@@ -1,4 +1,4 @@
-package dhcp
+package link
 
 import (
 	"encoding/binary"
@@ -25,14 +25,14 @@ type packetSocket struct {
 	aux   [64]byte // one control message: a header and a tpacket_auxdata
 }
 
-// listenPacket opens a packet socket in the namespace of the calling thread.
-func listenPacket(link string, of service, w watch) (socket, error) {
+// ListenPacket opens a packet socket in the namespace of the calling thread.
+func ListenPacket(link string, of Service, w Watch) (Socket, error) {
 	s, err := newPacketSocket(link)
 	if err != nil {
 		return nil, err
 	}
 	if err := s.configure(of, w); err != nil {
-		s.close()
+		s.Close()
 		return nil, err
 	}
 	return s, nil
@@ -49,22 +49,22 @@ func newPacketSocket(link string) (*packetSocket, error) {
 	}
 	s := &packetSocket{conn: conn, link: link}
 	if s.raw, err = newRawSocket(conn); err != nil {
-		s.close()
+		s.Close()
 		return nil, fmt.Errorf("open packet socket: %w", err)
 	}
 	if s.index, err = s.lookup(); err != nil {
-		s.close()
+		s.Close()
 		return nil, fmt.Errorf("look up %s: %w", link, err)
 	}
 	return s, nil
 }
 
-func (s *packetSocket) configure(of service, w watch) error {
-	program, err := s.program(of, w)
+func (s *packetSocket) configure(of Service, w Watch) error {
+	program, err := s.Program(of, w)
 	if err != nil {
 		return err
 	}
-	if err := s.attach(program); err != nil {
+	if err := s.Attach(program); err != nil {
 		return err
 	}
 	// What the bridge sends to the guest is of no interest, and there is a lot of it.
@@ -110,19 +110,19 @@ func networkOrder(v uint16) uint16 {
 // was deleted after that (packet_notifier).
 const downCheck = time.Second
 
-func (s *packetSocket) receive() (packet, error) {
+func (s *packetSocket) Receive() (Packet, error) {
 	n, auxLen, flags, err := s.read(s.frame[:], s.aux[:], time.Time{})
 	switch {
 	case err != nil:
-		return packet{}, err
+		return Packet{}, err
 	case flags&unix.MSG_TRUNC != 0:
-		return packet{}, drop.Oversized
+		return Packet{}, drop.Oversized
 	}
-	return packet{data: s.frame[:n], sum: auxChecksum(s.aux[:auxLen])}, nil
+	return Packet{Data: s.frame[:n], Sum: auxChecksum(s.aux[:auxLen])}, nil
 }
 
-// errLinkGone is returned when the link of a packet socket was deleted.
-var errLinkGone = errors.New("the link is gone")
+// ErrGone is returned when the link of a packet socket was deleted.
+var ErrGone = errors.New("the link is gone")
 
 // read waits for a frame, until a time if one is set: then the error is os.ErrDeadlineExceeded.
 func (s *packetSocket) read(frame, aux []byte, until time.Time) (n, auxLen, flags int, err error) {
@@ -137,10 +137,10 @@ func (s *packetSocket) read(frame, aux []byte, until time.Time) (n, auxLen, flag
 		}
 		switch {
 		case !exists:
-			return 0, 0, 0, fmt.Errorf("receive on %s: %w", s.link, errLinkGone)
+			return 0, 0, 0, fmt.Errorf("receive on %s: %w", s.link, ErrGone)
 		case errors.Is(err, unix.ENETDOWN) && !s.down:
 			s.down = true
-			return 0, 0, 0, errLinkDown
+			return 0, 0, 0, ErrDown
 		case errors.Is(err, unix.ENETDOWN), errors.Is(err, os.ErrDeadlineExceeded):
 			s.down = !up
 			if !until.IsZero() && !time.Now().Before(until) {
@@ -167,7 +167,7 @@ func (s *packetSocket) deadline(until time.Time) time.Time {
 }
 
 // auxChecksum reads the first field, tp_status, of the struct tpacket_auxdata that comes with each frame.
-func auxChecksum(control []byte) checksumState {
+func auxChecksum(control []byte) ChecksumState {
 	for len(control) > 0 {
 		header, data, rest, err := unix.ParseOneSocketControlMessage(control)
 		if err != nil {
@@ -175,32 +175,32 @@ func auxChecksum(control []byte) checksumState {
 		}
 		if header.Level == unix.SOL_PACKET && header.Type == unix.PACKET_AUXDATA && len(data) >= 4 &&
 			binary.NativeEndian.Uint32(data)&unix.TP_STATUS_CSUMNOTREADY != 0 {
-			return checksumPending
+			return ChecksumPending
 		}
 		control = rest
 	}
-	return checksumFinished
+	return ChecksumFinished
 }
 
-func (s *packetSocket) send(r response) error {
-	if err := s.raw.send(r.message); err != nil {
+func (s *packetSocket) Send(r Response) error {
+	if err := s.raw.send(r.Message); err != nil {
 		return fmt.Errorf("send on %s: %w", s.link, err)
 	}
 	return nil
 }
 
-func (s *packetSocket) program(of service, w watch) ([]bpf.RawInstruction, error) {
-	return frameFilter(of, w)
+func (s *packetSocket) Program(of Service, w Watch) ([]bpf.RawInstruction, error) {
+	return FrameFilter(of, w)
 }
 
-func (s *packetSocket) attach(program []bpf.RawInstruction) error {
+func (s *packetSocket) Attach(program []bpf.RawInstruction) error {
 	if err := s.conn.SetBPF(program); err != nil {
 		return fmt.Errorf("attach filter to packet socket on %s: %w", s.link, err)
 	}
 	return nil
 }
 
-func (s *packetSocket) queueDrops() uint64 {
+func (s *packetSocket) QueueDrops() uint64 {
 	stats, err := s.conn.GetsockoptTpacketStats(unix.SOL_PACKET, unix.PACKET_STATISTICS)
 	if err != nil {
 		return 0 // the socket was closed meanwhile
@@ -208,6 +208,6 @@ func (s *packetSocket) queueDrops() uint64 {
 	return uint64(stats.Drops)
 }
 
-func (s *packetSocket) missing() []string { return nil }
+func (s *packetSocket) Missing() []string { return nil }
 
-func (s *packetSocket) close() { s.conn.Close() }
+func (s *packetSocket) Close() { s.conn.Close() }

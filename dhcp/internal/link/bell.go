@@ -1,4 +1,4 @@
-package dhcp
+package link
 
 import (
 	"context"
@@ -22,7 +22,7 @@ func listenLinks() (bell, error) {
 	}
 	program, err := deletionFilter()
 	if err == nil {
-		err = controlSocket(conn, func(fd int) error { return attachFilter(fd, program) })
+		err = controlSocket(conn, func(fd int) error { return AttachFilter(fd, program) })
 	}
 	if err == nil {
 		err = conn.Bind(&unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: unix.RTMGRP_LINK})

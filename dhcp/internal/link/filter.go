@@ -1,4 +1,4 @@
-package dhcp
+package link
 
 import (
 	"encoding/binary"
@@ -12,12 +12,12 @@ import (
 	"github.com/podnic/podnic/network/identity"
 )
 
-// watch is what the filter lets through besides what the server answers.
-type watch struct {
-	// address: ARP that shows the guest using its address. Needed until it was seen once.
-	address bool
-	// foreign: DHCP of other MACs. Closed for a while when too much of it came.
-	foreign bool
+// Watch is what the filter lets through besides what the server answers.
+type Watch struct {
+	// Address: ARP that shows the guest using its address. Needed until it was seen once.
+	Address bool
+	// Foreign: DHCP of other MACs. Closed for a while when too much of it came.
+	Foreign bool
 }
 
 // filter is a classic BPF program under construction. It is put together from sections that end in a verdict of their own,
@@ -60,8 +60,8 @@ func addressWord(addr netip.Addr) uint32 {
 	return binary.BigEndian.Uint32(b[:])
 }
 
-// frameFilter is for the packet socket: whole frames, the VLAN tag already taken off by the kernel.
-func frameFilter(s service, w watch) ([]bpf.RawInstruction, error) {
+// FrameFilter is for the packet socket: whole frames, the VLAN tag already taken off by the kernel.
+func FrameFilter(s Service, w Watch) ([]bpf.RawInstruction, error) {
 	return concat(
 		// A tag with VLAN 0 is only a priority (IEEE 802.1Q §6.9.1). Any other one is a network that is not the pod's.
 		filter{bpf.LoadExtension{Num: bpf.ExtVLANTagPresent}},
@@ -73,34 +73,34 @@ func frameFilter(s service, w watch) ([]bpf.RawInstruction, error) {
 			when(bpf.JumpNotEqual, 0, filter{stop}),
 		)),
 		filter{bpf.LoadAbsolute{Off: 12, Size: 2}},
-		when(bpf.JumpEqual, typeARP, arpFilter(s, w)),
-		need(bpf.JumpEqual, typeIPv4),
-		filter{bpf.LoadAbsolute{Off: etherLen + 9, Size: 1}},
-		need(bpf.JumpEqual, protoUDP),
-		filter{bpf.LoadAbsolute{Off: etherLen + 6, Size: 2}},
+		when(bpf.JumpEqual, TypeARP, arpFilter(s, w)),
+		need(bpf.JumpEqual, TypeIPv4),
+		filter{bpf.LoadAbsolute{Off: EtherLen + 9, Size: 1}},
+		need(bpf.JumpEqual, ProtoUDP),
+		filter{bpf.LoadAbsolute{Off: EtherLen + 6, Size: 2}},
 		need(bpf.JumpBitsNotSet, 0x3fff), // not a fragment
 		filter{
-			bpf.LoadMemShift{Off: etherLen}, // X: length of the IP header
-			bpf.LoadIndirect{Off: etherLen + 2, Size: 2},
+			bpf.LoadMemShift{Off: EtherLen}, // X: length of the IP header
+			bpf.LoadIndirect{Off: EtherLen + 2, Size: 2},
 		},
 		need(bpf.JumpEqual, v4.ServerPort),
-		messageFilter(s.client, w, etherLen+udpLen),
+		messageFilter(s.Client, w, EtherLen+UDPLen),
 	).assemble()
 }
 
-// datagramFilter is for the UDP socket, whose filter sees the UDP header and what follows it.
-func datagramFilter(client identity.MAC, w watch) ([]bpf.RawInstruction, error) {
+// DatagramFilter is for the UDP socket, whose filter sees the UDP header and what follows it.
+func DatagramFilter(client identity.MAC, w Watch) ([]bpf.RawInstruction, error) {
 	return concat(
 		filter{bpf.LoadConstant{Dst: bpf.RegX, Val: 0}},
-		messageFilter(client, w, udpLen),
+		messageFilter(client, w, UDPLen),
 	).assemble()
 }
 
 // messageFilter passes requests over Ethernet that have DHCP's cookie, or none as BOOTP may (RFC 951). Offsets count from
 // base plus the register X.
-func messageFilter(client identity.MAC, w watch, base uint32) filter {
+func messageFilter(client identity.MAC, w Watch, base uint32) filter {
 	others := stop
-	if w.foreign {
+	if w.Foreign {
 		others = pass
 	}
 	high, low := word(client)
@@ -122,34 +122,34 @@ func messageFilter(client identity.MAC, w watch, base uint32) filter {
 }
 
 // arpFilter passes the guest's use of its address while that is watched for, and requests for what is answered.
-func arpFilter(s service, w watch) filter {
-	guest := addressWord(s.address)
-	high, low := word(s.client)
-	f := filter{bpf.LoadAbsolute{Off: etherLen, Size: 4}}
-	f = append(f, need(bpf.JumpEqual, v4.HardwareEthernet<<16|typeIPv4)...)
-	if w.address {
-		f = append(f, bpf.LoadAbsolute{Off: etherLen + arpSenderIP, Size: 4})
+func arpFilter(s Service, w Watch) filter {
+	guest := addressWord(s.Address)
+	high, low := word(s.Client)
+	f := filter{bpf.LoadAbsolute{Off: EtherLen, Size: 4}}
+	f = append(f, need(bpf.JumpEqual, v4.HardwareEthernet<<16|TypeIPv4)...)
+	if w.Address {
+		f = append(f, bpf.LoadAbsolute{Off: EtherLen + ARPSenderIP, Size: 4})
 		f = append(f, when(bpf.JumpEqual, guest, concat(
-			filter{bpf.LoadAbsolute{Off: etherLen + arpSenderMAC, Size: 4}},
+			filter{bpf.LoadAbsolute{Off: EtherLen + ARPSenderMAC, Size: 4}},
 			when(bpf.JumpEqual, high, concat(
-				filter{bpf.LoadAbsolute{Off: etherLen + arpSenderMAC + 4, Size: 2}},
+				filter{bpf.LoadAbsolute{Off: EtherLen + ARPSenderMAC + 4, Size: 2}},
 				when(bpf.JumpEqual, low, filter{pass}),
 			)),
 		))...)
 	}
-	if len(s.answers) == 0 {
+	if len(s.Answers) == 0 {
 		return append(f, stop)
 	}
-	f = append(f, bpf.LoadAbsolute{Off: etherLen + 6, Size: 2})
-	f = append(f, need(bpf.JumpEqual, arpRequest)...)
-	f = append(f, bpf.LoadAbsolute{Off: etherLen + arpTargetIP, Size: 4})
+	f = append(f, bpf.LoadAbsolute{Off: EtherLen + 6, Size: 2})
+	f = append(f, need(bpf.JumpEqual, ARPRequest)...)
+	f = append(f, bpf.LoadAbsolute{Off: EtherLen + ARPTargetIP, Size: 4})
 	f = append(f, need(bpf.JumpNotEqual, guest)...)
 	f = append(f, bpf.TAX{})
-	for _, a := range s.answers {
-		for _, except := range a.except { // only the last answer has any
+	for _, a := range s.Answers {
+		for _, except := range a.Except { // only the last answer has any
 			f = append(f, whenIn(except, stop)...)
 		}
-		f = append(f, whenIn(a.destination, pass)...)
+		f = append(f, whenIn(a.Destination, pass)...)
 	}
 	return append(f, stop)
 }
@@ -162,7 +162,7 @@ func whenIn(p netip.Prefix, verdict bpf.Instruction) filter {
 }
 
 func maskOf(p netip.Prefix) netip.Addr {
-	return netip.PrefixFrom(limitedBroadcast(), p.Bits()).Masked().Addr()
+	return netip.PrefixFrom(LimitedBroadcast(), p.Bits()).Masked().Addr()
 }
 
 func (f filter) assemble() ([]bpf.RawInstruction, error) {

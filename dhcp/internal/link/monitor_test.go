@@ -1,4 +1,4 @@
-package dhcp
+package link
 
 import (
 	"encoding/binary"
@@ -20,11 +20,11 @@ func TestControlMessagesOfAFrameAreRead(t *testing.T) {
 		return b
 	}
 	plain := readAux(aux(unix.TP_STATUS_CSUMNOTREADY, 0, 0))
-	if plain.tagged || plain.sum != checksumPending {
+	if plain.Tagged || plain.Sum != ChecksumPending {
 		t.Errorf("%+v", plain)
 	}
 	tagged := readAux(aux(unix.TP_STATUS_VLAN_VALID|unix.TP_STATUS_VLAN_TPID_VALID, 0x6005, 0x88a8))
-	if !tagged.tagged || tagged.vlan() != 5 || tagged.tag != [4]byte{0x88, 0xa8, 0x60, 5} {
+	if !tagged.Tagged || tagged.VLAN() != 5 || tagged.Tag != [4]byte{0x88, 0xa8, 0x60, 5} {
 		t.Errorf("%+v", tagged)
 	}
 	stamp := make([]byte, unix.CmsgSpace(16))
@@ -33,7 +33,7 @@ func TestControlMessagesOfAFrameAreRead(t *testing.T) {
 	binary.NativeEndian.PutUint32(stamp[12:], unix.SO_TIMESTAMPNS)
 	binary.NativeEndian.PutUint64(stamp[16:], 1_700_000_000)
 	binary.NativeEndian.PutUint64(stamp[24:], 5)
-	if at := readAux(append(aux(0, 0, 0), stamp...)).at; at.UnixNano() != 1_700_000_000_000_000_005 {
+	if at := readAux(append(aux(0, 0, 0), stamp...)).At; at.UnixNano() != 1_700_000_000_000_000_005 {
 		t.Error(at)
 	}
 }

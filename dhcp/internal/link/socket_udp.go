@@ -1,4 +1,4 @@
-package dhcp
+package link
 
 import (
 	"context"
@@ -40,9 +40,9 @@ type udpSocket struct {
 	gone     atomic.Bool // the bridge was deleted
 }
 
-// listenUDP opens a UDP socket in the namespace of the calling thread, filter attached.
-func listenUDP(link string, of service, w watch) (socket, error) {
-	program, err := datagramFilter(of.client, w)
+// ListenUDP opens a UDP socket in the namespace of the calling thread, filter attached.
+func ListenUDP(link string, of Service, w Watch) (Socket, error) {
+	program, err := DatagramFilter(of.Client, w)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +71,7 @@ func listenUDP(link string, of service, w watch) (socket, error) {
 			if err = os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_NO_CHECK, 1)); err != nil {
 				return
 			}
-			err = attachFilter(int(fd), program)
+			err = AttachFilter(int(fd), program)
 		})
 		return errors.Join(controlErr, err)
 	}}
@@ -86,10 +86,10 @@ func listenUDP(link string, of service, w watch) (socket, error) {
 	s := &udpSocket{
 		conn:   conn.(*net.UDPConn),
 		link:   link,
-		client: of.address,
-		server: of.server,
-		finite: of.finite,
-		source: unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: of.server.As4()}),
+		client: of.Address,
+		server: of.Server,
+		finite: of.Finite,
+		source: unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: of.Server.As4()}),
 		bell:   links,
 	}
 	if s.raw, err = newRawSocket(s.conn); err == nil {
@@ -124,7 +124,7 @@ func (s *udpSocket) watch() {
 	}
 }
 
-func attachFilter(fd int, program []bpf.RawInstruction) error {
+func AttachFilter(fd int, program []bpf.RawInstruction) error {
 	instructions := make([]unix.SockFilter, len(program))
 	for i, p := range program {
 		instructions[i] = unix.SockFilter{Code: p.Op, Jt: p.Jt, Jf: p.Jf, K: p.K}
@@ -134,51 +134,51 @@ func attachFilter(fd int, program []bpf.RawInstruction) error {
 	}))
 }
 
-func (s *udpSocket) receive() (packet, error) {
+func (s *udpSocket) Receive() (Packet, error) {
 	n, _, flags, err := s.raw.receive(s.buffer[:], nil)
 	switch {
 	case err != nil && s.gone.Load():
-		return packet{}, fmt.Errorf("receive on %s: the link is gone", s.link)
+		return Packet{}, fmt.Errorf("receive on %s: the link is gone", s.link)
 	case errors.Is(err, unix.ENETDOWN):
-		return packet{}, errLinkDown
+		return Packet{}, ErrDown
 	case err != nil:
-		return packet{}, fmt.Errorf("receive on %s: %w", s.link, err)
+		return Packet{}, fmt.Errorf("receive on %s: %w", s.link, err)
 	case flags&unix.MSG_TRUNC != 0:
-		return packet{}, drop.Oversized
+		return Packet{}, drop.Oversized
 	}
-	return packet{data: s.buffer[:n], source: netip.AddrFrom4(s.raw.sourceIPv4())}, nil
+	return Packet{Data: s.buffer[:n], Source: netip.AddrFrom4(s.raw.sourceIPv4())}, nil
 }
 
-// send reaches a client that uses its address by unicast, since a client that renews may listen on that address alone.
+// Send reaches a client that uses its address by unicast, since a client that renews may listen on that address alone.
 // Every other one is reached by broadcast: the kernel would ask for its MAC by ARP, which a client without an address
 // does not answer, and an address that the guest makes up is nothing to send datagrams to.
-func (s *udpSocket) send(r response) error {
-	to := limitedBroadcast()
-	if r.configured && r.to == s.client {
-		to = r.to
+func (s *udpSocket) Send(r Response) error {
+	to := LimitedBroadcast()
+	if r.Configured && r.To == s.client {
+		to = r.To
 	}
-	if err := s.raw.sendIPv4(r.message, s.source, to.As4(), networkOrder(v4.ClientPort)); err != nil {
+	if err := s.raw.sendIPv4(r.Message, s.source, to.As4(), networkOrder(v4.ClientPort)); err != nil {
 		return fmt.Errorf("send on %s: %w", s.link, err)
 	}
 	return nil
 }
 
-func (s *udpSocket) program(of service, w watch) ([]bpf.RawInstruction, error) {
-	return datagramFilter(of.client, w)
+func (s *udpSocket) Program(of Service, w Watch) ([]bpf.RawInstruction, error) {
+	return DatagramFilter(of.Client, w)
 }
 
-func (s *udpSocket) attach(program []bpf.RawInstruction) error {
-	if err := s.control(func(fd int) error { return attachFilter(fd, program) }); err != nil {
+func (s *udpSocket) Attach(program []bpf.RawInstruction) error {
+	if err := s.control(func(fd int) error { return AttachFilter(fd, program) }); err != nil {
 		return fmt.Errorf("attach filter to UDP socket on %s: %w", s.link, err)
 	}
 	return nil
 }
 
-// queueDrops is not known: the kernel counts what the filter stops among the drops of a UDP socket.
-func (s *udpSocket) queueDrops() uint64 { return 0 }
+// QueueDrops is not known: the kernel counts what the filter stops among the drops of a UDP socket.
+func (s *udpSocket) QueueDrops() uint64 { return 0 }
 
-// missing must be called in the namespace of the socket. A lease is had without any of these, its renewal is not.
-func (s *udpSocket) missing() []string {
+// Missing must be called in the namespace of the socket. A lease is had without any of these, its renewal is not.
+func (s *udpSocket) Missing() []string {
 	var missing []string
 	lack := func(format string, args ...any) { missing = append(missing, fmt.Sprintf(format, args...)) }
 	if accept, err := readSetting("all", "accept_local"); err != nil {
@@ -287,7 +287,7 @@ func (s *udpSocket) noARP() bool {
 	return err == nil && request.Uint16()&unix.IFF_NOARP != 0
 }
 
-func (s *udpSocket) close() {
+func (s *udpSocket) Close() {
 	s.conn.Close()
 	s.bell.close()
 	s.watching.Wait()
