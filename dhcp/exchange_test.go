@@ -17,15 +17,6 @@ import (
 
 var update = flag.Bool("update", false, "write the golden exchanges anew")
 
-const everybody = "255.255.255.255"
-
-// Parameter lists as clients send them.
-var (
-	udhcpc   = []uint8{1, 3, 6, 12, 15, 28, 42}
-	dhclient = []uint8{1, 28, 2, 3, 15, 6, 119, 12, 44, 47, 26, 121, 42}
-	windows  = []uint8{1, 3, 6, 15, 31, 33, 43, 44, 46, 47, 119, 121, 249, 252}
-)
-
 func boot() Options {
 	return Options{TFTPServer: "10.244.1.69", BootFiles: []BootFile{{File: "boot/ipxe.efi"}}}
 }

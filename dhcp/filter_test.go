@@ -1,54 +1,14 @@
 package dhcp
 
 import (
-	"errors"
 	"testing"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
-	"golang.org/x/net/bpf"
-	"golang.org/x/sys/unix"
 
 	"github.com/podnic/podnic/dhcp/internal/drop"
 	"github.com/podnic/podnic/dhcp/internal/link"
 	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 )
-
-// kernelVerdict asks the kernel: a filter on one end of a socket pair decides whether what the other end sends arrives.
-// That needs no privilege, and shows what the kernel makes of the program, not what an emulator makes of it.
-func kernelVerdict(t *testing.T, program []bpf.RawInstruction, data []byte) bool {
-	t.Helper()
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fds[0])
-	defer unix.Close(fds[1])
-	if err := link.AttachFilter(fds[1], program); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := unix.Write(fds[0], data); err != nil && !errors.Is(err, unix.EPERM) {
-		t.Fatal(err)
-	}
-	_, err = unix.Read(fds[1], make([]byte, 4096))
-	if err != nil && !errors.Is(err, unix.EAGAIN) {
-		t.Fatal(err)
-	}
-	return err == nil
-}
-
-func arpFrame(op byte, mac [6]byte, sender, target string) []byte {
-	f := append(link.BroadcastMAC.HardwareAddr(), mac[:]...)
-	f = append(f, 0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, op)
-	f = append(append(f, mac[:]...), addr(sender).AsSlice()...)
-	return append(append(f, make([]byte, 6)...), addr(target).AsSlice()...)
-}
-
-// edit returns a copy of the frame with some bytes replaced.
-func edit(frame []byte, at int, b ...byte) []byte {
-	f := append([]byte(nil), frame...)
-	copy(f[at:], b)
-	return f
-}
 
 func TestFilterWakesTheServerOnlyForItsGuest(t *testing.T) {
 	const payload = link.EtherLen + link.IPLen + link.UDPLen

@@ -12,20 +12,6 @@ import (
 	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 )
 
-func seeds() [][]byte {
-	return [][]byte{
-		ask(dhcpv4.MessageTypeDiscover, withParameters(dhclient...), withOption(61, 1, 2, 3)),
-		ask(dhcpv4.MessageTypeDiscover, withOption(80), withOption(57, 5, 220)),
-		ask(dhcpv4.MessageTypeRequest, withAddr(50, "10.244.1.5"), withAddr(54, "10.244.1.1")),
-		ask(dhcpv4.MessageTypeRequest, withCiaddr("10.244.1.5")),
-		ask(dhcpv4.MessageTypeRequest, withAddr(50, "10.9.9.9"), withOption(82, make([]byte, 300)...)),
-		ask(dhcpv4.MessageTypeInform, withParameters(windows...), withOption(52, 3)),
-		ask(dhcpv4.MessageTypeDecline, withAddr(50, "10.244.1.5")),
-		ask(dhcpv4.MessageTypeRelease, withCiaddr("10.244.1.5")),
-		ask(dhcpv4.MessageTypeNone),
-	}
-}
-
 // FuzzFrame feeds whole frames to the frame parser and what follows it. Random bytes rarely have a right checksum in the
 // IP header, so that of some frames is made right. The answer must be one that the parser reads.
 func FuzzFrame(f *testing.F) {
