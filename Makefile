@@ -68,10 +68,12 @@ soak: setup cni build ## the tests that kill, flood and repeat, ten times as lon
 
 FUZZTIME ?= 10m
 
-fuzz: ## throw random input at the DHCP server, FUZZTIME (10m) a target; what is found is in dhcp/testdata/fuzz
-	@for target in $$(go test -list '^Fuzz' ./dhcp | grep '^Fuzz'); do \
-		echo "fuzz: $$target"; \
-		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) ./dhcp; \
+fuzz: ## throw random input at the DHCP server, FUZZTIME (10m) a target; what is found is in testdata/fuzz of its package
+	@for package in $$(go list ./dhcp/...); do \
+		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			echo "fuzz: $$package $$target"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
 	done
 
 demo: setup cni build ## a pod's identity reaches a guest and comes back, as it happens; needs root

@@ -9,7 +9,8 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/dhcp"
-	"github.com/podnic/podnic/dhcp/pcapng"
+	"github.com/podnic/podnic/dhcp/trace"
+	"github.com/podnic/podnic/dhcp/trace/pcapng"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/identity"
 )
@@ -22,7 +23,7 @@ type TraceLimits struct {
 
 // Tracing is a trace that is about to begin.
 type Tracing struct {
-	tracer *dhcp.Tracer
+	tracer *trace.Tracer
 	ns     *network.Namespace
 	// Interface and Tap are where it listens.
 	Interface, Tap string
@@ -48,7 +49,7 @@ func OpenTrace(req network.Request, service Service) (*Tracing, error) {
 	}
 	r := report.Interfaces[0]
 	t := &Tracing{ns: ns, Interface: r.Name, Tap: seen.Names.Tap, client: r.MAC, offer: r.Offer}
-	t.tracer, err = dhcp.NewTracer(dhcp.TracerConfig{
+	t.tracer, err = trace.NewTracer(trace.TracerConfig{
 		Link: seen.Names.Tap, Client: r.MAC, ServerMAC: network.ServerMAC(seen.Original), Offer: r.Offer,
 		InNamespace: ns.Do, Absent: t.absent,
 	})
@@ -72,12 +73,12 @@ func (t *Tracing) String() string {
 }
 
 // Capture writes frames to a pcapng file, in which the server's reasons are comments.
-func (t *Tracing) Capture(to io.Writer, application string) (func(dhcp.Traced) error, error) {
+func (t *Tracing) Capture(to io.Writer, application string) (func(trace.Traced) error, error) {
 	w, err := pcapng.NewWriter(to, t.Tap, application)
 	if err != nil {
 		return nil, err
 	}
-	return func(f dhcp.Traced) error {
+	return func(f trace.Traced) error {
 		if f.Length == 0 {
 			return nil // an answer that did not come is no frame
 		}
@@ -117,7 +118,7 @@ type TraceSummary struct {
 
 // Run gives each frame to a function until the context ends, a limit is reached, the tap is gone or the function fails.
 // Only the last is an error.
-func (t *Tracing) Run(ctx context.Context, limits TraceLimits, each func(dhcp.Traced) error) (TraceSummary, error) {
+func (t *Tracing) Run(ctx context.Context, limits TraceLimits, each func(trace.Traced) error) (TraceSummary, error) {
 	began := time.Now()
 	s := TraceSummary{Frames: make(map[string]int)}
 	if limits.For > 0 {
@@ -132,7 +133,7 @@ func (t *Tracing) Run(ctx context.Context, limits TraceLimits, each func(dhcp.Tr
 	return s, err
 }
 
-func (t *Tracing) follow(ctx context.Context, count int, s *TraceSummary, each func(dhcp.Traced) error) (string, error) {
+func (t *Tracing) follow(ctx context.Context, count int, s *TraceSummary, each func(trace.Traced) error) (string, error) {
 	for count == 0 || s.Total < count {
 		f, err := t.tracer.Next()
 		switch {
@@ -140,7 +141,7 @@ func (t *Tracing) follow(ctx context.Context, count int, s *TraceSummary, each f
 			return "the time is up", nil
 		case ctx.Err() != nil:
 			return "interrupted", nil
-		case errors.Is(err, dhcp.ErrLinkGone):
+		case errors.Is(err, trace.ErrLinkGone):
 			return fmt.Sprintf("%s is gone: the interface was given back, or the pod has ended", t.Tap), nil
 		case err != nil:
 			return "", err

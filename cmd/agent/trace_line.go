@@ -6,12 +6,12 @@ import (
 	"unicode/utf8"
 
 	"github.com/podnic/podnic/cmd/printable"
-	"github.com/podnic/podnic/dhcp"
+	"github.com/podnic/podnic/dhcp/trace"
 )
 
 // TraceLine is one frame in one line of at most so many columns. What does not fit is cut at the end, where the least
 // important is.
-func TraceLine(f dhcp.Traced, width int) string {
+func TraceLine(f trace.Traced, width int) string {
 	arrow := "←"
 	if f.FromGuest {
 		arrow = "→"
@@ -34,7 +34,7 @@ func TraceLine(f dhcp.Traced, width int) string {
 	}
 	for i, d := range f.Details {
 		text := strings.TrimSpace(d.Name + " " + d.Value)
-		if i == 0 && f.Protocol == dhcp.ProtocolND {
+		if i == 0 && f.Protocol == trace.ProtocolND {
 			parts[0] += " " + text
 			continue
 		}
@@ -53,13 +53,13 @@ func cut(text string, width int) string {
 }
 
 // traceReason is why a frame is not answered, or refused; empty where there is nothing to say.
-func traceReason(f dhcp.Traced) string {
+func traceReason(f trace.Traced) string {
 	switch {
 	case f.Why == "":
 		return ""
 	case f.Answer != "":
 		return f.Answer + " because " + f.Why
-	case f.FromGuest && f.Protocol != dhcp.ProtocolARP:
+	case f.FromGuest && f.Protocol != trace.ProtocolARP:
 		return "not answered: " + f.Why
 	}
 	return f.Why
@@ -68,7 +68,7 @@ func traceReason(f dhcp.Traced) string {
 // String is the last line of a trace.
 func (s TraceSummary) String() string {
 	var kinds []string
-	for _, protocol := range []string{dhcp.ProtocolDHCP, dhcp.ProtocolARP, dhcp.ProtocolND, dhcp.ProtocolDHCPv6} {
+	for _, protocol := range []string{trace.ProtocolDHCP, trace.ProtocolARP, trace.ProtocolND, trace.ProtocolDHCPv6} {
 		if n := s.Frames[protocol]; n > 0 {
 			kinds = append(kinds, fmt.Sprintf("%d %s", n, protocol))
 		}

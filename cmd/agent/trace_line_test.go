@@ -7,23 +7,24 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/podnic/podnic/dhcp"
+
+	"github.com/podnic/podnic/dhcp/trace"
 )
 
 func TestTraceLines(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 678901000, time.Local)
 	var b strings.Builder
-	for _, f := range []dhcp.Traced{
-		{At: at, FromGuest: true, Peer: dhcp.PeerAll, Protocol: dhcp.ProtocolDHCP, Message: "REQUEST", Transaction: "c0ffee01", State: "init-reboot",
-			Answer: "NAK", Why: "10.9.9.9 is not the address of this pod", Details: []dhcp.Detail{{Name: "wants", Value: "10.9.9.9", Option: 50}}},
-		{At: at, Peer: dhcp.PeerServer, Protocol: dhcp.ProtocolDHCP, Message: "NAK", Transaction: "c0ffee01",
-			Details: []dhcp.Detail{{Name: "says", Value: "10.9.9.9 is not the address of this pod", Option: 56}, {Name: "rapid commit", Option: 80}}},
-		{At: at, FromGuest: true, Peer: dhcp.PeerAll, VLAN: 5, Protocol: dhcp.ProtocolDHCP, Message: "DISCOVER", Transaction: "c0ffee01", Why: "it is cut off"},
-		{At: at, FromGuest: true, Peer: dhcp.PeerAll, Protocol: dhcp.ProtocolARP, Message: "who has 10.244.1.1? tell 10.244.1.5", Why: "left to the pod network"},
-		{At: at, Peer: dhcp.PeerNetwork, Protocol: dhcp.ProtocolND, Message: "NS", Details: []dhcp.Detail{{Name: "who has", Value: "fe80::2"}}},
-		{At: at, Peer: dhcp.PeerServer, Protocol: dhcp.ProtocolDHCP, Message: "no OFFER to DISCOVER", Transaction: "c0ffee01", Why: "nobody serves eth0"},
-		{At: at, FromGuest: true, Peer: dhcp.PeerServer, Protocol: dhcp.ProtocolDHCP, Message: "INFORM", Transaction: "c0ffee01",
-			Details: []dhcp.Detail{{Name: "hostname", Value: strings.Repeat("ü", 100)}}},
+	for _, f := range []trace.Traced{
+		{At: at, FromGuest: true, Peer: trace.PeerAll, Protocol: trace.ProtocolDHCP, Message: "REQUEST", Transaction: "c0ffee01", State: "init-reboot",
+			Answer: "NAK", Why: "10.9.9.9 is not the address of this pod", Details: []trace.Detail{{Name: "wants", Value: "10.9.9.9", Option: 50}}},
+		{At: at, Peer: trace.PeerServer, Protocol: trace.ProtocolDHCP, Message: "NAK", Transaction: "c0ffee01",
+			Details: []trace.Detail{{Name: "says", Value: "10.9.9.9 is not the address of this pod", Option: 56}, {Name: "rapid commit", Option: 80}}},
+		{At: at, FromGuest: true, Peer: trace.PeerAll, VLAN: 5, Protocol: trace.ProtocolDHCP, Message: "DISCOVER", Transaction: "c0ffee01", Why: "it is cut off"},
+		{At: at, FromGuest: true, Peer: trace.PeerAll, Protocol: trace.ProtocolARP, Message: "who has 10.244.1.1? tell 10.244.1.5", Why: "left to the pod network"},
+		{At: at, Peer: trace.PeerNetwork, Protocol: trace.ProtocolND, Message: "NS", Details: []trace.Detail{{Name: "who has", Value: "fe80::2"}}},
+		{At: at, Peer: trace.PeerServer, Protocol: trace.ProtocolDHCP, Message: "no OFFER to DISCOVER", Transaction: "c0ffee01", Why: "nobody serves eth0"},
+		{At: at, FromGuest: true, Peer: trace.PeerServer, Protocol: trace.ProtocolDHCP, Message: "INFORM", Transaction: "c0ffee01",
+			Details: []trace.Detail{{Name: "hostname", Value: strings.Repeat("ü", 100)}}},
 	} {
 		line := TraceLine(f, 120)
 		if utf8.RuneCountInString(line) > 120 {
@@ -31,7 +32,7 @@ func TestTraceLines(t *testing.T) {
 		}
 		b.WriteString(line + "\n")
 	}
-	b.WriteString(TraceSummary{Took: 1500 * time.Millisecond, Frames: map[string]int{dhcp.ProtocolDHCP: 3, dhcp.ProtocolND: 1}, Total: 4,
+	b.WriteString(TraceSummary{Took: 1500 * time.Millisecond, Frames: map[string]int{trace.ProtocolDHCP: 3, trace.ProtocolND: 1}, Total: 4,
 		Unanswered: 1, Lost: 2, Ended: "interrupted"}.String() + "\n")
 	const want = `03:04:05.678901  guest → all      DHCP REQUEST c0ffee01 (init-reboot), wants 10.9.9.9
 03:04:05.678901  guest ← server   DHCP NAK c0ffee01, says 10.9.9.9 is not the address of this pod, rapid commit

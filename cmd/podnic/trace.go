@@ -9,12 +9,13 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/podnic/podnic/cmd/agent"
-	"github.com/podnic/podnic/cmd/printable"
-	"github.com/podnic/podnic/dhcp"
-	"github.com/podnic/podnic/network"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+
+	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/printable"
+	"github.com/podnic/podnic/dhcp/trace"
+	"github.com/podnic/podnic/network"
 )
 
 func (a *app) traceCommand() *cobra.Command {
@@ -88,7 +89,7 @@ func (a *app) trace(ctx context.Context, req network.Request, limits agent.Trace
 		}
 	}
 	fmt.Fprintln(a.err, tracing)
-	summary, err := tracing.Run(ctx, limits, func(f dhcp.Traced) error {
+	summary, err := tracing.Run(ctx, limits, func(f trace.Traced) error {
 		if err := capture(f); err != nil {
 			return fmt.Errorf("write the capture: %w", err)
 		}
@@ -103,18 +104,18 @@ func (a *app) trace(ctx context.Context, req network.Request, limits agent.Trace
 	return err
 }
 
-func discard(dhcp.Traced) error { return nil }
+func discard(trace.Traced) error { return nil }
 
 // lineWidth is that of a line which does not go to a terminal, in columns.
 const lineWidth = 120
 
-func (a *app) traceLines(asJSON bool) func(dhcp.Traced) error {
+func (a *app) traceLines(asJSON bool) func(trace.Traced) error {
 	if asJSON {
 		e := json.NewEncoder(printable.JSON(a.stdout))
 		e.SetEscapeHTML(false)
-		return func(f dhcp.Traced) error { return e.Encode(f) }
+		return func(f trace.Traced) error { return e.Encode(f) }
 	}
-	return func(f dhcp.Traced) error {
+	return func(f trace.Traced) error {
 		_, err := fmt.Fprintln(a.out, agent.TraceLine(f, a.width()))
 		return err
 	}

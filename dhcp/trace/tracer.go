@@ -1,4 +1,4 @@
-package dhcp
+package trace
 
 import (
 	"errors"
@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/dhcp/internal/drop"
 	"github.com/podnic/podnic/dhcp/internal/link"
 	"github.com/podnic/podnic/network/identity"
@@ -20,7 +21,7 @@ type TracerConfig struct {
 	// Client is the guest's MAC, ServerMAC the one that the server sends from.
 	Client, ServerMAC identity.MAC
 	// Offer is what the guest is told; nil where there is no server.
-	Offer *Offer
+	Offer *dhcp.Offer
 	// InNamespace is as in Config.
 	InNamespace func(func() error) error
 	// Absent says why nobody answers, where it knows; it is asked when an answer does not come.

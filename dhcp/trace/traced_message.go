@@ -1,4 +1,4 @@
-package dhcp
+package trace
 
 import (
 	"encoding/binary"

@@ -1,4 +1,4 @@
-package dhcp
+package trace
 
 import (
 	"encoding/binary"
@@ -7,6 +7,7 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
+	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/dhcp/internal/drop"
 	"github.com/podnic/podnic/dhcp/internal/link"
 	v4 "github.com/podnic/podnic/dhcp/internal/v4"
@@ -90,14 +91,14 @@ func messageType(kind dhcpv4.MessageType) string {
 // nothing from one frame to the next.
 type decoder struct {
 	client, server identity.MAC
-	offer          *Offer
-	judge          *Judge // nil where there is no server
+	offer          *dhcp.Offer
+	judge          *dhcp.Judge // nil where there is no server
 }
 
-func newDecoder(client, server identity.MAC, offer *Offer) *decoder {
+func newDecoder(client, server identity.MAC, offer *dhcp.Offer) *decoder {
 	d := &decoder{client: client, server: server, offer: offer}
 	if offer != nil {
-		d.judge = NewJudge(*offer, client, server)
+		d.judge = dhcp.NewJudge(*offer, client, server)
 	}
 	return d
 }
@@ -185,7 +186,7 @@ func (d *decoder) leave(f *Traced, b []byte) {
 	case sender == target:
 	case target == d.offer.Address.Addr():
 		f.Why = "left alone: it is the guest's own address"
-	case d.offer.Socket == SocketUDP && target == d.offer.ServerIdentifier:
+	case d.offer.Socket == dhcp.SocketUDP && target == d.offer.ServerIdentifier:
 		f.Answer = ProtocolARP // by the kernel, which has the address on the bridge
 	default:
 		f.Why = "left to the pod network"
@@ -203,7 +204,7 @@ func (d *decoder) judgeReply(f *Traced) {
 }
 
 // why puts a drop into words.
-func (d *decoder) why(v Verdict) string {
+func (d *decoder) why(v dhcp.Verdict) string {
 	m := v.Request
 	switch v.Dropped {
 	case drop.Foreign:

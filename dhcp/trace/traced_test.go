@@ -1,4 +1,4 @@
-package dhcp
+package trace
 
 import (
 	"encoding/binary"
@@ -10,13 +10,14 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
+	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/dhcp/internal/link"
 	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 	"github.com/podnic/podnic/network/identity"
 )
 
 // testDecoder reads frames as a tracer in the pod does.
-func testDecoder(t testing.TB, id identity.Identity, o Options) *decoder {
+func testDecoder(t testing.TB, id identity.Identity, o dhcp.Options) *decoder {
 	t.Helper()
 	offer := mustOffer(t, id, o)
 	return newDecoder(guestMAC, serverMAC, &offer)
@@ -89,10 +90,10 @@ func TestTraceTellsWhatIsAskedAndWhyNot(t *testing.T) {
 	for _, part := range []struct {
 		title   string
 		id      identity.Identity
-		options Options
+		options dhcp.Options
 		frames  []sent
 	}{
-		{"a pod with a gateway", bridgePod(), Options{}, []sent{
+		{"a pod with a gateway", bridgePod(), dhcp.Options{}, []sent{
 			{"discover", discover},
 			{"selecting", bcast(ask(dhcpv4.MessageTypeRequest, withParameters(udhcpc...), withAddr(50, "10.244.1.5"), withAddr(54, "10.244.1.1")))},
 			{"a stale address", bcast(ask(dhcpv4.MessageTypeRequest, withParameters(1), withAddr(50, "10.9.9.9")))},
@@ -135,17 +136,17 @@ func TestTraceTellsWhatIsAskedAndWhyNot(t *testing.T) {
 			{"an ND option of no length", ipv6Frame(58, 255, "fe80::1", "ff02::2", nd(133, [4]byte{}, make([]byte, 8)))},
 			{"DHCPv6", ipv6Frame(17, 1, "fe80::1", "ff02::1:2", []byte{2, 34, 2, 35, 0, 12, 0, 0, 1, 0xab, 0xcd, 0xef})},
 		}},
-		{"a pod without a gateway", isolatedPod(), Options{}, []sent{
-			{"ARP for the server", arpFrame(link.ARPRequest, guestMAC, "10.244.1.5", ServerLinkLocal)},
+		{"a pod without a gateway", isolatedPod(), dhcp.Options{}, []sent{
+			{"ARP for the server", arpFrame(link.ARPRequest, guestMAC, "10.244.1.5", dhcp.ServerLinkLocal)},
 		}},
-		{"UDP mode", bridgePod(), Options{UDP: true}, []sent{
-			{"ARP for the server", arpFrame(link.ARPRequest, guestMAC, "10.244.1.5", ServerLinkLocal)},
+		{"UDP mode", bridgePod(), dhcp.Options{UDP: true}, []sent{
+			{"ARP for the server", arpFrame(link.ARPRequest, guestMAC, "10.244.1.5", dhcp.ServerLinkLocal)},
 		}},
-		{"too large for the message", bridgePod(), Options{}, []sent{
+		{"too large for the message", bridgePod(), dhcp.Options{}, []sent{
 			{"a relay's option of 550 bytes", bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1), withOption(82, make([]byte, 550)...)))},
 		}},
 	} {
-		d, server := testDecoder(t, part.id, part.options), NewJudge(mustOffer(t, part.id, part.options), guestMAC, serverMAC)
+		d, server := testDecoder(t, part.id, part.options), dhcp.NewJudge(mustOffer(t, part.id, part.options), guestMAC, serverMAC)
 		fmt.Fprintf(&b, "# %s\n", part.title)
 		for _, sent := range part.frames {
 			fmt.Fprintf(&b, "\n%s\n  %s", sent.name, renderTraced(d.decode(sent.frame, 0, true, link.ChecksumFinished)))
@@ -155,9 +156,9 @@ func TestTraceTellsWhatIsAskedAndWhyNot(t *testing.T) {
 		}
 		b.WriteByte('\n')
 	}
-	d := testDecoder(t, bridgePod(), Options{})
+	d := testDecoder(t, bridgePod(), dhcp.Options{})
 	fmt.Fprintf(&b, "# a tag\n  %s", renderTraced(d.decode(discover, 5, true, link.ChecksumFinished)))
-	foreign := NewJudge(mustOffer(t, bridgePod(), Options{}), guestMAC, otherMAC)
+	foreign := dhcp.NewJudge(mustOffer(t, bridgePod(), dhcp.Options{}), guestMAC, otherMAC)
 	fmt.Fprintf(&b, "# another server\n  %s", renderTraced(d.decode(foreign.Frame(discover, link.ChecksumFinished).Reply, 0, false, link.ChecksumFinished)))
 	fmt.Fprintf(&b, "# a reflection\n  %s", renderTraced(d.decode(arpFrame(link.ARPRequest, guestMAC, "10.244.1.5", "10.244.1.1"), 0, false, link.ChecksumFinished)))
 	fmt.Fprintf(&b, "# layer 2\n  %s", renderTraced(newDecoder(guestMAC, serverMAC, nil).decode(discover, 0, true, link.ChecksumFinished)))
@@ -172,8 +173,8 @@ func TestTraceSaysWhatTheServerDoes(t *testing.T) {
 		ask(dhcpv4.MessageTypeDiscover, dhcpv4.WithRelay(addr("10.244.1.9").AsSlice())),
 		ask(dhcpv4.MessageTypeDiscover, dhcpv4.WithHwAddr(otherMAC.HardwareAddr()))) {
 		frame := fromGuest(request, "0.0.0.0", everybody)
-		f := testDecoder(t, bridgePod(), Options{}).decode(frame, 0, true, link.ChecksumFinished)
-		v := NewJudge(mustOffer(t, bridgePod(), Options{}), guestMAC, serverMAC).Frame(frame, link.ChecksumFinished)
+		f := testDecoder(t, bridgePod(), dhcp.Options{}).decode(frame, 0, true, link.ChecksumFinished)
+		v := dhcp.NewJudge(mustOffer(t, bridgePod(), dhcp.Options{}), guestMAC, serverMAC).Frame(frame, link.ChecksumFinished)
 		if (v.Reply != nil) != (f.Answer != "") {
 			t.Errorf("%s is answered: %t, and the trace says %q", f.Message, v.Reply != nil, f.Answer)
 		}
@@ -226,7 +227,7 @@ func FuzzTrace(f *testing.F) {
 	}
 	f.Add(arpFrame(link.ARPRequest, guestMAC, "0.0.0.0", "169.254.1.1"), true)
 	f.Add(ipv6Frame(58, 255, "fe80::1", "ff02::1", nd(134, [4]byte{}, make([]byte, 8), lladdr(1, otherMAC))), false)
-	d := testDecoder(f, awsPod(), Options{})
+	d := testDecoder(f, awsPod(), dhcp.Options{})
 	f.Fuzz(func(t *testing.T, frame []byte, fromGuest bool) {
 		told := d.decode(frame, 0, fromGuest, link.ChecksumPending)
 		if told.Protocol == "" || told.Message == "" {
