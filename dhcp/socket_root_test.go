@@ -178,18 +178,23 @@ func TestServerOutlivesItsLink(t *testing.T) {
 func TestRepliesReachTheGuestAlone(t *testing.T) {
 	t.Parallel()
 	w := newWire(t, awsPod(), Options{})
-	w.send(t, arpFrame(link.ARPRequest, guestMAC, "10.244.1.5", "169.254.1.1"))
-	w.wait(t, KindAddressSeen, "")
-	w.wait(t, KindARP, "")
-	w.send(t, discoverNumber(1))
-	w.wait(t, KindOffer, "")
-	w.raw.SetReadDeadline(time.Now().Add(5 * time.Second))
+	w.raw.SetReadDeadline(time.Now()) // ask first
 	want := map[string]bool{"ARP": true, "DHCP": true}
 	buffer := make([]byte, 2048)
-	for len(want) > 0 {
+	for asked := byte(0); len(want) > 0; {
 		n, _, err := w.raw.ReadFrom(buffer)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			// As a client does: a veth loses what is sent in the moment in which its other end comes up.
+			if asked++; asked > 20 {
+				t.Fatalf("still waiting for %v", want)
+			}
+			w.send(t, arpFrame(link.ARPRequest, guestMAC, "10.244.1.5", "169.254.1.1"))
+			w.send(t, discoverNumber(asked))
+			w.raw.SetReadDeadline(time.Now().Add(time.Second))
+			continue
+		}
 		if err != nil {
-			t.Fatalf("still waiting for %v: %v", want, err)
+			t.Fatal(err)
 		}
 		f := buffer[:n]
 		switch {
@@ -201,6 +206,9 @@ func TestRepliesReachTheGuestAlone(t *testing.T) {
 			}
 		}
 	}
+	w.wait(t, KindAddressSeen, "")
+	w.wait(t, KindARP, "")
+	w.wait(t, KindOffer, "")
 }
 
 // TestChecksumIsFinishedOrNone reads frames as a client does that does not ask the kernel whether a checksum is finished:
