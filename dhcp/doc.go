@@ -13,9 +13,9 @@
 //   - the Server: a socket with a kernel filter, the loop that retries it, and the guard that keeps a panic in one frame
 //     from ending the process that the guest depends on.
 //
-// There are two kinds of socket. The packet socket sits on the guest's tap, sees what the guest sends before the bridge
-// does, and writes whole frames; it also answers ARP for addresses that nobody else answers for. The UDP socket sits on
-// the bridge and needs no capability.
+// Below it are internal/link, which has the sockets and the frames, internal/v4, the message codec, and internal/drop, the
+// reasons for which nothing is answered. Through a packet socket the server also answers ARP for addresses that nobody else
+// answers for. Above it is dhcp/trace, which asks a Judge what a server makes of a frame.
 //
 // Be aware: the package changes nothing in the kernel but its own sockets. That no other server hears the guest, and that
 // no DHCP of the guest leaves the pod, is the work of the filter that package network installs. IPv4 only. Leases are
