@@ -67,25 +67,35 @@ const (
 // function is called or the process ends. It takes CAP_NET_ADMIN, and waits for at most the given time. The warning, if
 // there is one, names who else holds flock on the namespace, for nothing.
 func (n *Namespace) Lock(ctx context.Context, wait time.Duration) (unlock func(), warning string, err error) {
-	var socket *rtnl
-	if err := n.Do(func() (err error) { socket, err = newNetlink(unix.NETLINK_NETFILTER); return err }); err != nil {
-		return nil, "", fmt.Errorf("lock %s: open a netlink socket: %w", n, filterError(err))
+	l := &locking{ns: n, wait: wait, judged: time.Now().Add(min(lockGrace, wait/2))}
+	err = n.Do(func() (err error) { l.socket, err = newNetlink(unix.NETLINK_NETFILTER); return err })
+	switch {
+	case errors.Is(err, unix.EPROTONOSUPPORT): // nor has it nfnetlink
+		l.noClaim = true
+	case err != nil:
+		return nil, "", fmt.Errorf("lock %s: open a netlink socket: %w", n, err)
 	}
-	l := &locking{ns: n, socket: socket, wait: wait, judged: time.Now().Add(min(lockGrace, wait/2))}
 	if warning, err = l.take(ctx); err != nil {
-		socket.close()
+		l.release()
 		return nil, "", err
 	}
 	return func() {
 		_ = unix.Flock(int(n.file.Fd()), unix.LOCK_UN) // first, or who has the claim next would wait for it
-		socket.close()
+		l.release()
 	}, warning, nil
+}
+
+// release gives the claim back.
+func (l *locking) release() {
+	if l.socket != nil {
+		l.socket.close()
+	}
 }
 
 // locking is a lock on its way.
 type locking struct {
 	ns      *Namespace
-	socket  *rtnl
+	socket  *rtnl // nil where the kernel has no nfnetlink
 	wait    time.Duration
 	claimed bool
 	noClaim bool      // the kernel has none
