@@ -18,6 +18,8 @@ type discovery struct {
 	names Names
 	// marked are the links of ours that are there.
 	marked []Link
+	// guessed says that too little of ours is left to tell the interface's name for certain.
+	guessed bool
 }
 
 // discover finds the pod's interface: the one that our links were made for if there are any, else the one that is named,
@@ -104,6 +106,7 @@ func (d *discovery) fromMarks(o Options) error {
 		}
 	}
 	// Neither: the placeholder is gone or aside.
+	d.guessed = true
 	for _, suffix := range []string{"-nic", "-br", "-id"} {
 		for _, name := range append([]string{d.nic.Name}, bridges...) {
 			if base, ok := strings.CutSuffix(name, suffix); ok {

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"net/netip"
@@ -136,17 +137,21 @@ func Recorded(req Request) (*Record, error) {
 }
 
 // SetDomain writes into an interface's record which guest was given the interface.
-func SetDomain(stateDir, iface string, domain DomainRef) error {
-	store := Store{stateDir, iface}
-	r, err := store.Load()
+func SetDomain(ctx context.Context, req Request, iface string, domain DomainRef) error {
+	s, err := openLocked(ctx, req)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	r, err := s.load(iface)
 	if err != nil {
 		return err
 	}
 	if r == nil {
-		return Refuse("there is no record %s to write the guest's name into", store.Path())
+		return Refuse("there is no record %s to write the guest's name into", s.store.Path())
 	}
 	r.Domain = &domain
-	return store.Save(r)
+	return s.store.Save(r)
 }
 
 // Identity is who the guest has to be, and warnings of what it does not get.

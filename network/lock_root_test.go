@@ -160,6 +160,31 @@ func TestWhoMayBePodnicIsWaitedForAndNamed(t *testing.T) {
 	waits(unlock, fmt.Sprintf("process %d of uid 0, ", os.Getpid()), "network.test")
 }
 
+// TestRecordIsWrittenUnderTheLock has another podnic change the namespace while the guest's name is to be written down.
+func TestRecordIsWrittenUnderTheLock(t *testing.T) {
+	p := newTestPod(t, shapes["ptp"]...)
+	p.prepare()
+	req := p.request()
+	req.LockTimeout = time.Millisecond
+	ns, err := OpenNamespace(req.Namespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	unlock, _, err := ns.Lock(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := SetDomain(t.Context(), req, "eth0", DomainRef{Name: "vm-0"}); !errors.Is(err, ErrBusy) {
+		t.Errorf("while another works there: %v", err)
+	}
+	unlock()
+	if err := SetDomain(t.Context(), req, "eth0", DomainRef{Name: "vm-0"}); err != nil {
+		t.Error(err)
+	}
+	p.restore()
+}
+
 // prepareBy has another process prepare the pod from inside, by a command that ends with the program.
 func (p *testPod) prepareBy(command ...string) (string, error) {
 	p.t.Helper()

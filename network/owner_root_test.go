@@ -318,6 +318,37 @@ func TestNamesThatAreTakenAreRefused(t *testing.T) {
 	}
 }
 
+// TestRestoreOfAnotherInterfaceIsRefused asks for one that is there and one that is not, with and without the record, and then
+// for the one that is wired, by either of its names.
+func TestRestoreOfAnotherInterfaceIsRefused(t *testing.T) {
+	p := newTestPod(t, append(slices.Clone(shapes["bridge"]), "link add net1 type veth peer name net1-peer", "link property add dev eth0 altname uplink")...)
+	before := p.text()
+	for _, name := range []string{"eth0", "uplink"} {
+		p.prepare()
+		wired := p.text()
+		named := func(iface, dir string) error {
+			req := p.request()
+			req.Options.Interface, req.StateDir = iface, dir
+			_, err := Restore(t.Context(), req, false)
+			return err
+		}
+		for _, dir := range []string{p.dir, t.TempDir()} {
+			for _, other := range []string{"net1", "net2"} {
+				if err := named(other, dir); !IsRefusal(err) || !strings.Contains(err.Error(), other+" is not wired, and eth0 is") {
+					t.Errorf("%s: %v", other, err)
+				}
+			}
+		}
+		if diff := cmp.Diff(wired, p.text()); diff != "" {
+			t.Errorf("the namespace has changed:\n%s", diff)
+		}
+		if err := named(name, p.dir); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		p.same(before)
+	}
+}
+
 func TestRestoreRefusesUnderAGuest(t *testing.T) {
 	p := newTestPod(t, shapes["bridge"]...)
 	before := p.text()
@@ -533,7 +564,7 @@ func TestRecordIsPrivate(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer old.Close()
-	if err := SetDomain(p.dir, "eth0", DomainRef{Name: "vm-0"}); err != nil {
+	if err := SetDomain(t.Context(), p.request(), "eth0", DomainRef{Name: "vm-0"}); err != nil {
 		t.Fatal(err)
 	}
 	if b, err := io.ReadAll(old); err != nil || len(b) == 0 || strings.Contains(string(b), "vm-0") {

@@ -3,6 +3,7 @@ package network
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -43,6 +44,9 @@ func Restore(ctx context.Context, req Request, force bool) (*Restoration, error)
 	if err != nil {
 		return nil, err
 	}
+	if err := s.checkNamed(record); err != nil {
+		return nil, err
+	}
 	if record != nil && record.managed() {
 		return nil, kubeVirts(record, s.StateDir)
 	}
@@ -81,6 +85,19 @@ func (r *Restoration) remove(store Store) {
 	if err := store.Remove(); err != nil {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("the interface is the pod's, but its record stays: %v; the next prepare replaces it", err))
 	}
+}
+
+// checkNamed refuses to restore another interface than the one that was asked for. Where the wiring has lost so much that the
+// interface's name is a guess, and the record too, the one that there is is meant.
+func (s *session) checkNamed(record *Record) error {
+	name, wired := s.Options.Interface, s.found.names.Interface
+	if record != nil {
+		wired = record.Options.Interface
+	}
+	if name == "" || name == wired || slices.Contains(s.found.nic.AltNames, name) || record == nil && s.found.guessed {
+		return nil
+	}
+	return Refuse("%s is not wired, and %s is: name that one with --interface", name, wired)
 }
 
 // forget is what restore does where nothing is wired: what records of the namespace remember is past.

@@ -325,7 +325,7 @@ func (r *run) start(ctx context.Context) error {
 	if r.given {
 		return nil
 	}
-	if err := network.SetDomain(r.StateDir, r.prepared.Names.Interface, network.DomainRef{Name: r.guest.Name(), UUID: r.guest.UUID()}); err != nil {
+	if err := network.SetDomain(context.Background(), r.Request, r.prepared.Names.Interface, network.DomainRef{Name: r.guest.Name(), UUID: r.guest.UUID()}); err != nil {
 		r.log.Warn("the record does not have the guest's UUID; its name and tap will do", zap.Error(err))
 	}
 	return nil
