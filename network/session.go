@@ -22,6 +22,8 @@ type Request struct {
 	// AllowHostNamespace lifts the refusal to work in the machine's own namespace, or in a node's.
 	AllowHostNamespace bool
 
+	// Others are users who are believed besides root and the effective user. A request that changes anything has none.
+	Others []uint32 `json:"-"`
 	// StayFirst leaves a record of version 1 where it is: the podnic that wrote it, or another of its version, serves.
 	StayFirst bool
 
@@ -107,7 +109,7 @@ func (s *session) lock(ctx context.Context) error {
 // load reads the record of an interface and refuses that of another namespace. One that is not to be believed is lost.
 func (s *session) load(iface string) (*Record, error) {
 	s.store.Interface = iface
-	r, err := s.store.Load()
+	r, err := s.store.load(s.Others...)
 	if IsLost(err) {
 		s.warnings = append(s.warnings, fmt.Sprintf("%v; nothing in it is believed", err))
 		return nil, nil

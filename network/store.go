@@ -21,8 +21,8 @@ func (s Store) Path() string { return s.path(recordFile) }
 func (s Store) path(name string) string { return filepath.Join(s.Dir, s.Interface, name) }
 
 // read reads a file of the interface; nil when there is none.
-func (s Store) read(name string) ([]byte, error) {
-	d, err := statedir.Open(s.Dir, s.Interface)
+func (s Store) read(name string, others ...uint32) ([]byte, error) {
+	d, err := statedir.Open(s.Dir, s.Interface, others...)
 	if err == nil {
 		defer d.Close()
 		var b []byte
@@ -34,8 +34,8 @@ func (s Store) read(name string) ([]byte, error) {
 }
 
 // readFirst reads a file in the place that files of version 1 had; nil when there is none.
-func (s Store) readFirst(name string) ([]byte, error) {
-	d, err := statedir.OpenTop(s.Dir)
+func (s Store) readFirst(name string, others ...uint32) ([]byte, error) {
+	d, err := statedir.OpenTop(s.Dir, others...)
 	if err == nil {
 		defer d.Close()
 		var b []byte
@@ -62,10 +62,13 @@ func unlessMissing(err error) error {
 // Load reads the record; nil when there is none. A record that cannot be used is a refusal that says why. One that is not
 // to be believed, since others could have written it or put it there, is an error of which [IsLost] is true: what the
 // namespace itself carries has to do.
-func (s Store) Load() (*Record, error) {
-	b, err := s.read(recordFile)
+func (s Store) Load() (*Record, error) { return s.load() }
+
+// load also believes what others have written.
+func (s Store) load(others ...uint32) (*Record, error) {
+	b, err := s.read(recordFile, others...)
 	if err != nil || b == nil {
-		if first, failed := s.loadFirst(); first != nil || failed != nil {
+		if first, failed := s.loadFirst(others...); first != nil || failed != nil {
 			return first, failed
 		}
 		return nil, err
@@ -81,8 +84,8 @@ func (s Store) Load() (*Record, error) {
 }
 
 // loadFirst reads a record of version 1 that is of this interface.
-func (s Store) loadFirst() (*Record, error) {
-	b, err := s.readFirst(recordFile)
+func (s Store) loadFirst(others ...uint32) (*Record, error) {
+	b, err := s.readFirst(recordFile, others...)
 	if err != nil || b == nil {
 		return nil, err
 	}

@@ -159,12 +159,26 @@ func phaseOf(seen *network.State, state *State, alive bool) string {
 
 // Status looks at the namespace and at what a serving process says. It changes nothing.
 func Status(req network.Request, service Service) (*Report, *network.State, error) {
-	seen, err := network.Inspect(req)
+	seen, err := network.Inspect(Looking(req))
 	if err != nil {
 		return nil, nil, err
 	}
 	report, err := NewReport(req, seen, service)
 	return report, seen, err
+}
+
+// Looking is a request that changes nothing: it also believes the users who serve in the namespace.
+func Looking(req network.Request) network.Request {
+	ns, err := network.OpenNamespace(req.Namespace)
+	if err != nil {
+		return req // whoever looks will say so
+	}
+	defer ns.Close()
+	holders, _ := ns.Holders(presencePrefix) // likewise
+	for _, h := range holders {
+		req.Others = append(req.Others, h.UID)
+	}
+	return req
 }
 
 func holderIn(req network.Request, seen *network.State) (*network.Holder, error) {

@@ -133,7 +133,7 @@ func begin(o Options) (*visit, error) {
 	if v.initial {
 		return v, nil
 	}
-	if v.seen, v.unseen = network.Inspect(o.Request); v.unseen != nil {
+	if v.seen, v.unseen = network.Inspect(agent.Looking(o.Request)); v.unseen != nil {
 		return v, nil
 	}
 	if v.report, err = agent.NewReport(o.Request, v.seen, o.Service); err != nil {

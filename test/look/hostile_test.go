@@ -40,15 +40,15 @@ func (s *site) harmless(what, output string, tells ...string) {
 // looks at all that podnic prints about them.
 func TestNobodyElseWritesToTheTerminal(t *testing.T) {
 	s := newSite(t, network)
-	log := filepath.Join(s.state, ".podnic", "hook.log")
-	if err := os.MkdirAll(filepath.Dir(log), 0o700); err != nil {
+	logs := filepath.Join(s.state, ".podnic")
+	if err := os.MkdirAll(logs, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	entry, err := json.Marshal(map[string]any{
 		"guest": hostile, "operation": hostile, "outcome": "failed", "error": hostile + "\nand a line", "reason": hostile, "warnings": []string{hostile},
 	})
 	if err == nil {
-		err = os.WriteFile(log, append(entry, '\n'), 0o600)
+		err = os.WriteFile(filepath.Join(logs, "hook.log"), append(entry, '\n'), 0o600)
 	}
 	if err != nil {
 		t.Fatal(err)
