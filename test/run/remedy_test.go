@@ -66,6 +66,7 @@ var elsewhere = map[string]string{
 	"the record is kept":                 "TestEndWithoutLibvirt",
 	"run `podnic run` again to take":     "TestGuestOfALostStartKeepsItsNetwork; TestKilledAgentIsAdopted runs it again",
 	"which only `podnic hook` needs":     "no remedy",
+	"`podnic trace` shows":               "no remedy; test/serve traces such requests",
 	"`podnic hook install`":              "cmd/agent's tests and test/hook",
 	"run `podnic hook uninstall` first":  "cmd/agent's tests and test/hook",
 	"is not a link that":                 "no remedy",
