@@ -41,8 +41,8 @@ CAP_SYS_PTRACE and CAP_KILL.
 
 It needs CAP_NET_ADMIN, CAP_NET_RAW, /dev/net/tun, a libvirt daemon in the same
 network namespace, and the program podnic-libvirt beside this one. Without the
-capabilities it takes a wiring that is there already (by the CNI plugin, with
---socket udp), and leaves it to whoever made it.`,
+capabilities it uses an existing wiring (the CNI plugin's, with --socket udp),
+and leaves it in place.`,
 		Args: noArgs,
 	}
 	flags.add(cmd.Flags())
