@@ -10,7 +10,6 @@ import (
 
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/statedir"
-	"go.uber.org/zap"
 )
 
 func hookLogPath(dir string) string { return filepath.Join(dir, statedir.Own, hookLog) }
@@ -95,22 +94,6 @@ func TestALongLineOfTheHookLogIsNotTheEnd(t *testing.T) {
 	}
 }
 
-// TestLogsAreHarmless in either format.
-func TestLogsAreHarmless(t *testing.T) {
-	for format, want := range map[string]string{"console": `a\x1b[1m\nb\u009b`, "json": `a\u001b[1m\nb\u009b`} {
-		var out strings.Builder
-		log, err := NewLogger(&out, "info", format)
-		if err != nil {
-			t.Fatal(err)
-		}
-		log.Warn("a\x1b[1m\nb\u009b\u202e", zap.String("name", "c\x1b\u009b\u202e"))
-		text := out.String()
-		if strings.ContainsAny(text, "\x1b\u009b\u202e") || strings.Count(text, "\n") != 1 || !strings.Contains(text, want) {
-			t.Errorf("%s: %q", format, text)
-		}
-	}
-}
-
 func TestLongLogIsPutAside(t *testing.T) {
 	dir := t.TempDir()
 	path := hookLogPath(dir)
@@ -136,16 +119,5 @@ func TestLongLogIsPutAside(t *testing.T) {
 	}
 	if info, err := os.Stat(path + ".1"); err != nil || info.Size() != statedir.MaxLog+1 {
 		t.Errorf("what was put aside: %v", err)
-	}
-}
-
-// TestStartTimeIsOfTheProcess whatever its program is called.
-func TestStartTimeIsOfTheProcess(t *testing.T) {
-	p, err := thisProcess()
-	if err != nil || p.ID != os.Getpid() || p.Start == 0 || p.Detached {
-		t.Errorf("%+v, %v", p, err)
-	}
-	if _, err := startTime(1 << 30); err == nil {
-		t.Error("a process that cannot be has a start time")
 	}
 }

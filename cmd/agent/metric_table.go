@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"math"
 	"os"
 	"slices"
 	"strconv"
@@ -171,9 +170,6 @@ func timeToReady(o *observation) (float64, bool) {
 	}
 	return o.state.Timeline[i].seconds(), true
 }
-
-// seconds is since the first moment, to the microsecond.
-func (m Moment) seconds() float64 { return math.Round(m.Milliseconds*1000) / 1e6 }
 
 func timelineSamples(o *observation) []metrics.Sample {
 	var all []metrics.Sample

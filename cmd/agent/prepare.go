@@ -67,31 +67,9 @@ func Restore(ctx context.Context, req network.Request, force bool) (*network.Res
 	return r, nil
 }
 
-// olderServer is the process that serves the interface, if it is of a podnic that kept a record of version 1: it looks for
-// its record, and keeps its state, where that has them. Nil if there is none.
-func olderServer(req network.Request) (*server, error) {
-	ns, err := network.OpenNamespace(req.Namespace)
-	if err != nil {
-		return nil, err
+func recordedDomain(seen *network.State) *network.DomainRef {
+	if seen.Record == nil {
+		return nil
 	}
-	defer ns.Close()
-	id, err := ns.ID()
-	if err != nil {
-		return nil, err
-	}
-	holders, err := ns.Holders(presencePrefix)
-	if err != nil {
-		return nil, err
-	}
-	for _, holder := range holders {
-		state, err := LoadState(req.StateDir, interfaceOf(&holder), id)
-		if err == nil && state != nil && state.first && holder.Trusted() {
-			s := &server{holder: holder}
-			if state.Server != nil {
-				s.pid, s.detached = state.Server.ID, state.Server.Detached
-			}
-			return s, nil
-		}
-	}
-	return nil, nil
+	return seen.Record.Domain
 }

@@ -1,12 +1,10 @@
 package agent
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/statedir"
@@ -22,58 +20,9 @@ func presenceAddress(iface string) *net.UnixAddr {
 	return &net.UnixAddr{Net: "unixgram", Name: "@" + presencePrefix + iface}
 }
 
-// claim is the right of this process to serve an interface, and its sockets besides the server's.
-type claim struct {
-	ns      *network.Namespace
-	socket  *net.UnixConn
-	metrics net.Listener // nil if metrics are not wanted
-}
-
-// claimService makes this process the one that serves the interface, or refuses because another is.
-func claimService(req network.Request, iface string) (*claim, error) {
-	ns, err := network.OpenNamespace(req.Namespace)
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			ns.Close()
-		}
-	}()
-	c := &claim{ns: ns}
-	err = ns.Do(func() (err error) {
-		c.socket, err = net.ListenUnixgram("unixgram", presenceAddress(iface))
-		return err
-	})
-	if err == nil {
-		return c, nil
-	}
-	if !errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("claim the service of %s: %w", iface, err)
-	}
-	who := "another podnic"
-	if holder, failed := present(ns, iface); failed == nil && holder != nil {
-		if !holder.Trusted() {
-			err = squatted(holder)
-			return nil, err
-		}
-		who = holder.String()
-	}
-	err = network.Refuse("%s serves %s in %s already: use that one, or end it first", who, iface, ns)
-	return nil, err
-}
-
 // squatted refuses since an unprivileged process, which may be podnic and need not be, has the name of who serves.
 func squatted(holder *network.Holder) error {
 	return network.Refuse("%s has the socket @%s, by which podnic knows who serves: end it first", holder, holder.Name)
-}
-
-func (c *claim) release() {
-	c.socket.Close()
-	if c.metrics != nil {
-		c.metrics.Close()
-	}
-	c.ns.Close()
 }
 
 // present is who has the place of the process that serves the interface; nil if nobody has.

@@ -213,13 +213,6 @@ func (r *run) isOurs(guest *domain.Guest, seen *network.State) bool {
 	return ref.Name == guest.Name() && (ref.UUID == "" || ref.UUID == guest.UUID())
 }
 
-func recordedDomain(seen *network.State) *network.DomainRef {
-	if seen.Record == nil {
-		return nil
-	}
-	return seen.Record.Domain
-}
-
 // prepare wires the namespace. The record names the guest from before it is started, so that one whose agent dies at that
 // very moment is known again.
 func (r *run) prepare(ctx context.Context) (err error) {

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/podnic/podnic/dhcp"
@@ -41,44 +39,6 @@ type State struct {
 type Domain struct {
 	Name  string `json:"name"`
 	State string `json:"state"`
-}
-
-// Moment is when something happened.
-type Moment struct {
-	Event string    `json:"event"`
-	At    time.Time `json:"at"`
-	// Milliseconds since the first moment of the timeline.
-	Milliseconds float64 `json:"milliseconds"`
-}
-
-// Timeline is how the network came to be, from the start of podnic to the guest's lease. Each event is in it once, at its
-// first time.
-type Timeline []Moment
-
-// The events of a timeline, in the order in which a start passes them.
-const (
-	EventStarted       = "started"    // exec of podnic
-	EventDiscovered    = "discovered" // the pod's interface is known
-	EventWired         = "wired"
-	EventServing       = "serving" // the server can hear the guest
-	EventDomainStart   = "domain start"
-	EventDomainRunning = "domain running"
-	EventFirstFrame    = "first frame" // of the guest
-	EventDiscover      = "discover"
-	EventLease         = "lease"
-)
-
-// Add appends an event, unless it happened before.
-func (t *Timeline) Add(event string, at time.Time) {
-	if at.IsZero() || slices.ContainsFunc(*t, func(m Moment) bool { return m.Event == event }) {
-		return
-	}
-	first := at
-	if len(*t) > 0 {
-		first = (*t)[0].At
-	}
-	milliseconds := float64(at.Sub(first).Microseconds()) / 1000
-	*t = append(*t, Moment{Event: event, At: at.UTC(), Milliseconds: milliseconds})
 }
 
 const stateFile = "state.json"
@@ -152,90 +112,4 @@ func removeState(d *statedir.Dir, err error) error {
 		return fmt.Errorf("remove the server's state: %w", err)
 	}
 	return nil
-}
-
-// keeper holds the state of this process and writes it out whenever it has changed, off the path of whoever changes it.
-type keeper struct {
-	dir  *statedir.Dir // nil: there is no place for it
-	fail func(error)
-	// writing is held for the length of a write, so that an older state does not replace a newer one.
-	writing sync.Mutex
-	mu      sync.Mutex
-	state   State
-	dirty   chan struct{}
-	// closing is closed when the state is about to be final, done when it is written.
-	closing, done chan struct{}
-}
-
-// writeInterval is the least time between two writes: a guest can change its lease as often as it likes.
-const writeInterval = 50 * time.Millisecond
-
-// newKeeper starts to keep state in the directory, which it takes over. fail is told when it cannot be written.
-func newKeeper(dir *statedir.Dir, state State, fail func(error)) *keeper {
-	state.Version = stateVersion
-	k := &keeper{dir: dir, fail: fail, state: state, dirty: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{})}
-	go k.run()
-	return k
-}
-
-// change changes the state under the lock.
-func (k *keeper) change(f func(*State)) {
-	k.mu.Lock()
-	f(&k.state)
-	k.mu.Unlock()
-	select {
-	case k.dirty <- struct{}{}:
-	default: // it is to be written anyway
-	}
-}
-
-// read looks at the state under the lock.
-func (k *keeper) read(f func(*State)) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	f(&k.state)
-}
-
-func (k *keeper) run() {
-	defer close(k.done)
-	failed := false
-	for range k.dirty {
-		err := k.write()
-		if err != nil && !failed {
-			k.fail(err)
-		}
-		failed = err != nil
-		select {
-		case <-time.After(writeInterval):
-		case <-k.closing:
-		}
-	}
-}
-
-func (k *keeper) write() error {
-	if k.dir == nil {
-		return nil
-	}
-	k.writing.Lock()
-	defer k.writing.Unlock()
-	k.mu.Lock()
-	b, err := json.MarshalIndent(&k.state, "", "  ")
-	k.mu.Unlock()
-	if err == nil {
-		// For whoever may enter the directory. Not flushed to the disk: it describes a running process, and is of no use after
-		// a power cut.
-		err = k.dir.Write(stateFile, append(b, '\n'), 0o644, false)
-	}
-	if err != nil {
-		return fmt.Errorf("write the server's state: %w", err)
-	}
-	return nil
-}
-
-// close writes what is left and stops.
-func (k *keeper) close() {
-	close(k.closing)
-	close(k.dirty)
-	<-k.done
-	k.dir.Close()
 }

@@ -1,0 +1,17 @@
+package agent
+
+import (
+	"os"
+
+	"github.com/podnic/podnic/network/statedir"
+)
+
+// openLog opens a log to append to. It is of no interface.
+func openLog(stateDir, name string) (*os.File, error) {
+	d, err := statedir.Make(stateDir, statedir.Own)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return d.Append(name)
+}
