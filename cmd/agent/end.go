@@ -57,7 +57,7 @@ func (r *run) follow() (domain.Ending, error) {
 		}
 	}()
 	ending, err := r.guest.Follow(ctx, func(state domain.State) {
-		r.serving.keeper.change(func(s *State) { s.Domain = &Domain{Name: r.guest.Name(), State: string(state)} })
+		r.serving.change(func(s *State) { s.Domain = &Domain{Name: r.guest.Name(), State: string(state)} })
 	})
 	if unseen, ok := errors.AsType[unseenEnding](context.Cause(ctx)); ok && err != nil {
 		return domain.Ending(unseen), nil

@@ -33,6 +33,12 @@ func newKeeper(dir *statedir.Dir, state State, fail func(error)) *keeper {
 	return k
 }
 
+// writeState writes the state once, for the process that will serve.
+func writeState(dir *statedir.Dir, state State) error {
+	state.Version = stateVersion
+	return (&keeper{dir: dir, state: state}).write()
+}
+
 // change changes the state under the lock.
 func (k *keeper) change(f func(*State)) {
 	k.mu.Lock()

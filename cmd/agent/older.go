@@ -22,7 +22,7 @@ func olderServer(req network.Request) (*server, error) {
 	}
 	for _, holder := range holders {
 		state, err := LoadState(req.StateDir, interfaceOf(&holder), id)
-		if err == nil && state != nil && state.first && holder.Trusted() {
+		if err == nil && state != nil && state.First && holder.Trusted() {
 			s := &server{holder: holder}
 			if state.Server != nil {
 				s.pid, s.detached = state.Server.ID, state.Server.Detached

@@ -25,15 +25,14 @@ func Prepare(ctx context.Context, req network.Request, started time.Time) (*netw
 	if len(r.Steps) == 0 || r.Repaired {
 		return r, nil // somebody may serve, and the file is theirs
 	}
-	state := State{Version: stateVersion, Namespace: r.Record.Namespace}
+	state := State{Namespace: r.Record.Namespace}
 	state.Timeline.Add(EventStarted, started)
 	state.Timeline.Add(EventDiscovered, r.Discovered)
 	state.Timeline.Add(EventWired, r.Wired)
 	dir, err := statedir.OpenOwn(req.StateDir, r.Names.Interface)
 	if err == nil {
 		defer dir.Close()
-		k := keeper{dir: dir, state: state}
-		err = errors.Join(k.write(), removeFirstState(req.StateDir))
+		err = errors.Join(writeState(dir, state), removeFirstState(req.StateDir))
 	}
 	if err != nil {
 		r.Warnings = append(r.Warnings, err.Error())

@@ -261,7 +261,7 @@ func (r *run) serve(reload <-chan os.Signal) (end func(), err error) {
 	if r.serving, err = newServing(r.Request, r.Service, seen, r.claim, r.log); err != nil {
 		return r.claim.release, err
 	}
-	r.serving.keeper.change(func(s *State) {
+	r.serving.change(func(s *State) {
 		s.Timeline.Add(EventStarted, r.Started)
 		s.Timeline.Add(EventDiscovered, r.prepared.Discovered)
 		s.Timeline.Add(EventWired, r.prepared.Wired)
@@ -293,7 +293,7 @@ func (r *run) serve(reload <-chan os.Signal) (end func(), err error) {
 
 func (r *run) moment(event string) {
 	now := time.Now()
-	r.serving.keeper.change(func(s *State) { s.Timeline.Add(event, now) })
+	r.serving.change(func(s *State) { s.Timeline.Add(event, now) })
 }
 
 // start starts the guest, unless it runs.

@@ -118,7 +118,7 @@ func newServing(req network.Request, service Service, wiring *network.State, cla
 		}
 		state.Lease = s.server.Lease()
 	}
-	state.first = false
+	state.First = false
 	s.keeper = newKeeper(dir, *state, func(err error) { log.Warn("status is out of date", zap.Error(err)) })
 	s.keeper.change(func(*State) {})
 	if claim.metrics != nil {
@@ -336,6 +336,12 @@ func (s *serving) observe(e dhcp.Event) {
 		}
 	})
 }
+
+// change changes what the state file says.
+func (s *serving) change(f func(*State)) { s.keeper.change(f) }
+
+// answers reports whether there is a DHCP server: at layer 2 there is none.
+func (s *serving) answers() bool { return s.server != nil }
 
 // close lets go of all that newServing took. The state file stays: it holds the lease for the next process.
 func (s *serving) close() {

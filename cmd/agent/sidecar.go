@@ -304,7 +304,7 @@ func (s *sidecar) attend(iface string, wishes wishes, t *tenancy) error {
 		return err
 	}
 	defer serving.close()
-	serving.keeper.change(func(state *State) {
+	serving.change(func(state *State) {
 		state.Timeline.Add(EventStarted, s.req.Started)
 		state.Timeline.Add(EventWired, wired)
 	})
@@ -316,7 +316,7 @@ func (s *sidecar) attend(iface string, wishes wishes, t *tenancy) error {
 		case <-ctx.Done():
 			return
 		}
-		if seen.Options.Binding == network.BindingManagedTap && serving.server != nil && !seen.ServerHeld {
+		if seen.Options.Binding == network.BindingManagedTap && serving.answers() && !seen.ServerHeld {
 			end(fmt.Errorf("no link of the pod has the address %s, so nothing can be sent to the guest: the binding's networkAttachmentDefinition "+
 				"has to call podnic's CNI plugin, which gives it to lo", seen.Server))
 			return

@@ -32,7 +32,8 @@ type State struct {
 	Warnings []string    `json:"warnings,omitempty"`
 	Timeline Timeline    `json:"timeline"`
 
-	first bool // it lies where podnic of record version 1 had it
+	// First says that it lies where podnic of record version 1 had it.
+	First bool `json:"-"`
 }
 
 // Domain is the guest as libvirt sees it.
@@ -57,7 +58,7 @@ func LoadState(stateDir, iface string, id network.NamespaceID, others ...uint32)
 	}
 	d, firstErr := statedir.OpenTop(stateDir, others...)
 	if first, _ := loadState(d, firstErr, id); first != nil && (state == nil || state.startedBefore(first)) {
-		first.first = true
+		first.First = true
 		return first, nil
 	}
 	return state, err
