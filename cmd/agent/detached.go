@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/podnic/podnic/cmd/agent/logs"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,7 +34,7 @@ const StarterFlag = "starter-fd"
 // startDetached starts a server with these arguments of `podnic serve`, and returns its process id when it can hear the
 // guest.
 func startDetached(ctx context.Context, stateDir string, args []string) (int, error) {
-	log, err := openLog(stateDir, "serve.log")
+	log, err := logs.Open(stateDir, "serve.log")
 	if err != nil {
 		return 0, fmt.Errorf("open the server's log: %w", err)
 	}

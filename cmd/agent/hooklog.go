@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/podnic/podnic/cmd/agent/logs"
 	"github.com/podnic/podnic/cmd/printable"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/statedir"
@@ -60,7 +61,7 @@ func appendHookLog(dir string, e *HookEntry) error {
 	if err := encoder.Encode(e); err != nil {
 		return fmt.Errorf("write the hook's log: %w", err)
 	}
-	f, err := openLog(dir, hookLog)
+	f, err := logs.Open(dir, hookLog)
 	if err != nil {
 		return fmt.Errorf("write the hook's log: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/podnic/podnic/cmd/agent/logs"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/statedir"
 )
@@ -107,7 +108,7 @@ func TestLongLogIsPutAside(t *testing.T) {
 		if err := os.WriteFile(path, make([]byte, test.size), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		f, err := openLog(dir, hookLog)
+		f, err := logs.Open(dir, hookLog)
 		if err != nil {
 			t.Fatal(err)
 		}

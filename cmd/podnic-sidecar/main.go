@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/logs"
 	"github.com/podnic/podnic/cmd/printable"
 	"github.com/podnic/podnic/domain/kubevirt"
 	"github.com/podnic/podnic/domain/kubevirt/hooks"
@@ -44,7 +45,7 @@ func run(args []string) error {
 	if request.Version != version {
 		return network.Refuse("this podnic-sidecar is of version %s, and podnic of %s: install both from one release", version, request.Version)
 	}
-	log, err := agent.NewLogger(os.Stderr, request.LogLevel, request.LogFormat)
+	log, err := logs.New(os.Stderr, request.LogLevel, request.LogFormat)
 	if err != nil {
 		return err
 	}

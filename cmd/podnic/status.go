@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/logs"
 	"github.com/podnic/podnic/cmd/draw"
 	"github.com/podnic/podnic/network"
 	"github.com/spf13/cobra"
@@ -95,7 +96,7 @@ func (a *app) shower() (func(agent.View) error, error) {
 func (a *app) watch(req network.Request, show func(agent.View) error) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	screen := &draw.Screen{Terminal: agent.IsTerminal(a.stdout), Color: colorful(a.stdout), Rows: func() int { return rows(a.stdout) }}
+	screen := &draw.Screen{Terminal: logs.IsTerminal(a.stdout), Color: colorful(a.stdout), Rows: func() int { return rows(a.stdout) }}
 	return agent.Watch(ctx, req, a.common.looker(), func(v agent.View, failed error) error {
 		switch {
 		case a.common.output == "text":

@@ -1,4 +1,5 @@
-package agent
+// Package logs is what a process writes down: to standard error, and to files of the state directory that outlive it.
+package logs
 
 import (
 	"fmt"
@@ -11,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NewLogger writes to w, as the flags --log-level and --log-format say.
-func NewLogger(w io.Writer, logLevel, format string) (*zap.Logger, error) {
+// New writes to w, as the flags --log-level and --log-format say.
+func New(w io.Writer, logLevel, format string) (*zap.Logger, error) {
 	var level zapcore.Level
 	if err := level.UnmarshalText([]byte(logLevel)); err != nil || level > zapcore.ErrorLevel {
 		return nil, fmt.Errorf("--log-level takes debug, info, warn or error, not %q", logLevel)

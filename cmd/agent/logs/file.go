@@ -1,4 +1,4 @@
-package agent
+package logs
 
 import (
 	"os"
@@ -6,8 +6,8 @@ import (
 	"github.com/podnic/podnic/network/statedir"
 )
 
-// openLog opens a log to append to. It is of no interface.
-func openLog(stateDir, name string) (*os.File, error) {
+// Open opens a log to append to. It is of no interface.
+func Open(stateDir, name string) (*os.File, error) {
 	d, err := statedir.Make(stateDir, statedir.Own)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package agent
+package logs
 
 import (
 	"strings"
@@ -11,7 +11,7 @@ import (
 func TestLogsAreHarmless(t *testing.T) {
 	for format, want := range map[string]string{"console": `a\x1b[1m\nb\u009b`, "json": `a\u001b[1m\nb\u009b`} {
 		var out strings.Builder
-		log, err := NewLogger(&out, "info", format)
+		log, err := New(&out, "info", format)
 		if err != nil {
 			t.Fatal(err)
 		}
