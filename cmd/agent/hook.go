@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/podnic/podnic/cmd/agent/hooklog"
 	"github.com/podnic/podnic/domain"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/statedir"
@@ -54,7 +55,7 @@ func Hook(req HookRequest, log *zap.Logger) error {
 	ctx, cancel := context.WithDeadline(context.Background(), soft)
 	defer cancel()
 	req.LockTimeout = min(req.LockTimeout, time.Until(soft).Round(time.Millisecond))
-	h := &hook{HookRequest: req, entry: HookEntry{
+	h := &hook{HookRequest: req, entry: hooklog.Entry{
 		Guest: req.Call.Guest, Operation: req.Call.Operation, SubOperation: req.Call.SubOperation, Reason: req.Call.Reason(),
 	}}
 	// What asks the context gives up a tenth of the time before the end, and can say what it waited for. What hangs in the
@@ -71,8 +72,8 @@ func Hook(req HookRequest, log *zap.Logger) error {
 		r = h.overdue()
 	}
 	if r.entry != nil {
-		r.entry.finish(r.err, req.Started)
-		if err := appendHookLog(req.StateDir, r.entry); err != nil && r.err == nil { // an error says enough
+		r.entry.Finish(r.err, req.Started)
+		if err := hooklog.Append(req.StateDir, r.entry); err != nil && r.err == nil { // an error says enough
 			log.Warn("the hook's log lacks a line", zap.Error(err))
 		}
 	}
@@ -81,14 +82,14 @@ func Hook(req HookRequest, log *zap.Logger) error {
 
 // hookResult is what came of a call; no entry where it was none of podnic's business.
 type hookResult struct {
-	entry *HookEntry
+	entry *hooklog.Entry
 	err   error
 }
 
 // hook is one call on its way.
 type hook struct {
 	HookRequest
-	entry HookEntry // the goroutine's own
+	entry hooklog.Entry // the goroutine's own
 	doing atomic.Value
 
 	document *domain.Document
@@ -108,7 +109,7 @@ func (h *hook) overdue() hookResult {
 	what, _ := h.doing.Load().(string)
 	c := h.Call
 	return hookResult{
-		&HookEntry{Guest: c.Guest, Operation: c.Operation, SubOperation: c.SubOperation, Reason: c.Reason()},
+		&hooklog.Entry{Guest: c.Guest, Operation: c.Operation, SubOperation: c.SubOperation, Reason: c.Reason()},
 		fmt.Errorf("hook.timeout (%v) has passed while podnic was to %s", h.Timeout, what),
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/podnic/podnic/cmd/agent/hooklog"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/identity"
@@ -30,7 +31,7 @@ type Report struct {
 	Domain     *Domain           `json:"domain,omitempty"`
 	Timeline   Timeline          `json:"timeline,omitempty"`
 	// Log is what libvirt called the hook for, where it was asked for.
-	Log []HookEntry `json:"log,omitempty"`
+	Log []hooklog.Entry `json:"log,omitempty"`
 }
 
 // InterfaceReport is the part of one interface. MAC, MTU, addresses and routes are the pod's; the offer is what the guest

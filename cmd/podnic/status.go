@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/hooklog"
 	"github.com/podnic/podnic/cmd/agent/logs"
 	"github.com/podnic/podnic/cmd/draw"
 	"github.com/podnic/podnic/network"
@@ -56,21 +57,21 @@ podnic status --wait ready.`,
 			}
 			return a.watch(req, show)
 		}
-		var calls []agent.HookEntry
+		var calls []hooklog.Entry
 		if *showLog {
-			if calls, err = agent.HookLog(req.StateDir); err != nil {
+			if calls, err = hooklog.Read(req.StateDir); err != nil {
 				return err
 			}
 		}
 		view, reached, err := agent.Await(req, a.common.looker(), *wait, *timeout)
 		if err != nil {
 			// Also where there is nothing to look at any more, the log says why.
-			return errors.Join(agent.DrawHookLog(a.err, calls), err)
+			return errors.Join(hooklog.Draw(a.err, calls), err)
 		}
 		view.Report.Log = calls
 		err = show(view)
 		if a.common.output == "text" {
-			err = errors.Join(err, agent.DrawHookLog(a.out, calls))
+			err = errors.Join(err, hooklog.Draw(a.out, calls))
 		}
 		if err == nil && !reached {
 			return statusError{exitTimeout, fmt.Errorf("not %s after %v: the phase is %s", *wait, timeout.Round(time.Millisecond), view.Report.Phase)}

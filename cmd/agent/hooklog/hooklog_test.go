@@ -1,4 +1,4 @@
-package agent
+package hooklog
 
 import (
 	"errors"
@@ -21,9 +21,9 @@ func TestHookLogIsReadAsItWasWritten(t *testing.T) {
 	started := time.Now()
 	outcomes := map[string]error{"done": nil, "failed": errors.New("two\nlines"), "refused": network.Refuse("change <mac address='x'/>")}
 	for _, outcome := range []string{"done", "failed", "refused"} {
-		e := &HookEntry{Guest: outcome, Operation: "prepare", SubOperation: "begin", Did: []string{"wired eth0"}}
-		e.finish(outcomes[outcome], started)
-		if err := appendHookLog(dir, e); err != nil {
+		e := &Entry{Guest: outcome, Operation: "prepare", SubOperation: "begin", Did: []string{"wired eth0"}}
+		e.Finish(outcomes[outcome], started)
+		if err := Append(dir, e); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -34,7 +34,7 @@ func TestHookLogIsReadAsItWasWritten(t *testing.T) {
 	if err := os.WriteFile(hookLogPath(dir), append([]byte("{\"guest\": \"cut sh\n"), text...), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	entries, err := HookLog(dir)
+	entries, err := Read(dir)
 	if err != nil || len(entries) != 3 {
 		t.Fatalf("%d entries, %v", len(entries), err)
 	}
@@ -44,10 +44,10 @@ func TestHookLogIsReadAsItWasWritten(t *testing.T) {
 		}
 	}
 	var drawn strings.Builder
-	if err := DrawHookLog(&drawn, entries[:1]); err != nil || strings.Count(drawn.String(), "\n") != 2 || !strings.Contains(drawn.String(), "wired eth0") {
+	if err := Draw(&drawn, entries[:1]); err != nil || strings.Count(drawn.String(), "\n") != 2 || !strings.Contains(drawn.String(), "wired eth0") {
 		t.Errorf("%v\n%s", err, drawn.String())
 	}
-	if entries, err := HookLog(t.TempDir()); len(entries) > 0 || err != nil {
+	if entries, err := Read(t.TempDir()); len(entries) > 0 || err != nil {
 		t.Errorf("where there is no log: %v, %v", entries, err)
 	}
 }
@@ -57,12 +57,12 @@ func TestHookLogIsReadAsItWasWritten(t *testing.T) {
 func TestALongLineOfTheHookLogIsNotTheEnd(t *testing.T) {
 	dir := t.TempDir()
 	long := strings.Repeat("\x1b€", 1<<16)
-	e := &HookEntry{Guest: long, UUID: long, Operation: long, SubOperation: long, Reason: long}
+	e := &Entry{Guest: long, UUID: long, Operation: long, SubOperation: long, Reason: long}
 	for range 40 {
 		e.Did, e.Warnings = append(e.Did, long), append(e.Warnings, long)
 	}
-	e.finish(errors.New(long), time.Now())
-	if err := appendHookLog(dir, e); err != nil {
+	e.Finish(errors.New(long), time.Now())
+	if err := Append(dir, e); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(hookLogPath(dir))
@@ -76,7 +76,7 @@ func TestALongLineOfTheHookLogIsNotTheEnd(t *testing.T) {
 	if err := os.WriteFile(hookLogPath(dir), text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	entries, err := HookLog(dir)
+	entries, err := Read(dir)
 	if err != nil || len(entries) != 4 {
 		t.Fatalf("%d entries, %v", len(entries), err)
 	}
@@ -90,7 +90,7 @@ func TestALongLineOfTheHookLogIsNotTheEnd(t *testing.T) {
 		t.Errorf("%v", last)
 	}
 	var drawn strings.Builder
-	if err := DrawHookLog(&drawn, entries); err != nil || strings.Count(drawn.String(), "\n") != 5 || strings.Contains(drawn.String(), "\x1b") {
+	if err := Draw(&drawn, entries); err != nil || strings.Count(drawn.String(), "\n") != 5 || strings.Contains(drawn.String(), "\x1b") {
 		t.Errorf("%v, %d lines", err, strings.Count(drawn.String(), "\n"))
 	}
 }

@@ -1,4 +1,6 @@
-package agent
+// Package hooklog is the log of what libvirt called the hook for, and what came of it. The hook writes it, and
+// `podnic status --log` reads it.
+package hooklog
 
 import (
 	"bufio"
@@ -18,8 +20,8 @@ import (
 	"github.com/podnic/podnic/network/statedir"
 )
 
-// HookEntry is one call of the hook in its log: a line of JSON. libvirt shows nobody what a hook says.
-type HookEntry struct {
+// Entry is one call of the hook in its log: a line of JSON. libvirt shows nobody what a hook says.
+type Entry struct {
 	Time         time.Time `json:"time"` // of the end
 	Guest        string    `json:"guest"`
 	UUID         string    `json:"uuid,omitempty"`
@@ -37,7 +39,8 @@ type HookEntry struct {
 	Milliseconds float64 `json:"milliseconds"`
 }
 
-func (e *HookEntry) finish(err error, started time.Time) {
+// Finish adds how the call ended, and when. started is when the program was.
+func (e *Entry) Finish(err error, started time.Time) {
 	now := time.Now()
 	e.Time, e.Milliseconds = now.UTC(), float64(now.Sub(started).Microseconds())/1000
 	switch {
@@ -52,8 +55,8 @@ func (e *HookEntry) finish(err error, started time.Time) {
 
 const hookLog = "hook.log"
 
-// appendHookLog adds a line. A line is written at once, so that those of two calls do not mix.
-func appendHookLog(dir string, e *HookEntry) error {
+// Append adds a line. A line is written at once, so that those of two calls do not mix.
+func Append(dir string, e *Entry) error {
 	var line bytes.Buffer
 	encoder := json.NewEncoder(&line)
 	encoder.SetEscapeHTML(false) // it quotes XML
@@ -72,8 +75,8 @@ func appendHookLog(dir string, e *HookEntry) error {
 	return nil
 }
 
-// HookLog reads the log, oldest first. A line that cannot be read is left out.
-func HookLog(dir string) ([]HookEntry, error) {
+// Read reads the log, oldest first. A line that cannot be read is left out.
+func Read(dir string) ([]Entry, error) {
 	text, err := readHookLog(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -81,7 +84,7 @@ func HookLog(dir string) ([]HookEntry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the hook's log: %w", err)
 	}
-	var entries []HookEntry
+	var entries []Entry
 	lines := bufio.NewReader(bytes.NewReader(text))
 	for {
 		line, left, err := readLine(lines)
@@ -106,7 +109,7 @@ const (
 )
 
 // bound shortens what is too long for a line of the log, and says so.
-func (e *HookEntry) bound() {
+func (e *Entry) bound() {
 	for _, text := range []*string{&e.Guest, &e.UUID, &e.Operation, &e.SubOperation, &e.Reason, &e.Error} {
 		*text = shortened(*text)
 	}
@@ -143,7 +146,7 @@ func readLine(r *bufio.Reader) (line []byte, left int, err error) {
 }
 
 // parseHookEntry reads a line, or of one that is not whole the fields that are.
-func parseHookEntry(line []byte, left int) (e HookEntry, ok bool) {
+func parseHookEntry(line []byte, left int) (e Entry, ok bool) {
 	if left == 0 {
 		return e, json.Unmarshal(line, &e) == nil
 	}
@@ -179,8 +182,8 @@ func readHookLog(dir string) ([]byte, error) {
 	return d.Read(hookLog)
 }
 
-// DrawHookLog writes the log for people, one call a line, apart from what is above it.
-func DrawHookLog(w io.Writer, entries []HookEntry) error {
+// Draw writes the log for people, one call a line, apart from what is above it.
+func Draw(w io.Writer, entries []Entry) error {
 	if len(entries) == 0 {
 		return nil
 	}
