@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/network"
 )
 
@@ -44,7 +45,7 @@ func Await(req network.Request, service Service, phase string, timeout time.Dura
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	changed, stop, err := watchDir(req.StateDir, view.Seen.Names.Interface)
+	changed, stop, err := statefile.Watch(req.StateDir, view.Seen.Names.Interface)
 	if err != nil {
 		return view, false, err
 	}

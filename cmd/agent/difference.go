@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
 )
@@ -49,7 +50,7 @@ func differences(seen *network.State, report *Report, lease dhcp.Lease, alive bo
 		all = append(all, Difference{d.Where, d.String(), remedy})
 	}
 	// Between prepare and serve nobody serves, and nothing is wrong with that.
-	started := seen.Attached || slices.ContainsFunc(report.Timeline, func(m Moment) bool { return m.Event == EventServing })
+	started := seen.Attached || slices.ContainsFunc(report.Timeline, func(m statefile.Moment) bool { return m.Event == statefile.EventServing })
 	switch {
 	case report.Phase == PhaseFailed:
 		all = append(all, Difference{PlaceServer, "the server gave up", "its reason is among the warnings; run `podnic run` or `podnic serve` again"})

@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/domain"
 	"github.com/podnic/podnic/network"
 	"go.uber.org/zap"
@@ -57,7 +58,7 @@ func (r *run) follow() (domain.Ending, error) {
 		}
 	}()
 	ending, err := r.guest.Follow(ctx, func(state domain.State) {
-		r.serving.change(func(s *State) { s.Domain = &Domain{Name: r.guest.Name(), State: string(state)} })
+		r.serving.change(func(s *statefile.State) { s.Domain = &statefile.Domain{Name: r.guest.Name(), State: string(state)} })
 	})
 	if unseen, ok := errors.AsType[unseenEnding](context.Cause(ctx)); ok && err != nil {
 		return domain.Ending(unseen), nil

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/cmd/agent/hooklog"
+	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/domain"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/statedir"
@@ -320,7 +321,7 @@ func (h *hook) served(ctx context.Context, seen *network.State) (alive, own bool
 	// One that has just begun writes its file in a moment.
 	ctx, cancel := context.WithTimeout(ctx, namedPatience)
 	defer cancel()
-	changed, stop, err := watchDir(h.StateDir, seen.Names.Interface)
+	changed, stop, err := statefile.Watch(h.StateDir, seen.Names.Interface)
 	if err != nil {
 		return false, false, err
 	}
@@ -417,7 +418,7 @@ func awaitServer(ctx context.Context, stateDir string, seen *network.State) erro
 	if heard, err := hears(stateDir, iface, id); heard || err != nil {
 		return err
 	}
-	changed, stop, err := watchDir(stateDir, iface)
+	changed, stop, err := statefile.Watch(stateDir, iface)
 	if err != nil {
 		return err
 	}
@@ -436,7 +437,7 @@ func awaitServer(ctx context.Context, stateDir string, seen *network.State) erro
 
 // hears reports whether the server says that it can hear the guest, or nothing.
 func hears(stateDir, iface string, id network.NamespaceID) (bool, error) {
-	state, err := LoadState(stateDir, iface, id)
+	state, err := statefile.Load(stateDir, iface, id)
 	switch {
 	case err != nil:
 		return false, err
@@ -445,7 +446,7 @@ func hears(stateDir, iface string, id network.NamespaceID) (bool, error) {
 	case state.Failed != "":
 		return false, errors.New(state.Failed)
 	}
-	start, err := startTime(state.Server.ID)
+	start, err := statefile.StartTime(state.Server.ID)
 	return err != nil || start != state.Server.Start, nil // left by one that has ended
 }
 

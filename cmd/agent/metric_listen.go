@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/podnic/podnic/cmd/agent/metrics"
+	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/identity"
 )
@@ -62,7 +63,7 @@ func (s *serving) scrape() []byte {
 	if s.server != nil {
 		o.stats = s.server.Stats()
 	}
-	s.keeper.read(func(state *State) {
+	s.keeper.Read(func(state *statefile.State) {
 		o.state = *state
 		o.state.Timeline, o.state.Warnings = slices.Clone(state.Timeline), slices.Clone(state.Warnings)
 	})

@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/cmd/agent/metrics"
+	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/dhcp"
 )
 
 // observation is what a process knows of itself and its guest when it is asked.
 type observation struct {
 	version   string
-	state     State
+	state     statefile.State
 	stats     dhcp.Stats // zero at layer 2
 	goVersion string
 	// repairs is what the record counts; negative where this process may not read it.
@@ -164,17 +165,17 @@ func leaseStates(o *observation) []metrics.Sample {
 }
 
 func timeToReady(o *observation) (float64, bool) {
-	i := slices.IndexFunc(o.state.Timeline, func(m Moment) bool { return m.Event == EventLease })
+	i := slices.IndexFunc(o.state.Timeline, func(m statefile.Moment) bool { return m.Event == statefile.EventLease })
 	if i < 0 {
 		return 0, false
 	}
-	return o.state.Timeline[i].seconds(), true
+	return o.state.Timeline[i].Seconds(), true
 }
 
 func timelineSamples(o *observation) []metrics.Sample {
 	var all []metrics.Sample
 	for _, m := range o.state.Timeline {
-		all = append(all, metrics.Sample{Labels: []string{m.Event}, Value: m.seconds()})
+		all = append(all, metrics.Sample{Labels: []string{m.Event}, Value: m.Seconds()})
 	}
 	return all
 }

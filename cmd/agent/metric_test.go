@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/podnic/podnic/cmd/agent/metrics"
+	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
 	dto "github.com/prometheus/client_model/go"
@@ -26,9 +27,9 @@ import (
 func full() *observation {
 	at := time.Unix(1_700_000_000, 500_000_000)
 	o := &observation{version: "v1", goVersion: "go1", repairs: 2, process: processUse{resident: 4096, cpu: 1.5}}
-	o.state = State{Ready: at, Lease: dhcp.Lease{State: dhcp.LeaseBound, Since: at, Expires: at.Add(time.Hour)}, Warnings: []string{"a", "b"}}
-	o.state.Timeline.Add(EventStarted, at)
-	o.state.Timeline.Add(EventLease, at.Add(9*time.Second))
+	o.state = statefile.State{Ready: at, Lease: dhcp.Lease{State: dhcp.LeaseBound, Since: at, Expires: at.Add(time.Hour)}, Warnings: []string{"a", "b"}}
+	o.state.Timeline.Add(statefile.EventStarted, at)
+	o.state.Timeline.Add(statefile.EventLease, at.Add(9*time.Second))
 	o.stats = dhcp.Stats{
 		Sent:       map[dhcp.Kind]uint64{dhcp.KindARP: 3},
 		Exchanges:  map[dhcp.Exchange]uint64{{Message: dhcp.KindRequest, Outcome: dhcp.KindNak}: 4},

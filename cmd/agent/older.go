@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/network"
 )
 
@@ -21,7 +22,7 @@ func olderServer(req network.Request) (*server, error) {
 		return nil, err
 	}
 	for _, holder := range holders {
-		state, err := LoadState(req.StateDir, interfaceOf(&holder), id)
+		state, err := statefile.Load(req.StateDir, interfaceOf(&holder), id)
 		if err == nil && state != nil && state.First && holder.Trusted() {
 			s := &server{holder: holder}
 			if state.Server != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/statedir"
 )
@@ -25,14 +26,14 @@ func Prepare(ctx context.Context, req network.Request, started time.Time) (*netw
 	if len(r.Steps) == 0 || r.Repaired {
 		return r, nil // somebody may serve, and the file is theirs
 	}
-	state := State{Namespace: r.Record.Namespace}
-	state.Timeline.Add(EventStarted, started)
-	state.Timeline.Add(EventDiscovered, r.Discovered)
-	state.Timeline.Add(EventWired, r.Wired)
+	state := statefile.State{Namespace: r.Record.Namespace}
+	state.Timeline.Add(statefile.EventStarted, started)
+	state.Timeline.Add(statefile.EventDiscovered, r.Discovered)
+	state.Timeline.Add(statefile.EventWired, r.Wired)
 	dir, err := statedir.OpenOwn(req.StateDir, r.Names.Interface)
 	if err == nil {
 		defer dir.Close()
-		err = errors.Join(writeState(dir, state), removeFirstState(req.StateDir))
+		err = errors.Join(statefile.Write(dir, state), statefile.RemoveFirst(req.StateDir))
 	}
 	if err != nil {
 		r.Warnings = append(r.Warnings, err.Error())
@@ -60,7 +61,7 @@ func Restore(ctx context.Context, req network.Request, force bool) (*network.Res
 	if iface == "" {
 		return r, nil // nothing was wired, and what a server knew of an earlier guest is of no namespace's interface
 	}
-	if err := RemoveState(req.StateDir, iface); err != nil {
+	if err := statefile.Remove(req.StateDir, iface); err != nil {
 		r.Warnings = append(r.Warnings, err.Error())
 	}
 	return r, nil

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/statedir"
 )
@@ -54,7 +55,7 @@ func provenServer(holder *network.Holder, stateDir string, id network.NamespaceI
 	if !holder.Trusted() {
 		return nil, nil
 	}
-	state, err := LoadState(stateDir, interfaceOf(holder), id)
+	state, err := statefile.Load(stateDir, interfaceOf(holder), id)
 	named := state != nil && state.Server != nil
 	if named && holder.HeldBy(state.Server.ID) {
 		return &server{*holder, state.Server.ID, state.Server.Detached}, nil

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/network"
 	"go.uber.org/zap"
 )
@@ -17,9 +18,9 @@ func TestScrapeWhileTheConfigurationIsReadAgain(t *testing.T) {
 	layer2 := &network.State{Original: &network.Snapshot{Links: []network.Link{{Role: network.NIC, Name: "eth0", Index: 2}}}}
 	s := &serving{
 		req: network.Request{StateDir: dir}, service: service, version: service.Version, wiring: layer2,
-		keeper: newKeeper(nil, State{}, func(err error) { t.Error(err) }), log: zap.NewNop(),
+		keeper: statefile.NewKeeper(nil, statefile.State{}, func(err error) { t.Error(err) }), log: zap.NewNop(),
 	}
-	defer s.keeper.close()
+	defer s.keeper.Close()
 	var scrapes sync.WaitGroup
 	scrapes.Go(func() {
 		for range 20 {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/cmd/agent/hooklog"
+	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/identity"
@@ -25,11 +26,11 @@ const (
 
 // Report is what `podnic status -o json` and `podnic prepare -o json` print. Fields are added, never renamed.
 type Report struct {
-	APIVersion string            `json:"apiVersion"` // podnic/v1
-	Phase      string            `json:"phase"`
-	Interfaces []InterfaceReport `json:"interfaces"`
-	Domain     *Domain           `json:"domain,omitempty"`
-	Timeline   Timeline          `json:"timeline,omitempty"`
+	APIVersion string             `json:"apiVersion"` // podnic/v1
+	Phase      string             `json:"phase"`
+	Interfaces []InterfaceReport  `json:"interfaces"`
+	Domain     *statefile.Domain  `json:"domain,omitempty"`
+	Timeline   statefile.Timeline `json:"timeline,omitempty"`
 	// Log is what libvirt called the hook for, where it was asked for.
 	Log []hooklog.Entry `json:"log,omitempty"`
 }
@@ -68,7 +69,7 @@ const rtTableMain = 254
 
 // newReport puts together what the kernel says and what a serving process has left word of. state may be nil; alive says
 // whether that process still runs.
-func newReport(seen *network.State, state *State, alive bool, service Service) *Report {
+func newReport(seen *network.State, state *statefile.State, alive bool, service Service) *Report {
 	if state != nil {
 		state.Lease = state.Lease.At(time.Now()) // the server may be gone, and have told nobody
 	}
@@ -143,7 +144,7 @@ func (r *InterfaceReport) add(warnings ...string) {
 	}
 }
 
-func phaseOf(seen *network.State, state *State, alive bool) string {
+func phaseOf(seen *network.State, state *statefile.State, alive bool) string {
 	layer2 := !slices.ContainsFunc(seen.Original.Addresses, func(a network.Address) bool { return a.Local.Addr().Is4() })
 	switch {
 	case state != nil && state.Failed != "":
@@ -193,16 +194,16 @@ func holderIn(req network.Request, seen *network.State) (*network.Holder, error)
 
 // stateOf is the state of the interface for whoever looks. Who serves may be another user, and what it says is of its guest
 // alone.
-func stateOf(req network.Request, seen *network.State, holder *network.Holder) (*State, error) {
+func stateOf(req network.Request, seen *network.State, holder *network.Holder) (*statefile.State, error) {
 	var others []uint32
 	if holder != nil {
 		others = append(others, holder.UID)
 	}
-	return LoadState(req.StateDir, seen.Names.Interface, seen.ID, others...)
+	return statefile.Load(req.StateDir, seen.Names.Interface, seen.ID, others...)
 }
 
 // Known is what a serving process has left word of, as status believes it; nil if nothing.
-func Known(req network.Request, seen *network.State) (*State, error) {
+func Known(req network.Request, seen *network.State) (*statefile.State, error) {
 	holder, err := holderIn(req, seen)
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/domain"
 	"github.com/podnic/podnic/network"
 	"go.uber.org/zap"
@@ -219,7 +220,7 @@ func (r *run) prepare(ctx context.Context) (err error) {
 	r.Request.Domain = &network.DomainRef{Name: r.document.Name(), UUID: r.document.UUID()}
 	if r.guest != nil {
 		r.Request.Domain.UUID = r.guest.UUID()
-	} else if err := RemoveState(r.StateDir, r.iface); err != nil {
+	} else if err := statefile.Remove(r.StateDir, r.iface); err != nil {
 		return err // of an earlier guest
 	}
 	if r.given {
@@ -261,10 +262,10 @@ func (r *run) serve(reload <-chan os.Signal) (end func(), err error) {
 	if r.serving, err = newServing(r.Request, r.Service, seen, r.claim, r.log); err != nil {
 		return r.claim.release, err
 	}
-	r.serving.change(func(s *State) {
-		s.Timeline.Add(EventStarted, r.Started)
-		s.Timeline.Add(EventDiscovered, r.prepared.Discovered)
-		s.Timeline.Add(EventWired, r.prepared.Wired)
+	r.serving.change(func(s *statefile.State) {
+		s.Timeline.Add(statefile.EventStarted, r.Started)
+		s.Timeline.Add(statefile.EventDiscovered, r.prepared.Discovered)
+		s.Timeline.Add(statefile.EventWired, r.prepared.Wired)
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -283,7 +284,7 @@ func (r *run) serve(reload <-chan os.Signal) (end func(), err error) {
 	}
 	select {
 	case <-r.serving.ready():
-		r.moment(EventServing)
+		r.moment(statefile.EventServing)
 		return end, nil
 	case err := <-ended:
 		ended <- err
@@ -293,7 +294,7 @@ func (r *run) serve(reload <-chan os.Signal) (end func(), err error) {
 
 func (r *run) moment(event string) {
 	now := time.Now()
-	r.serving.change(func(s *State) { s.Timeline.Add(event, now) })
+	r.serving.change(func(s *statefile.State) { s.Timeline.Add(event, now) })
 }
 
 // start starts the guest, unless it runs.
@@ -309,11 +310,11 @@ func (r *run) start(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	r.moment(EventDomainStart)
+	r.moment(statefile.EventDomainStart)
 	if r.guest, err = r.libvirt.Start(xml); err != nil {
 		return err
 	}
-	r.moment(EventDomainRunning)
+	r.moment(statefile.EventDomainRunning)
 	r.log.Info("guest started", zap.String("domain", r.guest.Name()), zap.String("uuid", r.guest.UUID()))
 	if r.given {
 		return nil
@@ -364,7 +365,7 @@ func (r *run) restore() error {
 
 // forget removes what this process said of the guest. A file that stays does no harm: the next server replaces it.
 func (r *run) forget() {
-	if err := RemoveState(r.StateDir, r.prepared.Names.Interface); err != nil {
+	if err := statefile.Remove(r.StateDir, r.prepared.Names.Interface); err != nil {
 		r.log.Warn("the server's state stays", zap.Error(err))
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/podnic/podnic/cmd/agent/confine"
 	"github.com/podnic/podnic/cmd/agent/metrics"
+	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/identity"
@@ -49,9 +50,9 @@ func serve(ctx context.Context, req network.Request, service Service, reload <-c
 	defer s.close()
 	s.starter = starter
 	s.confine()
-	s.keeper.change(func(state *State) {
+	s.keeper.Change(func(state *statefile.State) {
 		state.Server.Detached = starter != nil
-		state.Timeline.Add(EventStarted, started)
+		state.Timeline.Add(statefile.EventStarted, started)
 	})
 	return s.run(ctx, reload)
 }
@@ -65,7 +66,7 @@ type serving struct {
 	// warnings are those of wiring and offer; the server adds its own.
 	warnings []string
 	claim    *claim
-	keeper   *keeper
+	keeper   *statefile.Keeper
 	server   *dhcp.Server    // nil at layer 2
 	metrics  *metrics.Server // nil if not wanted
 	scrapes  atomic.Uint64
@@ -96,15 +97,15 @@ func newServing(req network.Request, service Service, wiring *network.State, cla
 			dir.Close()
 		}
 	}()
-	state, err := LoadState(req.StateDir, wiring.Names.Interface, wiring.ID)
+	state, err := statefile.Load(req.StateDir, wiring.Names.Interface, wiring.ID)
 	if err != nil && dir != nil {
 		log.Warn("the state of an earlier server is lost", zap.Error(err))
 	}
 	if state == nil {
-		state = &State{Namespace: wiring.ID}
+		state = &statefile.State{Namespace: wiring.ID}
 	}
 	state.Ready, state.Failed, state.Offer = time.Time{}, "", offer
-	if state.Server, err = thisProcess(); err != nil {
+	if state.Server, err = statefile.ThisProcess(); err != nil {
 		return nil, err
 	}
 	s.warnings = slices.Concat(wiring.Warnings, warnings)
@@ -119,8 +120,8 @@ func newServing(req network.Request, service Service, wiring *network.State, cla
 		state.Lease = s.server.Lease()
 	}
 	state.First = false
-	s.keeper = newKeeper(dir, *state, func(err error) { log.Warn("status is out of date", zap.Error(err)) })
-	s.keeper.change(func(*State) {})
+	s.keeper = statefile.NewKeeper(dir, *state, func(err error) { log.Warn("status is out of date", zap.Error(err)) })
+	s.keeper.Change(func(*statefile.State) {})
 	if claim.metrics != nil {
 		s.metrics = metrics.Serve(claim.metrics, s.scrape)
 		log.Info("serving metrics", zap.Stringer("at", service.Metrics))
@@ -189,9 +190,9 @@ func (s *serving) run(ctx context.Context, reload <-chan os.Signal) error {
 		case <-ready:
 			ready = nil
 			now := time.Now()
-			s.keeper.change(func(state *State) {
+			s.keeper.Change(func(state *statefile.State) {
 				state.Ready = now.UTC()
-				state.Timeline.Add(EventServing, now)
+				state.Timeline.Add(statefile.EventServing, now)
 			})
 			s.log.Info("serving", zap.String("interface", s.wiring.Names.Interface), zap.Stringer("server", stringer{s.server}))
 			if s.starter != nil {
@@ -204,7 +205,7 @@ func (s *serving) run(ctx context.Context, reload <-chan os.Signal) error {
 		case <-reload:
 			s.reload()
 		case err := <-ended:
-			s.keeper.change(func(state *State) {
+			s.keeper.Change(func(state *statefile.State) {
 				state.Ready = time.Time{}
 				if err != nil {
 					state.Failed = err.Error()
@@ -254,7 +255,7 @@ func (s *serving) needs() confine.Needs {
 
 // detach tells the starter that the server is ready. What is in the state file by then is what it takes to end the server.
 func (s *serving) detach(cancel func()) {
-	if err := s.keeper.write(); err != nil {
+	if err := s.keeper.Write(); err != nil {
 		s.log.Warn("status is out of date", zap.Error(err))
 	}
 	if !s.starter.ready() {
@@ -284,7 +285,7 @@ func (s *serving) reload() {
 	for _, w := range warnings {
 		s.log.Warn(w)
 	}
-	s.keeper.change(func(state *State) {
+	s.keeper.Change(func(state *statefile.State) {
 		s.warnings = slices.Concat(s.wiring.Warnings, warnings)
 		state.Offer, state.Warnings = offer, slices.Concat(s.warnings, s.told())
 	})
@@ -318,7 +319,7 @@ func (s *serving) told() []string {
 
 // observe keeps what the server sees of the guest.
 func (s *serving) observe(e dhcp.Event) {
-	s.keeper.change(func(state *State) {
+	s.keeper.Change(func(state *statefile.State) {
 		state.Lease, state.Warnings = e.Lease, slices.Concat(s.warnings, s.told())
 		switch e.Kind {
 		case dhcp.KindSocketLost:
@@ -326,19 +327,19 @@ func (s *serving) observe(e dhcp.Event) {
 		case dhcp.KindSocketOpen:
 			state.Ready = e.At.UTC()
 		case dhcp.KindFirstFrame:
-			state.Timeline.Add(EventFirstFrame, e.At)
+			state.Timeline.Add(statefile.EventFirstFrame, e.At)
 		case dhcp.KindDiscover:
-			state.Timeline.Add(EventDiscover, e.At)
+			state.Timeline.Add(statefile.EventDiscover, e.At)
 		case dhcp.KindAck, dhcp.KindAddressSeen:
 			if e.Lease.InUse() {
-				state.Timeline.Add(EventLease, e.At)
+				state.Timeline.Add(statefile.EventLease, e.At)
 			}
 		}
 	})
 }
 
 // change changes what the state file says.
-func (s *serving) change(f func(*State)) { s.keeper.change(f) }
+func (s *serving) change(f func(*statefile.State)) { s.keeper.Change(f) }
 
 // answers reports whether there is a DHCP server: at layer 2 there is none.
 func (s *serving) answers() bool { return s.server != nil }
@@ -348,7 +349,7 @@ func (s *serving) close() {
 	if s.metrics != nil {
 		s.metrics.Close()
 	}
-	s.keeper.change(func(state *State) { state.Ready = time.Time{} })
-	s.keeper.close()
+	s.keeper.Change(func(state *statefile.State) { state.Ready = time.Time{} })
+	s.keeper.Close()
 	s.claim.release()
 }

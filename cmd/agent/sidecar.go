@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/domain"
 	"github.com/podnic/podnic/domain/kubevirt"
 	"github.com/podnic/podnic/network"
@@ -133,7 +134,7 @@ func (s *sidecar) resume() {
 		if err != nil || !seen.Wired || seen.Names.Interface != name {
 			continue
 		}
-		if state, err := LoadState(req.StateDir, name, seen.ID); err == nil && state != nil {
+		if state, err := statefile.Load(req.StateDir, name, seen.ID); err == nil && state != nil {
 			s.log.Info("serving again what an earlier sidecar of this pod served", zap.String("interface", name))
 			wishes, err := loadWishes(req.StateDir, name)
 			if err != nil {
@@ -304,9 +305,9 @@ func (s *sidecar) attend(iface string, wishes wishes, t *tenancy) error {
 		return err
 	}
 	defer serving.close()
-	serving.change(func(state *State) {
-		state.Timeline.Add(EventStarted, s.req.Started)
-		state.Timeline.Add(EventWired, wired)
+	serving.change(func(state *statefile.State) {
+		state.Timeline.Add(statefile.EventStarted, s.req.Started)
+		state.Timeline.Add(statefile.EventWired, wired)
 	})
 	ctx, end := context.WithCancelCause(s.ctx)
 	defer end(nil)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/network"
 )
 
@@ -33,7 +34,7 @@ func Watch(ctx context.Context, req network.Request, service Service, show func(
 		return err
 	}
 	// What changes before the directories are watched shows at the next tick.
-	files, stopFiles, err := watchDir(req.StateDir, view.Seen.Names.Interface)
+	files, stopFiles, err := statefile.Watch(req.StateDir, view.Seen.Names.Interface)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/identity"
@@ -29,10 +30,10 @@ func wired() agent.View {
 	link := func(role network.Role, name string, last byte) agent.LinkReport {
 		return agent.LinkReport{Role: role, Name: name, MAC: identity.MAC{0x7a, 0x23, 6, 0x28, 0xd6, last}, MTU: 1500, Up: true, Carrier: true}
 	}
-	timeline := agent.Timeline{}
+	timeline := statefile.Timeline{}
 	for i, event := range []string{
-		agent.EventStarted, agent.EventDiscovered, agent.EventWired, agent.EventServing, agent.EventDomainStart,
-		agent.EventDomainRunning, agent.EventFirstFrame, agent.EventDiscover, agent.EventLease,
+		statefile.EventStarted, statefile.EventDiscovered, statefile.EventWired, statefile.EventServing, statefile.EventDomainStart,
+		statefile.EventDomainRunning, statefile.EventFirstFrame, statefile.EventDiscover, statefile.EventLease,
 	} {
 		timeline.Add(event, after([]int{0, 42, 64, 68, 69, 1223, 9005, 9061, 9106}[i]))
 	}
@@ -45,7 +46,7 @@ func wired() agent.View {
 		},
 		Report: &agent.Report{
 			Phase:    agent.PhaseReady,
-			Domain:   &agent.Domain{Name: "vm", State: "running"},
+			Domain:   &statefile.Domain{Name: "vm", State: "running"},
 			Timeline: timeline,
 			Interfaces: []agent.InterfaceReport{{
 				Name: "eth0", MAC: identity.MAC{0x56, 0xec, 0x8e, 0xd9, 0x9d, 6}, MTU: 1500,
@@ -199,10 +200,10 @@ func TestNoLineIsWiderThanATerminal(t *testing.T) {
 
 func TestWaitingSaysForWhat(t *testing.T) {
 	for event, want := range map[string]string{
-		agent.EventServing:       `Waiting for the guest's first frame: 5.00 s since "serving"`,
-		agent.EventDomainRunning: `Waiting for the guest's first frame: 5.00 s since "domain running"`,
-		agent.EventFirstFrame:    `Waiting for the guest's first DISCOVER: 5.00 s since "first frame"`,
-		agent.EventDiscover:      `Waiting for the guest to take what it was offered: 5.00 s since "DISCOVER"`,
+		statefile.EventServing:       `Waiting for the guest's first frame: 5.00 s since "serving"`,
+		statefile.EventDomainRunning: `Waiting for the guest's first frame: 5.00 s since "domain running"`,
+		statefile.EventFirstFrame:    `Waiting for the guest's first DISCOVER: 5.00 s since "first frame"`,
+		statefile.EventDiscover:      `Waiting for the guest to take what it was offered: 5.00 s since "DISCOVER"`,
 	} {
 		v := wired()
 		v.Report.Phase = agent.PhaseServing

@@ -1,4 +1,4 @@
-package agent
+package statefile
 
 import (
 	"fmt"
@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watchDir announces that files of an interface's directory were replaced (inotify(7)), or those beside it, where they were
+// Watch announces that files of an interface's directory were replaced (inotify(7)), or those beside it, where they were
 // before interfaces had directories. A directory that is not there announces nothing.
-func watchDir(stateDir, iface string) (changed <-chan struct{}, stop func(), err error) {
+func Watch(stateDir, iface string) (changed <-chan struct{}, stop func(), err error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return nil, nil, fmt.Errorf("watch %s: %w", stateDir, err)

@@ -1,4 +1,4 @@
-package agent
+package statefile
 
 import (
 	"fmt"
@@ -16,16 +16,17 @@ type Process struct {
 	Detached bool `json:"detached,omitempty"`
 }
 
-// thisProcess is the calling one.
-func thisProcess() (*Process, error) {
-	start, err := startTime(os.Getpid())
+// ThisProcess is the calling one.
+func ThisProcess() (*Process, error) {
+	start, err := StartTime(os.Getpid())
 	if err != nil {
 		return nil, err
 	}
 	return &Process{ID: os.Getpid(), Start: start}, nil
 }
 
-func startTime(pid int) (uint64, error) {
+// StartTime is when a process started: clock ticks since boot.
+func StartTime(pid int) (uint64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err

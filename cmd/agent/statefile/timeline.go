@@ -1,4 +1,4 @@
-package agent
+package statefile
 
 import (
 	"math"
@@ -44,5 +44,5 @@ func (t *Timeline) Add(event string, at time.Time) {
 	*t = append(*t, Moment{Event: event, At: at.UTC(), Milliseconds: milliseconds})
 }
 
-// seconds is since the first moment, to the microsecond.
-func (m Moment) seconds() float64 { return math.Round(m.Milliseconds*1000) / 1e6 }
+// Seconds is since the first moment, to the microsecond.
+func (m Moment) Seconds() float64 { return math.Round(m.Milliseconds*1000) / 1e6 }

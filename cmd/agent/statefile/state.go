@@ -1,4 +1,6 @@
-package agent
+// Package statefile is the small file in which a serving process says how far things are, for `podnic status`, probes, and
+// the process that serves next. It knows nothing of the process but what is in the file.
+package statefile
 
 import (
 	"encoding/json"
@@ -44,10 +46,10 @@ type Domain struct {
 
 const stateFile = "state.json"
 
-// LoadState reads the state file of an interface, which root wrote, the effective user, or one of the others. There is none
+// Load reads the state file of an interface, which root wrote, the effective user, or one of the others. There is none
 // when nobody has served; one of another namespace is none. A server of a podnic that kept one interface has its file in
 // the state directory itself, and it counts while that server is the later one.
-func LoadState(stateDir, iface string, id network.NamespaceID, others ...uint32) (*State, error) {
+func Load(stateDir, iface string, id network.NamespaceID, others ...uint32) (*State, error) {
 	d, err := statedir.Open(stateDir, iface, others...)
 	state, err := loadState(d, err, id)
 	for _, user := range append([]uint32{uint32(os.Geteuid())}, others...) {
@@ -90,13 +92,14 @@ func loadState(d *statedir.Dir, err error, id network.NamespaceID) (*State, erro
 	return s, nil
 }
 
-// RemoveState deletes the file. One that is not podnic's own stays.
-func RemoveState(stateDir, iface string) error {
+// Remove deletes the file. One that is not podnic's own stays.
+func Remove(stateDir, iface string) error {
 	d, err := statedir.OpenOwn(stateDir, iface)
-	return errors.Join(removeState(d, err), statedir.RemoveBesides(stateDir, iface, stateFile), removeFirstState(stateDir))
+	return errors.Join(removeState(d, err), statedir.RemoveBesides(stateDir, iface, stateFile), RemoveFirst(stateDir))
 }
 
-func removeFirstState(stateDir string) error {
+// RemoveFirst deletes the file where podnic of record version 1 had it. One that is not podnic's own stays.
+func RemoveFirst(stateDir string) error {
 	d, err := statedir.OpenOwnTop(stateDir)
 	return removeState(d, err)
 }

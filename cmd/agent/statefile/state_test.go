@@ -1,4 +1,4 @@
-package agent
+package statefile
 
 import (
 	"errors"
@@ -36,25 +36,25 @@ func TestStateIsReadBackAndOnlyInItsNamespace(t *testing.T) {
 		t.Fatal(err)
 	}
 	here := network.NamespaceID{Boot: "a", Cookie: 7}
-	k := newKeeper(own, State{Namespace: here}, func(err error) { t.Error(err) })
+	k := NewKeeper(own, State{Namespace: here}, func(err error) { t.Error(err) })
 	for range 100 {
-		k.change(func(s *State) { s.Lease.State = dhcp.LeaseBound })
+		k.Change(func(s *State) { s.Lease.State = dhcp.LeaseBound })
 	}
-	k.close()
-	s, err := LoadState(dir, "eth0", here)
+	k.Close()
+	s, err := Load(dir, "eth0", here)
 	if err != nil || s == nil || s.Lease.State != dhcp.LeaseBound {
 		t.Fatalf("%+v, %v", s, err)
 	}
-	if s, err := LoadState(dir, "eth0", network.NamespaceID{Boot: "a", Cookie: 8}); s != nil || err != nil {
+	if s, err := Load(dir, "eth0", network.NamespaceID{Boot: "a", Cookie: 8}); s != nil || err != nil {
 		t.Errorf("another namespace's state was taken: %+v, %v", s, err)
 	}
-	if s, err := LoadState(t.TempDir(), "eth0", here); s != nil || err != nil {
+	if s, err := Load(t.TempDir(), "eth0", here); s != nil || err != nil {
 		t.Errorf("state out of nothing: %+v, %v", s, err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "eth0", "state.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := LoadState(dir, "eth0", here); err == nil {
+	if _, err := Load(dir, "eth0", here); err == nil {
 		t.Error("a damaged file was taken")
 	}
 	files, err := os.ReadDir(filepath.Join(dir, "eth0"))
@@ -73,12 +73,12 @@ func TestUnwritableStateIsToldOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := newKeeper(own, State{}, func(err error) { told = append(told, err) })
+	k := NewKeeper(own, State{}, func(err error) { told = append(told, err) })
 	for range 3 {
-		k.change(func(*State) {})
+		k.Change(func(*State) {})
 		time.Sleep(time.Millisecond) // a change while one is written would be joined with it
 	}
-	k.close()
+	k.Close()
 	if len(told) != 1 || !errors.Is(told[0], os.ErrNotExist) {
 		t.Errorf("told %v", told)
 	}

@@ -1,4 +1,4 @@
-package agent
+package statefile
 
 import (
 	"encoding/json"
@@ -9,8 +9,8 @@ import (
 	"github.com/podnic/podnic/network/statedir"
 )
 
-// keeper holds the state of this process and writes it out whenever it has changed, off the path of whoever changes it.
-type keeper struct {
+// Keeper holds the state of this process and writes it out whenever it has changed, off the path of whoever changes it.
+type Keeper struct {
 	dir  *statedir.Dir // nil: there is no place for it
 	fail func(error)
 	// writing is held for the length of a write, so that an older state does not replace a newer one.
@@ -25,22 +25,22 @@ type keeper struct {
 // writeInterval is the least time between two writes: a guest can change its lease as often as it likes.
 const writeInterval = 50 * time.Millisecond
 
-// newKeeper starts to keep state in the directory, which it takes over. fail is told when it cannot be written.
-func newKeeper(dir *statedir.Dir, state State, fail func(error)) *keeper {
+// NewKeeper starts to keep state in the directory, which it takes over. fail is told when it cannot be written.
+func NewKeeper(dir *statedir.Dir, state State, fail func(error)) *Keeper {
 	state.Version = stateVersion
-	k := &keeper{dir: dir, fail: fail, state: state, dirty: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{})}
+	k := &Keeper{dir: dir, fail: fail, state: state, dirty: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{})}
 	go k.run()
 	return k
 }
 
-// writeState writes the state once, for the process that will serve.
-func writeState(dir *statedir.Dir, state State) error {
+// Write writes the state once, for the process that will serve.
+func Write(dir *statedir.Dir, state State) error {
 	state.Version = stateVersion
-	return (&keeper{dir: dir, state: state}).write()
+	return (&Keeper{dir: dir, state: state}).Write()
 }
 
-// change changes the state under the lock.
-func (k *keeper) change(f func(*State)) {
+// Change changes the state under the lock.
+func (k *Keeper) Change(f func(*State)) {
 	k.mu.Lock()
 	f(&k.state)
 	k.mu.Unlock()
@@ -50,18 +50,18 @@ func (k *keeper) change(f func(*State)) {
 	}
 }
 
-// read looks at the state under the lock.
-func (k *keeper) read(f func(*State)) {
+// Read looks at the state under the lock.
+func (k *Keeper) Read(f func(*State)) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	f(&k.state)
 }
 
-func (k *keeper) run() {
+func (k *Keeper) run() {
 	defer close(k.done)
 	failed := false
 	for range k.dirty {
-		err := k.write()
+		err := k.Write()
 		if err != nil && !failed {
 			k.fail(err)
 		}
@@ -73,7 +73,8 @@ func (k *keeper) run() {
 	}
 }
 
-func (k *keeper) write() error {
+// Write writes the state now. It is for who cannot wait for the next write.
+func (k *Keeper) Write() error {
 	if k.dir == nil {
 		return nil
 	}
@@ -93,8 +94,8 @@ func (k *keeper) write() error {
 	return nil
 }
 
-// close writes what is left and stops.
-func (k *keeper) close() {
+// Close writes what is left and stops.
+func (k *Keeper) Close() {
 	close(k.closing)
 	close(k.dirty)
 	<-k.done

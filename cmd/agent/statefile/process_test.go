@@ -1,4 +1,4 @@
-package agent
+package statefile
 
 import (
 	"os"
@@ -7,11 +7,11 @@ import (
 
 // TestStartTimeIsOfTheProcess whatever its program is called.
 func TestStartTimeIsOfTheProcess(t *testing.T) {
-	p, err := thisProcess()
+	p, err := ThisProcess()
 	if err != nil || p.ID != os.Getpid() || p.Start == 0 || p.Detached {
 		t.Errorf("%+v, %v", p, err)
 	}
-	if _, err := startTime(1 << 30); err == nil {
+	if _, err := StartTime(1 << 30); err == nil {
 		t.Error("a process that cannot be has a start time")
 	}
 }
