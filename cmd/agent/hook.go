@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/podnic/podnic/cmd/agent/detached"
 	"github.com/podnic/podnic/cmd/agent/hooklog"
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/domain"
@@ -403,7 +404,7 @@ func (h *hook) serve(ctx context.Context, seen *network.State) error {
 		args = append(args, fmt.Sprintf("--mtu=%d", mtu)) // the guest's driver takes no more
 	}
 	h.stage("start a server")
-	pid, err := startDetached(ctx, h.StateDir, args)
+	pid, err := detached.Start(ctx, h.StateDir, args)
 	if err != nil {
 		return err
 	}

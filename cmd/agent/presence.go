@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/podnic/podnic/cmd/agent/detached"
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/statedir"
@@ -76,6 +77,6 @@ func provenServer(holder *network.Holder, stateDir string, id network.NamespaceI
 // isDetached reports whether a command line is that of a server that the hook started.
 func isDetached(command []string) bool {
 	return len(command) > 2 && command[1] == "serve" && slices.ContainsFunc(command, func(arg string) bool {
-		return strings.HasPrefix(arg, "--"+StarterFlag+"=")
+		return strings.HasPrefix(arg, "--"+detached.StarterFlag+"=")
 	})
 }

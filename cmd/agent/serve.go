@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/cmd/agent/confine"
+	"github.com/podnic/podnic/cmd/agent/detached"
 	"github.com/podnic/podnic/cmd/agent/metrics"
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/dhcp"
@@ -20,13 +21,13 @@ import (
 
 // Serve answers the guest of a namespace that is wired until the context ends. reload makes it read resolver and hostname
 // again. starter is who waits for a detached server to be ready.
-func Serve(ctx context.Context, req network.Request, service Service, reload <-chan os.Signal, started time.Time, starter *Starter, log *zap.Logger) error {
+func Serve(ctx context.Context, req network.Request, service Service, reload <-chan os.Signal, started time.Time, starter *detached.Starter, log *zap.Logger) error {
 	err := serve(ctx, req, service, reload, started, starter, log)
-	starter.failed(err)
+	starter.Failed(err)
 	return err
 }
 
-func serve(ctx context.Context, req network.Request, service Service, reload <-chan os.Signal, started time.Time, starter *Starter, log *zap.Logger) error {
+func serve(ctx context.Context, req network.Request, service Service, reload <-chan os.Signal, started time.Time, starter *detached.Starter, log *zap.Logger) error {
 	seen, err := network.Inspect(req)
 	if err != nil {
 		return err
@@ -70,7 +71,7 @@ type serving struct {
 	server   *dhcp.Server    // nil at layer 2
 	metrics  *metrics.Server // nil if not wanted
 	scrapes  atomic.Uint64
-	starter  *Starter // nil unless detached
+	starter  *detached.Starter // nil unless detached
 	log      *zap.Logger
 }
 
@@ -258,7 +259,7 @@ func (s *serving) detach(cancel func()) {
 	if err := s.keeper.Write(); err != nil {
 		s.log.Warn("status is out of date", zap.Error(err))
 	}
-	if !s.starter.ready() {
+	if !s.starter.Ready() {
 		s.log.Error("who started this server ended before it was ready, so it ends too")
 		cancel()
 	}

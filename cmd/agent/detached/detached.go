@@ -1,4 +1,5 @@
-package agent
+// Package detached starts a `podnic serve` that outlives the process that starts it, and is what the two say to each other.
+package detached
 
 import (
 	"bufio"
@@ -31,9 +32,9 @@ const starterFD = 3
 // StarterFlag is the flag by which `podnic serve` learns that it is detached.
 const StarterFlag = "starter-fd"
 
-// startDetached starts a server with these arguments of `podnic serve`, and returns its process id when it can hear the
+// Start starts a server with these arguments of `podnic serve`, and returns its process id when it can hear the
 // guest.
-func startDetached(ctx context.Context, stateDir string, args []string) (int, error) {
+func Start(ctx context.Context, stateDir string, args []string) (int, error) {
 	log, err := logs.Open(stateDir, "serve.log")
 	if err != nil {
 		return 0, fmt.Errorf("open the server's log: %w", err)
@@ -115,8 +116,8 @@ func NewStarter(fd int) (*Starter, error) {
 	return &Starter{os.NewFile(uintptr(fd), "starter")}, nil
 }
 
-// ready tells the starter, and whether it wants the server to stay.
-func (s *Starter) ready() bool {
+// Ready tells the starter, and whether it wants the server to stay.
+func (s *Starter) Ready() bool {
 	defer s.pipe.Close()
 	if _, err := s.pipe.WriteString(sayReady); err != nil {
 		return false
@@ -125,8 +126,8 @@ func (s *Starter) ready() bool {
 	return answer == sayStay
 }
 
-// failed tells the starter why there will be no server. Once it was told that there is one, it says nothing.
-func (s *Starter) failed(err error) {
+// Failed tells the starter why there will be no server. Once it was told that there is one, it says nothing.
+func (s *Starter) Failed(err error) {
 	if s != nil && err != nil {
 		_, _ = s.pipe.WriteString(strings.ReplaceAll(err.Error(), "\n", "; ") + "\n")
 		s.pipe.Close()
