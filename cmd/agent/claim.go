@@ -6,6 +6,7 @@ import (
 	"net"
 	"syscall"
 
+	"github.com/podnic/podnic/cmd/agent/presence"
 	"github.com/podnic/podnic/network"
 )
 
@@ -29,7 +30,7 @@ func claimService(req network.Request, iface string) (*claim, error) {
 	}()
 	c := &claim{ns: ns}
 	err = ns.Do(func() (err error) {
-		c.socket, err = net.ListenUnixgram("unixgram", presenceAddress(iface))
+		c.socket, err = net.ListenUnixgram("unixgram", presence.Address(iface))
 		return err
 	})
 	if err == nil {
@@ -39,9 +40,9 @@ func claimService(req network.Request, iface string) (*claim, error) {
 		return nil, fmt.Errorf("claim the service of %s: %w", iface, err)
 	}
 	who := "another podnic"
-	if holder, failed := present(ns, iface); failed == nil && holder != nil {
+	if holder, failed := presence.Of(ns, iface); failed == nil && holder != nil {
 		if !holder.Trusted() {
-			err = squatted(holder)
+			err = presence.Squatted(holder)
 			return nil, err
 		}
 		who = holder.String()

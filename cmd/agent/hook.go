@@ -12,6 +12,7 @@ import (
 
 	"github.com/podnic/podnic/cmd/agent/detached"
 	"github.com/podnic/podnic/cmd/agent/hooklog"
+	"github.com/podnic/podnic/cmd/agent/presence"
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/domain"
 	"github.com/podnic/podnic/network"
@@ -304,20 +305,20 @@ func (h *hook) served(ctx context.Context, seen *network.State) (alive, own bool
 		return false, false, err
 	}
 	defer ns.Close()
-	look := func() (*network.Holder, *server, error) {
-		holder, err := present(ns, seen.Names.Interface)
+	look := func() (*network.Holder, *presence.Server, error) {
+		holder, err := presence.Of(ns, seen.Names.Interface)
 		if err != nil || holder == nil {
 			return nil, nil, err
 		}
 		if !holder.Trusted() {
-			return holder, nil, squatted(holder)
+			return holder, nil, presence.Squatted(holder)
 		}
-		server, err := provenServer(holder, h.StateDir, seen.ID)
+		server, err := presence.Proven(holder, h.StateDir, seen.ID)
 		return holder, server, err
 	}
 	holder, found, err := look()
 	if holder == nil || found != nil || err != nil {
-		return found != nil, found != nil && found.detached, err
+		return found != nil, found != nil && found.Detached, err
 	}
 	// One that has just begun writes its file in a moment.
 	ctx, cancel := context.WithTimeout(ctx, namedPatience)
@@ -330,7 +331,7 @@ func (h *hook) served(ctx context.Context, seen *network.State) (alive, own bool
 	for {
 		holder, found, err = look()
 		if holder == nil || found != nil || err != nil {
-			return found != nil, found != nil && found.detached, err
+			return found != nil, found != nil && found.Detached, err
 		}
 		select {
 		case <-changed:
@@ -493,7 +494,7 @@ func (h *hook) end(ctx context.Context) error {
 		}
 	}
 	h.stage("end the server")
-	pid, err := endDetached(h.Request, "")
+	pid, err := presence.EndDetached(h.Request, "")
 	if pid > 0 {
 		h.did("ended the server (process %d)", pid)
 	}

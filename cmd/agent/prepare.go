@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/podnic/podnic/cmd/agent/presence"
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/statedir"
@@ -14,7 +15,7 @@ import (
 
 // Prepare wires the namespace and notes when, for the process that will serve.
 func Prepare(ctx context.Context, req network.Request, started time.Time) (*network.Result, error) {
-	older, err := olderServer(req)
+	older, err := presence.Older(req)
 	if err != nil {
 		return nil, err
 	}
@@ -43,19 +44,19 @@ func Prepare(ctx context.Context, req network.Request, started time.Time) (*netw
 
 // Restore takes the interface back, ends a server that the hook started for it, and forgets what a server knew of the guest.
 func Restore(ctx context.Context, req network.Request, force bool) (*network.Restoration, error) {
-	older, err := olderServer(req)
+	older, err := presence.Older(req)
 	if err != nil {
 		return nil, err
 	}
-	if older != nil && !older.detached {
-		return nil, network.Refuse("an older podnic, %s, serves the interface: end it first (as `podnic run` it takes the interface back itself)", older.holder.String())
+	if older != nil && !older.Detached {
+		return nil, network.Refuse("an older podnic, %s, serves the interface: end it first (as `podnic run` it takes the interface back itself)", older.Holder.String())
 	}
 	r, err := network.Restore(ctx, req, force)
 	if err != nil {
 		return nil, err
 	}
 	iface := cmp.Or(r.Names.Interface, req.Options.Interface)
-	if _, err := endDetached(req, iface); err != nil {
+	if _, err := presence.EndDetached(req, iface); err != nil {
 		return nil, fmt.Errorf("the pod has its interface, and its server is left: %w", err)
 	}
 	if iface == "" {

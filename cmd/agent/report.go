@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/cmd/agent/hooklog"
+	"github.com/podnic/podnic/cmd/agent/presence"
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
@@ -176,7 +177,7 @@ func Looking(req network.Request) network.Request {
 		return req // whoever looks will say so
 	}
 	defer ns.Close()
-	holders, _ := ns.Holders(presencePrefix) // likewise
+	holders, _ := presence.All(ns) // likewise
 	for _, h := range holders {
 		req.Others = append(req.Others, h.UID)
 	}
@@ -189,7 +190,7 @@ func holderIn(req network.Request, seen *network.State) (*network.Holder, error)
 		return nil, err
 	}
 	defer ns.Close()
-	return present(ns, seen.Names.Interface)
+	return presence.Of(ns, seen.Names.Interface)
 }
 
 // stateOf is the state of the interface for whoever looks. Who serves may be another user, and what it says is of its guest

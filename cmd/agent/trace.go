@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/podnic/podnic/cmd/agent/presence"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/dhcp/pcapng"
 	"github.com/podnic/podnic/network"
@@ -91,7 +92,7 @@ func (t *Tracing) Capture(to io.Writer, application string) (func(dhcp.Traced) e
 
 // absent says why the server does not answer, if nobody serves.
 func (t *Tracing) absent() string {
-	if holder, err := present(t.ns, t.Interface); err != nil || holder != nil {
+	if holder, err := presence.Of(t.ns, t.Interface); err != nil || holder != nil {
 		return ""
 	}
 	return fmt.Sprintf("nobody serves %s: run `podnic serve` or `podnic run`", t.Interface)

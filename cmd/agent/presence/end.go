@@ -1,4 +1,4 @@
-package agent
+package presence
 
 import (
 	"errors"
@@ -11,16 +11,16 @@ import (
 )
 
 // open returns a descriptor for the server's process, whatever becomes of its id; -1 when it has ended.
-func (s *server) open() (pidfd int, err error) {
-	fd, err := unix.PidfdOpen(s.pid, 0)
+func (s *Server) open() (pidfd int, err error) {
+	fd, err := unix.PidfdOpen(s.PID, 0)
 	if errors.Is(err, unix.ESRCH) {
 		return -1, nil
 	}
 	if err != nil {
-		return -1, fmt.Errorf("find the server, process %d: %w", s.pid, err)
+		return -1, fmt.Errorf("find the server, process %d: %w", s.PID, err)
 	}
 	// Looked at after the descriptor was opened, so it is that process which has the socket of who serves.
-	if !s.holder.HeldBy(s.pid) {
+	if !s.Holder.HeldBy(s.PID) {
 		unix.Close(fd)
 		return -1, nil
 	}
@@ -30,9 +30,9 @@ func (s *server) open() (pidfd int, err error) {
 // endPatience is what a detached server has to end in when told to, before it is killed.
 const endPatience = 2 * time.Second
 
-// endDetached ends the detached server of an interface, or of any if none is named, and returns its process id, 0 when there
+// EndDetached ends the detached server of an interface, or of any if none is named, and returns its process id, 0 when there
 // was none. It ends nothing but what is proven to be one: what a file says of a process is not enough.
-func endDetached(req network.Request, iface string) (int, error) {
+func EndDetached(req network.Request, iface string) (int, error) {
 	ns, err := network.OpenNamespace(req.Namespace)
 	if err != nil {
 		return 0, err
@@ -50,11 +50,11 @@ func endDetached(req network.Request, iface string) (int, error) {
 		if iface != "" && holder.Name != presencePrefix+iface {
 			continue
 		}
-		server, err := provenServer(&holder, req.StateDir, id)
+		server, err := Proven(&holder, req.StateDir, id)
 		if err != nil {
 			return 0, err
 		}
-		if server != nil && server.detached {
+		if server != nil && server.Detached {
 			return server.end()
 		}
 	}
@@ -62,8 +62,8 @@ func endDetached(req network.Request, iface string) (int, error) {
 }
 
 // end ends the server and returns its process id, 0 when it had ended.
-func (s *server) end() (int, error) {
-	pid := s.pid
+func (s *Server) end() (int, error) {
+	pid := s.PID
 	fd, err := s.open()
 	if fd < 0 {
 		return 0, err

@@ -1,13 +1,13 @@
-package agent
+package presence
 
 import (
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/network"
 )
 
-// olderServer is the process that serves the interface, if it is of a podnic that kept a record of version 1: it looks for
+// Older is the process that serves the interface, if it is of a podnic that kept a record of version 1: it looks for
 // its record, and keeps its state, where that has them. Nil if there is none.
-func olderServer(req network.Request) (*server, error) {
+func Older(req network.Request) (*Server, error) {
 	ns, err := network.OpenNamespace(req.Namespace)
 	if err != nil {
 		return nil, err
@@ -24,9 +24,9 @@ func olderServer(req network.Request) (*server, error) {
 	for _, holder := range holders {
 		state, err := statefile.Load(req.StateDir, interfaceOf(&holder), id)
 		if err == nil && state != nil && state.First && holder.Trusted() {
-			s := &server{holder: holder}
+			s := &Server{Holder: holder}
 			if state.Server != nil {
-				s.pid, s.detached = state.Server.ID, state.Server.Detached
+				s.PID, s.Detached = state.Server.ID, state.Server.Detached
 			}
 			return s, nil
 		}

@@ -1,4 +1,6 @@
-package agent
+// Package presence knows who serves an interface, as far as this process believes it, and ends a server that the hook
+// started. The one that serves is in package serving.
+package presence
 
 import (
 	"fmt"
@@ -18,17 +20,18 @@ import (
 // it first: who has it, the kernel says.
 const presencePrefix = "podnic/serve/"
 
-func presenceAddress(iface string) *net.UnixAddr {
+// Address is the name of the socket that the process that serves the interface holds.
+func Address(iface string) *net.UnixAddr {
 	return &net.UnixAddr{Net: "unixgram", Name: "@" + presencePrefix + iface}
 }
 
-// squatted refuses since an unprivileged process, which may be podnic and need not be, has the name of who serves.
-func squatted(holder *network.Holder) error {
+// Squatted refuses since an unprivileged process, which may be podnic and need not be, has the name of who serves.
+func Squatted(holder *network.Holder) error {
 	return network.Refuse("%s has the socket @%s, by which podnic knows who serves: end it first", holder, holder.Name)
 }
 
-// present is who has the place of the process that serves the interface; nil if nobody has.
-func present(ns *network.Namespace, iface string) (*network.Holder, error) {
+// Of is who has the place of the process that serves the interface; nil if nobody has.
+func Of(ns *network.Namespace, iface string) (*network.Holder, error) {
 	holder, err := ns.Holder(presencePrefix + iface)
 	if err != nil {
 		return nil, fmt.Errorf("ask whether somebody serves %s: %w", iface, err)
@@ -36,37 +39,40 @@ func present(ns *network.Namespace, iface string) (*network.Holder, error) {
 	return holder, nil
 }
 
+// All are those who have the place of a process that serves an interface, of whichever.
+func All(ns *network.Namespace) ([]network.Holder, error) { return ns.Holders(presencePrefix) }
+
 // interfaceOf is the interface that the holder of a socket serves.
 func interfaceOf(holder *network.Holder) string {
 	return strings.TrimPrefix(holder.Name, presencePrefix)
 }
 
-// server is a process that serves an interface, proven: its user is root or this one, and it has the socket of who serves.
-type server struct {
-	holder network.Holder
-	pid    int // 0 where it is not to be seen: in another container, say, whose process ids are others
+// Server is a process that serves an interface, proven: its user is root or this one, and it has the socket of who serves.
+type Server struct {
+	Holder network.Holder
+	PID    int // 0 where it is not to be seen: in another container, say, whose process ids are others
 	// detached says that the hook started it.
-	detached bool
+	Detached bool
 }
 
-// provenServer is who serves, if it is a podnic that this process believes: the one that a state file names which is to be
+// Proven is who serves, if it is a podnic that this process believes: the one that a state file names which is to be
 // believed, or else the one that is a `podnic serve` of the hook's by its command line. It is nil, without an error, where the
 // socket's holder is neither.
-func provenServer(holder *network.Holder, stateDir string, id network.NamespaceID) (*server, error) {
+func Proven(holder *network.Holder, stateDir string, id network.NamespaceID) (*Server, error) {
 	if !holder.Trusted() {
 		return nil, nil
 	}
 	state, err := statefile.Load(stateDir, interfaceOf(holder), id)
 	named := state != nil && state.Server != nil
 	if named && holder.HeldBy(state.Server.ID) {
-		return &server{*holder, state.Server.ID, state.Server.Detached}, nil
+		return &Server{*holder, state.Server.ID, state.Server.Detached}, nil
 	}
 	pid := holder.Process()
 	switch {
 	case named && pid == 0:
-		return &server{holder: *holder}, nil
+		return &Server{Holder: *holder}, nil
 	case pid > 0 && isDetached(network.CommandOf(pid)): // the file is lost, or it is in another directory
-		return &server{*holder, pid, true}, nil
+		return &Server{*holder, pid, true}, nil
 	}
 	if statedir.IsUntrusted(err) {
 		err = nil
