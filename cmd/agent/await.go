@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/podnic/podnic/cmd/agent/offering"
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/network"
 )
@@ -21,7 +22,7 @@ type View struct {
 }
 
 // Look looks once.
-func Look(req network.Request, service Service) (View, error) {
+func Look(req network.Request, service offering.Service) (View, error) {
 	report, seen, err := Status(req, service)
 	if err != nil {
 		return View{}, err
@@ -31,7 +32,7 @@ func Look(req network.Request, service Service) (View, error) {
 
 // Await looks at the namespace until the phase is reached or the timeout has passed; with no timeout, once. An empty
 // phase is reached at once.
-func Await(req network.Request, service Service, phase string, timeout time.Duration) (View, bool, error) {
+func Await(req network.Request, service offering.Service, phase string, timeout time.Duration) (View, bool, error) {
 	look := func() (View, bool, error) {
 		view, err := Look(req, service)
 		if err != nil {

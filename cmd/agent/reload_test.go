@@ -4,6 +4,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/podnic/podnic/cmd/agent/offering"
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/network"
 	"go.uber.org/zap"
@@ -13,8 +14,8 @@ import (
 // likes, also while SIGHUP replaces what the server was configured with.
 func TestScrapeWhileTheConfigurationIsReadAgain(t *testing.T) {
 	dir := t.TempDir()
-	service := Service{Version: "v1"}
-	service.Again = func() (Service, error) { return service, nil }
+	service := offering.Service{Version: "v1"}
+	service.Again = func() (offering.Service, error) { return service, nil }
 	layer2 := &network.State{Original: &network.Snapshot{Links: []network.Link{{Role: network.NIC, Name: "eth0", Index: 2}}}}
 	s := &serving{
 		req: network.Request{StateDir: dir}, service: service, version: service.Version, wiring: layer2,

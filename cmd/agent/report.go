@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/cmd/agent/hooklog"
+	"github.com/podnic/podnic/cmd/agent/offering"
 	"github.com/podnic/podnic/cmd/agent/presence"
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/dhcp"
@@ -70,7 +71,7 @@ const rtTableMain = 254
 
 // newReport puts together what the kernel says and what a serving process has left word of. state may be nil; alive says
 // whether that process still runs.
-func newReport(seen *network.State, state *statefile.State, alive bool, service Service) *Report {
+func newReport(seen *network.State, state *statefile.State, alive bool, service offering.Service) *Report {
 	if state != nil {
 		state.Lease = state.Lease.At(time.Now()) // the server may be gone, and have told nobody
 	}
@@ -111,7 +112,7 @@ func newReport(seen *network.State, state *statefile.State, alive bool, service 
 		r.Lease.State = dhcp.LeaseNone
 	}
 	if r.Offer == nil {
-		offer, warnings, err := service.offer(seen)
+		offer, warnings, err := service.Offer(seen)
 		if err != nil {
 			warnings = append(warnings, err.Error())
 		}
@@ -161,7 +162,7 @@ func phaseOf(seen *network.State, state *statefile.State, alive bool) string {
 }
 
 // Status looks at the namespace and at what a serving process says. It changes nothing.
-func Status(req network.Request, service Service) (*Report, *network.State, error) {
+func Status(req network.Request, service offering.Service) (*Report, *network.State, error) {
 	seen, err := network.Inspect(Looking(req))
 	if err != nil {
 		return nil, nil, err
@@ -213,7 +214,7 @@ func Known(req network.Request, seen *network.State) (*statefile.State, error) {
 }
 
 // NewReport adds what a serving process says to what a look at the namespace showed.
-func NewReport(req network.Request, seen *network.State, service Service) (*Report, error) {
+func NewReport(req network.Request, seen *network.State, service offering.Service) (*Report, error) {
 	holder, err := holderIn(req, seen)
 	if err != nil {
 		return nil, err

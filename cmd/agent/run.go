@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/podnic/podnic/cmd/agent/offering"
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/domain"
 	"github.com/podnic/podnic/network"
@@ -17,7 +18,7 @@ import (
 // RunRequest is a guest and the namespace that it gets the interface of.
 type RunRequest struct {
 	network.Request
-	Service Service
+	Service offering.Service
 	// XML is the domain as the user wrote it.
 	XML []byte
 	// URI is libvirt's; empty is its default.

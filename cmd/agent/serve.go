@@ -11,6 +11,7 @@ import (
 	"github.com/podnic/podnic/cmd/agent/confine"
 	"github.com/podnic/podnic/cmd/agent/detached"
 	"github.com/podnic/podnic/cmd/agent/metrics"
+	"github.com/podnic/podnic/cmd/agent/offering"
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
@@ -21,13 +22,13 @@ import (
 
 // Serve answers the guest of a namespace that is wired until the context ends. reload makes it read resolver and hostname
 // again. starter is who waits for a detached server to be ready.
-func Serve(ctx context.Context, req network.Request, service Service, reload <-chan os.Signal, started time.Time, starter *detached.Starter, log *zap.Logger) error {
+func Serve(ctx context.Context, req network.Request, service offering.Service, reload <-chan os.Signal, started time.Time, starter *detached.Starter, log *zap.Logger) error {
 	err := serve(ctx, req, service, reload, started, starter, log)
 	starter.Failed(err)
 	return err
 }
 
-func serve(ctx context.Context, req network.Request, service Service, reload <-chan os.Signal, started time.Time, starter *detached.Starter, log *zap.Logger) error {
+func serve(ctx context.Context, req network.Request, service offering.Service, reload <-chan os.Signal, started time.Time, starter *detached.Starter, log *zap.Logger) error {
 	seen, err := network.Inspect(req)
 	if err != nil {
 		return err
@@ -61,7 +62,7 @@ func serve(ctx context.Context, req network.Request, service Service, reload <-c
 // serving is a server and what it needs to run.
 type serving struct {
 	req     network.Request
-	service Service // read again on SIGHUP, by the goroutine of run alone
+	service offering.Service // read again on SIGHUP, by the goroutine of run alone
 	version string
 	wiring  *network.State
 	// warnings are those of wiring and offer; the server adds its own.
@@ -77,10 +78,10 @@ type serving struct {
 
 // newServing prepares the server of an interface that this process has claimed, and takes the claim over. The state of an
 // earlier process of this namespace is taken over: a lease is the guest's, whoever gave it.
-func newServing(req network.Request, service Service, wiring *network.State, claim *claim, log *zap.Logger) (*serving, error) {
+func newServing(req network.Request, service offering.Service, wiring *network.State, claim *claim, log *zap.Logger) (*serving, error) {
 	s := &serving{req: req, service: service, version: service.Version, wiring: wiring, claim: claim, log: log}
 	unresolved := s.resolveGateway()
-	offer, warnings, err := s.service.offer(wiring)
+	offer, warnings, err := s.service.Offer(wiring)
 	if err != nil {
 		return nil, &network.RefusalError{Reason: err}
 	}
@@ -306,7 +307,7 @@ func (s *serving) again() (offer *dhcp.Offer, warnings []string, err error) {
 		s.service = next
 	}
 	unresolved := s.resolveGateway()
-	offer, warnings, err = s.service.offer(s.wiring)
+	offer, warnings, err = s.service.Offer(s.wiring)
 	return offer, append(warnings, unresolved...), err
 }
 

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/podnic/podnic/cmd/agent/offering"
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/domain"
 	"github.com/podnic/podnic/domain/kubevirt"
@@ -27,7 +28,7 @@ type SidecarRequest struct {
 	// Version is that of the podnic that made the request.
 	Version string
 	network.Request
-	Service Service
+	Service offering.Service
 	Socket  kubevirt.Socket
 	// Plugin is the name under which the binding is registered with KubeVirt, empty where that is not known: then the only
 	// plugin of the VMI is meant.

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/podnic/podnic/cmd/agent/offering"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/domain/kubevirt"
 	"github.com/podnic/podnic/network/statedir"
@@ -60,7 +61,7 @@ func (w wishes) save(stateDir, iface string) error {
 
 // apply adds the VMI's wishes to a service. The VMI speaks of one machine and the flags of all of them, so the VMI's come
 // first. Its options are podnic's own of these names.
-func (w wishes) apply(s Service) (Service, error) {
+func (w wishes) apply(s offering.Service) (offering.Service, error) {
 	s.Subdomain = w.Subdomain
 	if w.DHCP == nil {
 		return s, nil

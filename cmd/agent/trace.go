@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/podnic/podnic/cmd/agent/offering"
 	"github.com/podnic/podnic/cmd/agent/presence"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/dhcp/pcapng"
@@ -32,7 +33,7 @@ type Tracing struct {
 }
 
 // OpenTrace listens on the tap of a wired interface. It changes nothing, in the namespace and in the state directory.
-func OpenTrace(req network.Request, service Service) (*Tracing, error) {
+func OpenTrace(req network.Request, service offering.Service) (*Tracing, error) {
 	report, seen, err := Status(req, service)
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/podnic/podnic/cmd/agent/offering"
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/network"
 )
@@ -18,7 +19,7 @@ const (
 // Watch shows a namespace again whenever something in it or in what a serving process says has changed, until the context
 // ends or show fails. A look that fails later than the first is shown, too: in the middle of a change a namespace may be
 // one that cannot be looked at.
-func Watch(ctx context.Context, req network.Request, service Service, show func(View, error) error) error {
+func Watch(ctx context.Context, req network.Request, service offering.Service, show func(View, error) error) error {
 	ns, err := network.OpenNamespace(req.Namespace)
 	if err != nil {
 		return err

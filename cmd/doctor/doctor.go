@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/offering"
 	"github.com/podnic/podnic/network"
 )
 
@@ -40,7 +41,7 @@ type Report struct {
 // Options say where to look and for what.
 type Options struct {
 	network.Request
-	Service agent.Service
+	Service offering.Service
 	// URI is libvirt's; empty is its default. ConnectTimeout bounds the wait for it.
 	URI            string
 	ConnectTimeout time.Duration

@@ -1,4 +1,6 @@
-package agent
+// Package offering is what a guest is to be served with, and what it is told because of that: the offer that the server
+// makes, and that status shows where nobody serves yet.
+package offering
 
 import (
 	"fmt"
@@ -53,8 +55,8 @@ func (s Service) identity(original *network.Snapshot) (identity.Identity, []stri
 	return id, append(warnings, unusable...)
 }
 
-// offer is what the guest is told; nil where there is nothing to tell, since the interface has no address.
-func (s Service) offer(seen *network.State) (*dhcp.Offer, []string, error) {
+// Offer is what the guest is told; nil where there is nothing to tell, since the interface has no address.
+func (s Service) Offer(seen *network.State) (*dhcp.Offer, []string, error) {
 	id, warnings := s.identity(seen.Original)
 	if id.Layer2Only() {
 		return nil, warnings, nil
