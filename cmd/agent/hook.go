@@ -14,6 +14,7 @@ import (
 	"github.com/podnic/podnic/cmd/agent/hooklog"
 	"github.com/podnic/podnic/cmd/agent/presence"
 	"github.com/podnic/podnic/cmd/agent/statefile"
+	"github.com/podnic/podnic/cmd/agent/wiring"
 	"github.com/podnic/podnic/domain"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/statedir"
@@ -249,7 +250,7 @@ func (h *hook) prepare(ctx context.Context) error {
 		return err
 	}
 	h.stage("give the pod its interface back")
-	if _, failed := Restore(context.Background(), h.Request, false); failed != nil {
+	if _, failed := wiring.Restore(context.Background(), h.Request, false); failed != nil {
 		return errors.Join(err, failed)
 	}
 	return fmt.Errorf("%w (everything was put back)", err)
@@ -270,7 +271,7 @@ func (h *hook) readInterface() (err error) {
 // settle decides whose wiring it is that is there. What an earlier guest left is taken back. What somebody else prepared or
 // serves is used as it is.
 func (h *hook) settle(ctx context.Context, seen *network.State) (*network.State, error) {
-	ref := recordedDomain(seen)
+	ref := wiring.RecordedDomain(seen)
 	if seen.Attached {
 		owner := "a guest"
 		if ref != nil {
@@ -290,7 +291,7 @@ func (h *hook) settle(ctx context.Context, seen *network.State) (*network.State,
 		return seen, nil
 	}
 	h.stage("take back what an earlier guest left")
-	if _, err := Restore(ctx, h.Request, false); err != nil {
+	if _, err := wiring.Restore(ctx, h.Request, false); err != nil {
 		return nil, err
 	}
 	h.did("took back what an earlier guest left")
@@ -369,10 +370,10 @@ func (h *hook) wire(ctx context.Context, seen *network.State) error {
 	if seen.Wired {
 		req.Options = seen.Options
 	}
-	if !seen.Wired || seen.Record == nil || h.isGuest(recordedDomain(seen)) {
+	if !seen.Wired || seen.Record == nil || h.isGuest(wiring.RecordedDomain(seen)) {
 		req.Domain = h.guest()
 	}
-	r, err := Prepare(ctx, req, h.Started)
+	r, err := wiring.Prepare(ctx, req, h.Started)
 	if err != nil {
 		return err
 	}
@@ -462,7 +463,7 @@ func (h *hook) check(ctx context.Context) error {
 	if !seen.Wired {
 		return fmt.Errorf("%s is not wired, so the guest has no network: start it again", seen.Names.Interface)
 	}
-	if ref := recordedDomain(seen); ref != nil && !h.isGuest(ref) {
+	if ref := wiring.RecordedDomain(seen); ref != nil && !h.isGuest(ref) {
 		return fmt.Errorf("%s is given to the guest %q, so this one has no network: end one of them", seen.Names.Interface, ref.Name)
 	}
 	if err := h.readInterface(); err != nil {
@@ -503,7 +504,7 @@ func (h *hook) end(ctx context.Context) error {
 	}
 	h.stage("give the pod its interface back")
 	// The guest is gone, libvirt says, so nobody loses a network by force.
-	r, failed := Restore(ctx, h.Request, ours)
+	r, failed := wiring.Restore(ctx, h.Request, ours)
 	if failed == nil && len(r.Steps) > 0 {
 		h.did("restored %s (%d changes)", r.Names.Interface, len(r.Steps))
 		h.entry.Warnings = append(h.entry.Warnings, r.Warnings...)

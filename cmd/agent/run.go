@@ -10,6 +10,7 @@ import (
 
 	"github.com/podnic/podnic/cmd/agent/offering"
 	"github.com/podnic/podnic/cmd/agent/statefile"
+	"github.com/podnic/podnic/cmd/agent/wiring"
 	"github.com/podnic/podnic/domain"
 	"github.com/podnic/podnic/network"
 	"go.uber.org/zap"
@@ -208,7 +209,7 @@ func (r *run) isOurs(guest *domain.Guest, seen *network.State) bool {
 	if !slices.Contains(guest.Taps(), seen.Names.Tap) {
 		return false
 	}
-	ref := recordedDomain(seen)
+	ref := wiring.RecordedDomain(seen)
 	if ref == nil {
 		return r.given
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/wiring"
 	"github.com/podnic/podnic/cmd/printable"
 	"github.com/podnic/podnic/network"
 	"github.com/spf13/cobra"
@@ -43,7 +44,7 @@ It needs CAP_NET_ADMIN, CAP_NET_RAW and /dev/net/tun.`,
 			}
 			return a.printSteps(steps, asJSON)
 		}
-		result, err := agent.Prepare(cmd.Context(), req, a.started)
+		result, err := wiring.Prepare(cmd.Context(), req, a.started)
 		if err != nil {
 			return err
 		}

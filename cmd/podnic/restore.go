@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/wiring"
 	"github.com/podnic/podnic/network"
 	"github.com/spf13/cobra"
 )
@@ -27,7 +28,7 @@ does nothing. While a guest holds the tap it refuses, unless --force is said.`,
 		if err != nil {
 			return err
 		}
-		r, err := agent.Restore(cmd.Context(), req, *force)
+		r, err := wiring.Restore(cmd.Context(), req, *force)
 		if err != nil {
 			return err
 		}

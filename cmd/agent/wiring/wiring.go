@@ -1,4 +1,6 @@
-package agent
+// Package wiring makes and takes back the wiring of an interface, as package network does it, together with what a server
+// has left of itself: its file, and the server that the hook started.
+package wiring
 
 import (
 	"cmp"
@@ -68,7 +70,8 @@ func Restore(ctx context.Context, req network.Request, force bool) (*network.Res
 	return r, nil
 }
 
-func recordedDomain(seen *network.State) *network.DomainRef {
+// RecordedDomain is the guest that the record gives the interface to; nil if it names none, or is lost.
+func RecordedDomain(seen *network.State) *network.DomainRef {
 	if seen.Record == nil {
 		return nil
 	}
