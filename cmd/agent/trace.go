@@ -10,6 +10,7 @@ import (
 
 	"github.com/podnic/podnic/cmd/agent/offering"
 	"github.com/podnic/podnic/cmd/agent/presence"
+	"github.com/podnic/podnic/cmd/agent/status"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/dhcp/pcapng"
 	"github.com/podnic/podnic/network"
@@ -34,7 +35,7 @@ type Tracing struct {
 
 // OpenTrace listens on the tap of a wired interface. It changes nothing, in the namespace and in the state directory.
 func OpenTrace(req network.Request, service offering.Service) (*Tracing, error) {
-	report, seen, err := Status(req, service)
+	report, seen, err := status.Read(req, service)
 	if err != nil {
 		return nil, err
 	}

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/podnic/podnic/cmd/agent"
 	"github.com/podnic/podnic/cmd/agent/statefile"
+	"github.com/podnic/podnic/cmd/agent/status"
 )
 
 // passes are the events of a start in the order in which it passes them: how they are called here, and what the time
@@ -116,7 +116,7 @@ func (d *drawing) guestTime(rows []pass) {
 
 // waiting says what has not happened yet.
 func (d *drawing) waiting(rows []pass) {
-	if d.view.Report.Phase != agent.PhaseServing || d.r.Offer == nil {
+	if d.view.Report.Phase != status.PhaseServing || d.r.Offer == nil {
 		return
 	}
 	last := rows[len(rows)-1]

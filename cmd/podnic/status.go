@@ -8,9 +8,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/podnic/podnic/cmd/agent"
 	"github.com/podnic/podnic/cmd/agent/hooklog"
 	"github.com/podnic/podnic/cmd/agent/logs"
+	"github.com/podnic/podnic/cmd/agent/status"
 	"github.com/podnic/podnic/cmd/draw"
 	"github.com/podnic/podnic/network"
 	"github.com/spf13/cobra"
@@ -63,7 +63,7 @@ podnic status --wait ready.`,
 				return err
 			}
 		}
-		view, reached, err := agent.Await(req, a.common.looker(), *wait, *timeout)
+		view, reached, err := status.Await(req, a.common.looker(), *wait, *timeout)
 		if err != nil {
 			// Also where there is nothing to look at any more, the log says why.
 			return errors.Join(hooklog.Draw(a.err, calls), err)
@@ -82,23 +82,23 @@ podnic status --wait ready.`,
 }
 
 // shower prints a look in the format that was asked for.
-func (a *app) shower() (func(agent.View) error, error) {
+func (a *app) shower() (func(status.View) error, error) {
 	switch a.common.output {
 	case "dot":
-		return func(v agent.View) error { return draw.Dot(a.out, v) }, nil
+		return func(v status.View) error { return draw.Dot(a.out, v) }, nil
 	case "json":
-		return func(v agent.View) error { return a.printJSON(v.Report) }, nil
+		return func(v status.View) error { return a.printJSON(v.Report) }, nil
 	}
 	_, err := a.common.json("dot")
-	return func(v agent.View) error { return draw.Text(a.stdout, v, colorful(a.stdout)) }, err
+	return func(v status.View) error { return draw.Text(a.stdout, v, colorful(a.stdout)) }, err
 }
 
 // watch shows looks until it is interrupted: as drawings in one place on a terminal, else one after the other.
-func (a *app) watch(req network.Request, show func(agent.View) error) error {
+func (a *app) watch(req network.Request, show func(status.View) error) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	screen := &draw.Screen{Terminal: logs.IsTerminal(a.stdout), Color: colorful(a.stdout), Rows: func() int { return rows(a.stdout) }}
-	return agent.Watch(ctx, req, a.common.looker(), func(v agent.View, failed error) error {
+	return status.Watch(ctx, req, a.common.looker(), func(v status.View, failed error) error {
 		switch {
 		case a.common.output == "text":
 			return screen.Show(a.stdout, v, failed)
@@ -112,7 +112,7 @@ func (a *app) watch(req network.Request, show func(agent.View) error) error {
 
 func checkPhase(wait string) error {
 	switch wait {
-	case "", agent.PhaseWired, agent.PhaseReady:
+	case "", status.PhaseWired, status.PhaseReady:
 		return nil
 	}
 	return usageError{fmt.Errorf("--wait takes wired or ready, not %q", wait)}

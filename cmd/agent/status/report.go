@@ -1,4 +1,6 @@
-package agent
+// Package status looks at an interface and puts together what the kernel says and what a serving process has said: a
+// report, what is not as it should be, and the wait until things have come so far. It changes nothing.
+package status
 
 import (
 	"errors"
@@ -161,8 +163,8 @@ func phaseOf(seen *network.State, state *statefile.State, alive bool) string {
 	return PhaseServing
 }
 
-// Status looks at the namespace and at what a serving process says. It changes nothing.
-func Status(req network.Request, service offering.Service) (*Report, *network.State, error) {
+// Read looks at the namespace and at what a serving process says. It changes nothing.
+func Read(req network.Request, service offering.Service) (*Report, *network.State, error) {
 	seen, err := network.Inspect(Looking(req))
 	if err != nil {
 		return nil, nil, err

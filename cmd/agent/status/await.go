@@ -1,4 +1,4 @@
-package agent
+package status
 
 import (
 	"context"
@@ -23,7 +23,7 @@ type View struct {
 
 // Look looks once.
 func Look(req network.Request, service offering.Service) (View, error) {
-	report, seen, err := Status(req, service)
+	report, seen, err := Read(req, service)
 	if err != nil {
 		return View{}, err
 	}
