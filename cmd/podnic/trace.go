@@ -9,7 +9,7 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/trace"
 	"github.com/podnic/podnic/cmd/printable"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
@@ -36,7 +36,7 @@ with a summary on standard error and exit status 0. It needs CAP_NET_RAW.`,
 		Args: noArgs,
 	}
 	write := cmd.Flags().String("write", "", "also write the frames to this pcapng `file`; - is standard output")
-	var limits agent.TraceLimits
+	var limits trace.Limits
 	cmd.Flags().IntVar(&limits.Count, "count", 0, "end after this `number` of frames")
 	cmd.Flags().DurationVar(&limits.For, "for", 0, "end after this `duration`")
 	cmd.RunE = func(*cobra.Command, []string) error {
@@ -60,8 +60,8 @@ with a summary on standard error and exit status 0. It needs CAP_NET_RAW.`,
 	return cmd
 }
 
-func (a *app) trace(ctx context.Context, req network.Request, limits agent.TraceLimits, write string, asJSON bool) (err error) {
-	tracing, err := agent.OpenTrace(req, a.common.looker())
+func (a *app) trace(ctx context.Context, req network.Request, limits trace.Limits, write string, asJSON bool) (err error) {
+	tracing, err := trace.Open(req, a.common.looker())
 	if err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func (a *app) traceLines(asJSON bool) func(dhcp.Traced) error {
 		return func(f dhcp.Traced) error { return e.Encode(f) }
 	}
 	return func(f dhcp.Traced) error {
-		_, err := fmt.Fprintln(a.out, agent.TraceLine(f, a.width()))
+		_, err := fmt.Fprintln(a.out, trace.Line(f, a.width()))
 		return err
 	}
 }

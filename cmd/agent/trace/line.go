@@ -1,4 +1,4 @@
-package agent
+package trace
 
 import (
 	"fmt"
@@ -9,9 +9,9 @@ import (
 	"github.com/podnic/podnic/dhcp"
 )
 
-// TraceLine is one frame in one line of at most so many columns. What does not fit is cut at the end, where the least
+// Line is one frame in one line of at most so many columns. What does not fit is cut at the end, where the least
 // important is.
-func TraceLine(f dhcp.Traced, width int) string {
+func Line(f dhcp.Traced, width int) string {
 	arrow := "←"
 	if f.FromGuest {
 		arrow = "→"
@@ -30,7 +30,7 @@ func TraceLine(f dhcp.Traced, width int) string {
 		parts = append(parts, fmt.Sprintf("VLAN %d", f.VLAN))
 	}
 	if f.Answer == "" && f.Why != "" { // an answer gives the reason itself, in the next line
-		parts = append(parts, traceReason(f))
+		parts = append(parts, reason(f))
 	}
 	for i, d := range f.Details {
 		text := strings.TrimSpace(d.Name + " " + d.Value)
@@ -52,8 +52,8 @@ func cut(text string, width int) string {
 	return string(runes[:width-1]) + "…"
 }
 
-// traceReason is why a frame is not answered, or refused; empty where there is nothing to say.
-func traceReason(f dhcp.Traced) string {
+// reason is why a frame is not answered, or refused; empty where there is nothing to say.
+func reason(f dhcp.Traced) string {
 	switch {
 	case f.Why == "":
 		return ""
@@ -66,7 +66,7 @@ func traceReason(f dhcp.Traced) string {
 }
 
 // String is the last line of a trace.
-func (s TraceSummary) String() string {
+func (s Summary) String() string {
 	var kinds []string
 	for _, protocol := range []string{dhcp.ProtocolDHCP, dhcp.ProtocolARP, dhcp.ProtocolND, dhcp.ProtocolDHCPv6} {
 		if n := s.Frames[protocol]; n > 0 {

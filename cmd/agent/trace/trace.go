@@ -1,4 +1,6 @@
-package agent
+// Package trace shows what the guest and its server say to each other: it listens on the tap beside the server, writes
+// lines and capture files, and changes nothing.
+package trace
 
 import (
 	"context"
@@ -17,8 +19,8 @@ import (
 	"github.com/podnic/podnic/network/identity"
 )
 
-// TraceLimits end a trace by themselves; zero is without limit.
-type TraceLimits struct {
+// Limits end a trace by themselves; zero is without limit.
+type Limits struct {
 	Count int
 	For   time.Duration
 }
@@ -33,8 +35,8 @@ type Tracing struct {
 	offer          *dhcp.Offer
 }
 
-// OpenTrace listens on the tap of a wired interface. It changes nothing, in the namespace and in the state directory.
-func OpenTrace(req network.Request, service offering.Service) (*Tracing, error) {
+// Open listens on the tap of a wired interface. It changes nothing, in the namespace and in the state directory.
+func Open(req network.Request, service offering.Service) (*Tracing, error) {
 	report, seen, err := status.Read(req, service)
 	if err != nil {
 		return nil, err
@@ -84,7 +86,7 @@ func (t *Tracing) Capture(to io.Writer, application string) (func(dhcp.Traced) e
 		if f.Length == 0 {
 			return nil // an answer that did not come is no frame
 		}
-		p := pcapng.Packet{At: f.At, Direction: pcapng.Outbound, Comment: traceReason(f), Data: f.Data}
+		p := pcapng.Packet{At: f.At, Direction: pcapng.Outbound, Comment: reason(f), Data: f.Data}
 		if f.FromGuest {
 			p.Direction = pcapng.Inbound
 		}
@@ -106,8 +108,8 @@ func (t *Tracing) Close() {
 	t.ns.Close()
 }
 
-// TraceSummary is what a trace saw.
-type TraceSummary struct {
+// Summary is what a trace saw.
+type Summary struct {
 	Took time.Duration
 	// Frames are counted by protocol; Total is their sum, Unanswered what the server did not answer and should have.
 	Frames            map[string]int
@@ -120,9 +122,9 @@ type TraceSummary struct {
 
 // Run gives each frame to a function until the context ends, a limit is reached, the tap is gone or the function fails.
 // Only the last is an error.
-func (t *Tracing) Run(ctx context.Context, limits TraceLimits, each func(dhcp.Traced) error) (TraceSummary, error) {
+func (t *Tracing) Run(ctx context.Context, limits Limits, each func(dhcp.Traced) error) (Summary, error) {
 	began := time.Now()
-	s := TraceSummary{Frames: make(map[string]int)}
+	s := Summary{Frames: make(map[string]int)}
 	if limits.For > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, limits.For)
@@ -135,7 +137,7 @@ func (t *Tracing) Run(ctx context.Context, limits TraceLimits, each func(dhcp.Tr
 	return s, err
 }
 
-func (t *Tracing) follow(ctx context.Context, count int, s *TraceSummary, each func(dhcp.Traced) error) (string, error) {
+func (t *Tracing) follow(ctx context.Context, count int, s *Summary, each func(dhcp.Traced) error) (string, error) {
 	for count == 0 || s.Total < count {
 		f, err := t.tracer.Next()
 		switch {

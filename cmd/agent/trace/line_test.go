@@ -1,4 +1,4 @@
-package agent
+package trace
 
 import (
 	"strings"
@@ -25,13 +25,13 @@ func TestTraceLines(t *testing.T) {
 		{At: at, FromGuest: true, Peer: dhcp.PeerServer, Protocol: dhcp.ProtocolDHCP, Message: "INFORM", Transaction: "c0ffee01",
 			Details: []dhcp.Detail{{Name: "hostname", Value: strings.Repeat("ü", 100)}}},
 	} {
-		line := TraceLine(f, 120)
+		line := Line(f, 120)
 		if utf8.RuneCountInString(line) > 120 {
 			t.Errorf("more than 120 columns: %s", line)
 		}
 		b.WriteString(line + "\n")
 	}
-	b.WriteString(TraceSummary{Took: 1500 * time.Millisecond, Frames: map[string]int{dhcp.ProtocolDHCP: 3, dhcp.ProtocolND: 1}, Total: 4,
+	b.WriteString(Summary{Took: 1500 * time.Millisecond, Frames: map[string]int{dhcp.ProtocolDHCP: 3, dhcp.ProtocolND: 1}, Total: 4,
 		Unanswered: 1, Lost: 2, Ended: "interrupted"}.String() + "\n")
 	const want = `03:04:05.678901  guest → all      DHCP REQUEST c0ffee01 (init-reboot), wants 10.9.9.9
 03:04:05.678901  guest ← server   DHCP NAK c0ffee01, says 10.9.9.9 is not the address of this pod, rapid commit
