@@ -58,7 +58,7 @@ func (r *run) follow() (domain.Ending, error) {
 		}
 	}()
 	ending, err := r.guest.Follow(ctx, func(state domain.State) {
-		r.serving.change(func(s *statefile.State) { s.Domain = &statefile.Domain{Name: r.guest.Name(), State: string(state)} })
+		r.serving.Change(func(s *statefile.State) { s.Domain = &statefile.Domain{Name: r.guest.Name(), State: string(state)} })
 	})
 	if unseen, ok := errors.AsType[unseenEnding](context.Cause(ctx)); ok && err != nil {
 		return domain.Ending(unseen), nil

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/cmd/agent/offering"
+	"github.com/podnic/podnic/cmd/agent/serving"
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/cmd/agent/wiring"
 	"github.com/podnic/podnic/domain"
@@ -67,12 +68,12 @@ type run struct {
 	log      *zap.Logger
 
 	libvirt  *domain.Connection
-	guest    *domain.Guest // set from the beginning if there is one to adopt
-	given    bool          // the wiring is somebody else's: neither made nor taken back here
-	iface    string        // the pod's name for it
-	claim    *claim        // until serving has it
+	guest    *domain.Guest  // set from the beginning if there is one to adopt
+	given    bool           // the wiring is somebody else's: neither made nor taken back here
+	iface    string         // the pod's name for it
+	claim    *serving.Claim // until serving has it
 	prepared *network.Result
-	serving  *serving
+	serving  *serving.Server
 	asked    chan time.Duration // how long the guest that was asked to end has for it
 }
 
@@ -89,7 +90,7 @@ func (r *run) do(stop, reload <-chan os.Signal) (domain.Ending, error) {
 	}
 	defer r.libvirt.Close()
 	if err := r.prepare(ctx); err != nil {
-		r.claim.release()
+		r.claim.Release()
 		return domain.Ending{}, orCause(ctx, err)
 	}
 	end, err := r.serve(reload)
@@ -175,11 +176,11 @@ func (r *run) claimGuest() error {
 		return err
 	}
 	r.iface = seen.Names.Interface
-	if r.claim, err = claimService(r.Request, seen.Names.Interface); err != nil {
+	if r.claim, err = serving.NewClaim(r.Request, seen.Names.Interface); err != nil {
 		return err
 	}
-	if err = r.claim.listen(r.Service.Metrics, seen); err != nil {
-		r.claim.release()
+	if err = r.claim.Listen(r.Service.Metrics, seen); err != nil {
+		r.claim.Release()
 	}
 	return err
 }
@@ -259,12 +260,12 @@ func (r *run) take() error {
 func (r *run) serve(reload <-chan os.Signal) (end func(), err error) {
 	seen, err := network.Inspect(r.Request)
 	if err != nil {
-		return r.claim.release, err
+		return r.claim.Release, err
 	}
-	if r.serving, err = newServing(r.Request, r.Service, seen, r.claim, r.log); err != nil {
-		return r.claim.release, err
+	if r.serving, err = serving.New(r.Request, r.Service, seen, r.claim, r.log); err != nil {
+		return r.claim.Release, err
 	}
-	r.serving.change(func(s *statefile.State) {
+	r.serving.Change(func(s *statefile.State) {
 		s.Timeline.Add(statefile.EventStarted, r.Started)
 		s.Timeline.Add(statefile.EventDiscovered, r.prepared.Discovered)
 		s.Timeline.Add(statefile.EventWired, r.prepared.Wired)
@@ -272,7 +273,7 @@ func (r *run) serve(reload <-chan os.Signal) (end func(), err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() {
-		err := r.serving.run(ctx, reload)
+		err := r.serving.Run(ctx, reload)
 		if err != nil {
 			// The guest lives: it keeps its address until its lease ends, and what is wrong is in the log and the status.
 			r.log.Error("the DHCP server has ended", zap.Error(err))
@@ -282,10 +283,10 @@ func (r *run) serve(reload <-chan os.Signal) (end func(), err error) {
 	end = func() {
 		cancel()
 		<-ended
-		r.serving.close()
+		r.serving.Close()
 	}
 	select {
-	case <-r.serving.ready():
+	case <-r.serving.Ready():
 		r.moment(statefile.EventServing)
 		return end, nil
 	case err := <-ended:
@@ -296,7 +297,7 @@ func (r *run) serve(reload <-chan os.Signal) (end func(), err error) {
 
 func (r *run) moment(event string) {
 	now := time.Now()
-	r.serving.change(func(s *statefile.State) { s.Timeline.Add(event, now) })
+	r.serving.Change(func(s *statefile.State) { s.Timeline.Add(event, now) })
 }
 
 // start starts the guest, unless it runs.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/cmd/agent/offering"
+	"github.com/podnic/podnic/cmd/agent/serving"
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/domain"
 	"github.com/podnic/podnic/domain/kubevirt"
@@ -296,17 +297,17 @@ func (s *sidecar) attend(iface string, wishes wishes, t *tenancy) error {
 		return err
 	}
 	wired := time.Now()
-	claim, err := claimService(req, iface)
+	claim, err := serving.NewClaim(req, iface)
 	if err != nil {
 		return err
 	}
-	serving, err := newServing(req, service, seen, claim, s.log)
+	serving, err := serving.New(req, service, seen, claim, s.log)
 	if err != nil {
-		claim.release()
+		claim.Release()
 		return err
 	}
-	defer serving.close()
-	serving.change(func(state *statefile.State) {
+	defer serving.Close()
+	serving.Change(func(state *statefile.State) {
 		state.Timeline.Add(statefile.EventStarted, s.req.Started)
 		state.Timeline.Add(statefile.EventWired, wired)
 	})
@@ -314,18 +315,18 @@ func (s *sidecar) attend(iface string, wishes wishes, t *tenancy) error {
 	defer end(nil)
 	go func() {
 		select {
-		case <-serving.ready():
+		case <-serving.Ready():
 		case <-ctx.Done():
 			return
 		}
-		if seen.Options.Binding == network.BindingManagedTap && serving.answers() && !seen.ServerHeld {
+		if seen.Options.Binding == network.BindingManagedTap && serving.Answers() && !seen.ServerHeld {
 			end(fmt.Errorf("no link of the pod has the address %s, so nothing can be sent to the guest: the binding's networkAttachmentDefinition "+
 				"has to call podnic's CNI plugin, which gives it to lo", seen.Server))
 			return
 		}
 		close(t.ready)
 	}()
-	err = serving.run(ctx, t.reload)
+	err = serving.Run(ctx, t.reload)
 	if s.ctx.Err() == nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}

@@ -6,8 +6,8 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/podnic/podnic/cmd/agent"
 	"github.com/podnic/podnic/cmd/agent/detached"
+	"github.com/podnic/podnic/cmd/agent/serving"
 	"github.com/podnic/podnic/network"
 	"github.com/spf13/cobra"
 )
@@ -54,7 +54,7 @@ state directory and those that SIGHUP reads anew.`,
 		}
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 		defer stop()
-		return agent.Serve(ctx, req, service, hangups(), a.started, starter, a.log)
+		return serving.Serve(ctx, req, service, hangups(), a.started, starter, a.log)
 	}
 	return cmd
 }

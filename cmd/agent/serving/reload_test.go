@@ -1,4 +1,4 @@
-package agent
+package serving
 
 import (
 	"sync"
@@ -17,7 +17,7 @@ func TestScrapeWhileTheConfigurationIsReadAgain(t *testing.T) {
 	service := offering.Service{Version: "v1"}
 	service.Again = func() (offering.Service, error) { return service, nil }
 	layer2 := &network.State{Original: &network.Snapshot{Links: []network.Link{{Role: network.NIC, Name: "eth0", Index: 2}}}}
-	s := &serving{
+	s := &Server{
 		req: network.Request{StateDir: dir}, service: service, version: service.Version, wiring: layer2,
 		keeper: statefile.NewKeeper(nil, statefile.State{}, func(err error) { t.Error(err) }), log: zap.NewNop(),
 	}

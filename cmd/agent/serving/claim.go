@@ -1,4 +1,4 @@
-package agent
+package serving
 
 import (
 	"errors"
@@ -10,15 +10,15 @@ import (
 	"github.com/podnic/podnic/network"
 )
 
-// claim is the right of this process to serve an interface, and its sockets besides the server's.
-type claim struct {
+// Claim is the right of this process to serve an interface, and its sockets besides the server's.
+type Claim struct {
 	ns      *network.Namespace
 	socket  *net.UnixConn
 	metrics net.Listener // nil if metrics are not wanted
 }
 
-// claimService makes this process the one that serves the interface, or refuses because another is.
-func claimService(req network.Request, iface string) (*claim, error) {
+// NewClaim makes this process the one that serves the interface, or refuses because another is.
+func NewClaim(req network.Request, iface string) (*Claim, error) {
 	ns, err := network.OpenNamespace(req.Namespace)
 	if err != nil {
 		return nil, err
@@ -28,7 +28,7 @@ func claimService(req network.Request, iface string) (*claim, error) {
 			ns.Close()
 		}
 	}()
-	c := &claim{ns: ns}
+	c := &Claim{ns: ns}
 	err = ns.Do(func() (err error) {
 		c.socket, err = net.ListenUnixgram("unixgram", presence.Address(iface))
 		return err
@@ -51,7 +51,8 @@ func claimService(req network.Request, iface string) (*claim, error) {
 	return nil, err
 }
 
-func (c *claim) release() {
+// Release gives the interface up. A claim that a Server took over is released by its Close.
+func (c *Claim) Release() {
 	c.socket.Close()
 	if c.metrics != nil {
 		c.metrics.Close()

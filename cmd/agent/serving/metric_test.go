@@ -1,4 +1,4 @@
-package agent
+package serving
 
 import (
 	"bytes"
@@ -21,7 +21,10 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // full is an observation in which every metric has a value.
 func full() *observation {
@@ -127,7 +130,7 @@ func TestNothingKnownIsNothingServed(t *testing.T) {
 
 // TestMetricsAreDocumented compares the table of docs/metrics.md with the code, row by row.
 func TestMetricsAreDocumented(t *testing.T) {
-	text, err := os.ReadFile("../../docs/metrics.md")
+	text, err := os.ReadFile("../../../docs/metrics.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +151,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 
 // TestDashboardQueriesWhatExists checks each query of the dashboard: its metrics, and the labels and values that it picks.
 func TestDashboardQueriesWhatExists(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("..", "..", "deploy", "grafana", "podnic.json"))
+	text, err := os.ReadFile(filepath.Join("..", "..", "..", "deploy", "grafana", "podnic.json"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package agent
+package serving
 
 import (
 	"runtime"
@@ -10,9 +10,9 @@ import (
 	"github.com/podnic/podnic/network/identity"
 )
 
-// listen opens the socket for metrics, if one is wanted, in the pod's namespace. Whatever is wrong with the address is a
+// Listen opens the socket for metrics, if one is wanted, in the pod's namespace. Whatever is wrong with the address is a
 // refusal: it is called before anything is changed.
-func (c *claim) listen(a metrics.Address, seen *network.State) error {
+func (c *Claim) Listen(a metrics.Address, seen *network.State) error {
 	if a.IsZero() {
 		return nil
 	}
@@ -55,7 +55,7 @@ func checkMetrics(a metrics.Address, seen *network.State) error {
 const collectAfter = 16
 
 // scrape is the text of all metrics as of now.
-func (s *serving) scrape() []byte {
+func (s *Server) scrape() []byte {
 	if s.scrapes.Add(1)%collectAfter == 0 {
 		defer runtime.GC()
 	}

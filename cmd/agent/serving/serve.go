@@ -1,4 +1,7 @@
-package agent
+// Package serving serves the guest of one interface: it claims the interface, runs the DHCP server, keeps the file by which
+// others know how far things are, answers Prometheus, and gives up what it does not need. It neither makes nor takes back a
+// wiring.
+package serving
 
 import (
 	"context"
@@ -36,38 +39,38 @@ func serve(ctx context.Context, req network.Request, service offering.Service, r
 	if !seen.Wired {
 		return network.Refuse("%s is not wired to a guest: run `podnic prepare` first", seen.Names.Interface)
 	}
-	claim, err := claimService(req, seen.Names.Interface)
+	claim, err := NewClaim(req, seen.Names.Interface)
 	if err != nil {
 		return err
 	}
-	if err := claim.listen(service.Metrics, seen); err != nil {
-		claim.release()
+	if err := claim.Listen(service.Metrics, seen); err != nil {
+		claim.Release()
 		return err
 	}
-	s, err := newServing(req, service, seen, claim, log)
+	s, err := New(req, service, seen, claim, log)
 	if err != nil {
-		claim.release()
+		claim.Release()
 		return err
 	}
-	defer s.close()
+	defer s.Close()
 	s.starter = starter
 	s.confine()
 	s.keeper.Change(func(state *statefile.State) {
 		state.Server.Detached = starter != nil
 		state.Timeline.Add(statefile.EventStarted, started)
 	})
-	return s.run(ctx, reload)
+	return s.Run(ctx, reload)
 }
 
-// serving is a server and what it needs to run.
-type serving struct {
+// Server is the server of one interface and what it needs to run.
+type Server struct {
 	req     network.Request
 	service offering.Service // read again on SIGHUP, by the goroutine of run alone
 	version string
 	wiring  *network.State
 	// warnings are those of wiring and offer; the server adds its own.
 	warnings []string
-	claim    *claim
+	claim    *Claim
 	keeper   *statefile.Keeper
 	server   *dhcp.Server    // nil at layer 2
 	metrics  *metrics.Server // nil if not wanted
@@ -76,10 +79,10 @@ type serving struct {
 	log      *zap.Logger
 }
 
-// newServing prepares the server of an interface that this process has claimed, and takes the claim over. The state of an
+// New prepares the server of an interface that this process has claimed, and takes the claim over. The state of an
 // earlier process of this namespace is taken over: a lease is the guest's, whoever gave it.
-func newServing(req network.Request, service offering.Service, wiring *network.State, claim *claim, log *zap.Logger) (*serving, error) {
-	s := &serving{req: req, service: service, version: service.Version, wiring: wiring, claim: claim, log: log}
+func New(req network.Request, service offering.Service, wiring *network.State, claim *Claim, log *zap.Logger) (*Server, error) {
+	s := &Server{req: req, service: service, version: service.Version, wiring: wiring, claim: claim, log: log}
 	unresolved := s.resolveGateway()
 	offer, warnings, err := s.service.Offer(wiring)
 	if err != nil {
@@ -133,7 +136,7 @@ func newServing(req network.Request, service offering.Service, wiring *network.S
 
 // resolveGateway finds the MAC that ARP of the guest, or of its firmware, for its subnet is answered with, where it is told
 // the pod's mask and the neighbours do not answer.
-func (s *serving) resolveGateway() (warnings []string) {
+func (s *Server) resolveGateway() (warnings []string) {
 	id, _ := network.Identify(s.wiring.Original)
 	known := slices.ContainsFunc(id.Neighbours, func(n identity.Neighbour) bool { return n.Address == id.Gateway })
 	o := s.service.Options
@@ -149,7 +152,7 @@ func (s *serving) resolveGateway() (warnings []string) {
 	return nil
 }
 
-func (s *serving) newServer(offer dhcp.Offer, lease dhcp.Lease) (err error) {
+func (s *Server) newServer(offer dhcp.Offer, lease dhcp.Lease) (err error) {
 	link := s.wiring.Names.Tap
 	if offer.Socket == network.SocketUDP {
 		link = s.wiring.Names.Bridge
@@ -167,8 +170,8 @@ func (s *serving) newServer(offer dhcp.Offer, lease dhcp.Lease) (err error) {
 	return err
 }
 
-// ready is closed when the guest can be heard; at layer 2 there is nothing to wait for.
-func (s *serving) ready() <-chan struct{} {
+// Ready is closed when the guest can be heard; at layer 2 there is nothing to wait for.
+func (s *Server) Ready() <-chan struct{} {
 	if s.server != nil {
 		return s.server.Ready()
 	}
@@ -177,15 +180,15 @@ func (s *serving) ready() <-chan struct{} {
 	return now
 }
 
-// run serves until the context ends.
-func (s *serving) run(ctx context.Context, reload <-chan os.Signal) error {
+// Run serves until the context ends.
+func (s *Server) Run(ctx context.Context, reload <-chan os.Signal) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ended := make(chan error, 1)
 	if s.server != nil {
 		go func() { ended <- s.server.Run(ctx) }()
 	}
-	ready := s.ready()
+	ready := s.Ready()
 	var settled <-chan time.Time
 	for {
 		select {
@@ -225,7 +228,7 @@ func (s *serving) run(ctx context.Context, reload <-chan os.Signal) error {
 
 // confine takes from the process all that serving does not need, before the guest is heard. A server that it fails for is as
 // good as one of an older podnic, so it goes on.
-func (s *serving) confine() {
+func (s *Server) confine() {
 	err := s.claim.ns.Stay()
 	if err == nil {
 		err = confine.To(s.needs())
@@ -236,7 +239,7 @@ func (s *serving) confine() {
 }
 
 // needs is what it takes to serve, to open the socket again, and to read everything again.
-func (s *serving) needs() confine.Needs {
+func (s *Server) needs() confine.Needs {
 	n := confine.Needs{Directories: []string{s.req.StateDir}}
 	if s.server != nil {
 		_ = s.claim.ns.Do(func() error {
@@ -256,7 +259,7 @@ func (s *serving) needs() confine.Needs {
 }
 
 // detach tells the starter that the server is ready. What is in the state file by then is what it takes to end the server.
-func (s *serving) detach(cancel func()) {
+func (s *Server) detach(cancel func()) {
 	if err := s.keeper.Write(); err != nil {
 		s.log.Warn("status is out of date", zap.Error(err))
 	}
@@ -276,7 +279,7 @@ func (s stringer) String() string {
 }
 
 // reload reads configuration, resolver and hostname again. What cannot be used changes nothing.
-func (s *serving) reload() {
+func (s *Server) reload() {
 	before := s.service
 	offer, warnings, err := s.again()
 	if err != nil {
@@ -297,7 +300,7 @@ func (s *serving) reload() {
 	s.log.Info("configuration read again")
 }
 
-func (s *serving) again() (offer *dhcp.Offer, warnings []string, err error) {
+func (s *Server) again() (offer *dhcp.Offer, warnings []string, err error) {
 	if again := s.service.Again; again != nil {
 		next, err := again()
 		if err != nil {
@@ -312,7 +315,7 @@ func (s *serving) again() (offer *dhcp.Offer, warnings []string, err error) {
 }
 
 // told is what the server warns of now.
-func (s *serving) told() []string {
+func (s *Server) told() []string {
 	if s.server == nil {
 		return nil
 	}
@@ -320,7 +323,7 @@ func (s *serving) told() []string {
 }
 
 // observe keeps what the server sees of the guest.
-func (s *serving) observe(e dhcp.Event) {
+func (s *Server) observe(e dhcp.Event) {
 	s.keeper.Change(func(state *statefile.State) {
 		state.Lease, state.Warnings = e.Lease, slices.Concat(s.warnings, s.told())
 		switch e.Kind {
@@ -340,18 +343,18 @@ func (s *serving) observe(e dhcp.Event) {
 	})
 }
 
-// change changes what the state file says.
-func (s *serving) change(f func(*statefile.State)) { s.keeper.Change(f) }
+// Change changes what the state file says.
+func (s *Server) Change(f func(*statefile.State)) { s.keeper.Change(f) }
 
-// answers reports whether there is a DHCP server: at layer 2 there is none.
-func (s *serving) answers() bool { return s.server != nil }
+// Answers reports whether there is a DHCP server: at layer 2 there is none.
+func (s *Server) Answers() bool { return s.server != nil }
 
-// close lets go of all that newServing took. The state file stays: it holds the lease for the next process.
-func (s *serving) close() {
+// Close lets go of all that New took. The state file stays: it holds the lease for the next process.
+func (s *Server) Close() {
 	if s.metrics != nil {
 		s.metrics.Close()
 	}
 	s.keeper.Change(func(state *statefile.State) { state.Ready = time.Time{} })
 	s.keeper.Close()
-	s.claim.release()
+	s.claim.Release()
 }
