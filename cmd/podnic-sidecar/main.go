@@ -11,8 +11,8 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/podnic/podnic/cmd/agent"
 	"github.com/podnic/podnic/cmd/agent/logs"
+	"github.com/podnic/podnic/cmd/agent/sidecar"
 	"github.com/podnic/podnic/cmd/printable"
 	"github.com/podnic/podnic/domain/kubevirt"
 	"github.com/podnic/podnic/domain/kubevirt/hooks"
@@ -38,7 +38,7 @@ func run(args []string) error {
 	if len(args) != 1 {
 		return network.Refuse("podnic-sidecar is started by `podnic sidecar`: use that")
 	}
-	var request agent.SidecarRequest
+	var request sidecar.Request
 	if err := json.Unmarshal([]byte(args[0]), &request); err != nil {
 		return network.Refuse("podnic-sidecar is started by `podnic sidecar`: use that (%w)", err)
 	}
@@ -57,5 +57,5 @@ func run(args []string) error {
 	serve := func(ctx context.Context, socket kubevirt.Socket, callbacks kubevirt.Callbacks, ready func()) error {
 		return hooks.Serve(ctx, socket, callbacks, ready, log)
 	}
-	return agent.RunSidecar(ctx, request, serve, reload, log)
+	return sidecar.Run(ctx, request, serve, reload, log)
 }

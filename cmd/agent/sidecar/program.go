@@ -1,4 +1,4 @@
-package agent
+package sidecar
 
 import (
 	"encoding/json"
@@ -10,8 +10,8 @@ import (
 	"github.com/podnic/podnic/network"
 )
 
-// StartSidecar makes this process the program podnic-sidecar. It returns only when it cannot.
-func StartSidecar(r SidecarRequest) error {
+// Start makes this process the program podnic-sidecar. It returns only when it cannot.
+func Start(r Request) error {
 	program, err := kubevirt.Program()
 	if err != nil {
 		return &network.RefusalError{Reason: err}

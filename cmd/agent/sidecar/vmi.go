@@ -1,4 +1,4 @@
-package agent
+package sidecar
 
 import (
 	"encoding/json"

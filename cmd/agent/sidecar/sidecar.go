@@ -1,4 +1,6 @@
-package agent
+// Package sidecar serves the interfaces of a launcher pod of KubeVirt that the VMI gives podnic's binding, when and as the
+// launcher asks for it.
+package sidecar
 
 import (
 	"context"
@@ -23,9 +25,9 @@ import (
 	"go.uber.org/zap"
 )
 
-// SidecarRequest is what a sidecar of a KubeVirt launcher pod serves. It can be written as JSON: the program podnic-sidecar
+// Request is what a sidecar of a KubeVirt launcher pod serves. It can be written as JSON: the program podnic-sidecar
 // gets it from podnic.
-type SidecarRequest struct {
+type Request struct {
 	// Version is that of the podnic that made the request.
 	Version string
 	network.Request
@@ -52,7 +54,7 @@ const restAfter = time.Second
 // when it defines the domain. Until then it records what all of the pod's interfaces hold, since KubeVirt's node agent,
 // which wires them, does not keep all of it.
 type sidecar struct {
-	req SidecarRequest
+	req Request
 	ctx context.Context
 	log *zap.Logger
 	end context.CancelFunc
@@ -71,8 +73,8 @@ type tenancy struct {
 	reload chan os.Signal
 }
 
-// RunSidecar records, opens the socket, and serves until the context ends or the launcher says that the guest has ended.
-func RunSidecar(ctx context.Context, r SidecarRequest, serve kubevirt.Serve, reload <-chan os.Signal, log *zap.Logger) error {
+// Run records, opens the socket, and serves until the context ends or the launcher says that the guest has ended.
+func Run(ctx context.Context, r Request, serve kubevirt.Serve, reload <-chan os.Signal, log *zap.Logger) error {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	s := &sidecar{req: r, ctx: ctx, end: end, log: log, served: make(map[string]*tenancy)}
