@@ -1,4 +1,6 @@
-package agent
+// Package hook does what libvirt calls its hook for: it wires and serves when a guest is to start, looks after both while
+// it runs, and takes them back when it has ended. It installs the hook, too.
+package hook
 
 import (
 	"context"
@@ -22,9 +24,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// HookRequest is one call of libvirt's hook, and what the configuration says of it. Options.Tap and Options.Queues are zero
+// Task is one call of libvirt's hook, and what the configuration says of it. Options.Tap and Options.Queues are zero
 // unless somebody configured them: they are the domain's.
-type HookRequest struct {
+type Task struct {
 	network.Request
 	Call domain.HookCall
 	XML  io.Reader // the domain's
@@ -38,8 +40,8 @@ type HookRequest struct {
 	MTU       int
 }
 
-// HookNamed reports whether a domain is podnic's by its name, which matches a pattern. The error is a pattern that is none.
-func HookNamed(name string, patterns []string) (bool, error) {
+// Named reports whether a domain is podnic's by its name, which matches a pattern. The error is a pattern that is none.
+func Named(name string, patterns []string) (bool, error) {
 	for _, pattern := range patterns {
 		match, err := path.Match(pattern, name)
 		if err != nil {
@@ -52,14 +54,14 @@ func HookNamed(name string, patterns []string) (bool, error) {
 	return false, nil
 }
 
-// Hook does what libvirt's hook is called for, within the timeout, and leaves a line in the log. A domain that is not
+// Run does what libvirt's hook is called for, within the timeout, and leaves a line in the log. A domain that is not
 // podnic's is left alone, without a line.
-func Hook(req HookRequest, log *zap.Logger) error {
+func Run(req Task, log *zap.Logger) error {
 	soft := req.Started.Add(req.Timeout - req.Timeout/10)
 	ctx, cancel := context.WithDeadline(context.Background(), soft)
 	defer cancel()
 	req.LockTimeout = min(req.LockTimeout, time.Until(soft).Round(time.Millisecond))
-	h := &hook{HookRequest: req, entry: hooklog.Entry{
+	h := &hook{Task: req, entry: hooklog.Entry{
 		Guest: req.Call.Guest, Operation: req.Call.Operation, SubOperation: req.Call.SubOperation, Reason: req.Call.Reason(),
 	}}
 	// What asks the context gives up a tenth of the time before the end, and can say what it waited for. What hangs in the
@@ -92,7 +94,7 @@ type hookResult struct {
 
 // hook is one call on its way.
 type hook struct {
-	HookRequest
+	Task
 	entry hooklog.Entry // the goroutine's own
 	doing atomic.Value
 
@@ -159,7 +161,7 @@ func (h *hook) read() (bool, error) {
 	if pod != nil || err != nil {
 		return true, err
 	}
-	return HookNamed(h.Call.Guest, h.Domains)
+	return Named(h.Call.Guest, h.Domains)
 }
 
 func (h *hook) dispatch(ctx context.Context) error {

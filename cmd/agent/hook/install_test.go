@@ -1,4 +1,4 @@
-package agent
+package hook
 
 import (
 	"io/fs"
@@ -35,8 +35,8 @@ func TestHookInstallIsUndone(t *testing.T) {
 			write(t, root, map[string]string{"usr/bin/podnic": "a program"})
 			write(t, root, test.files)
 			before := tree(t, root)
-			place := HookPlace{Root: root, SysConfDir: "/etc"}
-			r, err := InstallHook(place, "/usr/bin/podnic")
+			place := Place{Root: root, SysConfDir: "/etc"}
+			r, err := Install(place, "/usr/bin/podnic")
 			if test.refused != "" {
 				if err == nil || !strings.Contains(err.Error(), test.refused) {
 					t.Errorf("%+v, %v", r, err)
@@ -59,13 +59,13 @@ func TestHookInstallIsUndone(t *testing.T) {
 			if link, err := os.Readlink(filepath.Join(root, hooks, "qemu.d/podnic")); err != nil || link != "/usr/bin/podnic" {
 				t.Errorf("the link is to %q: %v", link, err)
 			}
-			if r, err := InstallHook(place, "/usr/bin/podnic"); err != nil || r.Changed {
+			if r, err := Install(place, "/usr/bin/podnic"); err != nil || r.Changed {
 				t.Errorf("again: %+v, %v", r, err)
 			}
-			if r, err := UninstallHook(place); err != nil || !r.Changed {
+			if r, err := Uninstall(place); err != nil || !r.Changed {
 				t.Errorf("%+v, %v", r, err)
 			}
-			if r, err := UninstallHook(place); err != nil || r.Changed {
+			if r, err := Uninstall(place); err != nil || r.Changed {
 				t.Errorf("again: %+v, %v", r, err)
 			}
 			if diff := cmp.Diff(before, tree(t, root)); diff != "" {
@@ -78,7 +78,7 @@ func TestHookInstallIsUndone(t *testing.T) {
 func TestHookIsNotInstalledWithoutAProgram(t *testing.T) {
 	root := t.TempDir()
 	write(t, root, map[string]string{"etc/libvirt/": ""})
-	if _, err := InstallHook(HookPlace{Root: root, SysConfDir: "/etc"}, "/usr/bin/podnic"); !network.IsRefusal(err) || !strings.Contains(err.Error(), "--program") {
+	if _, err := Install(Place{Root: root, SysConfDir: "/etc"}, "/usr/bin/podnic"); !network.IsRefusal(err) || !strings.Contains(err.Error(), "--program") {
 		t.Error(err)
 	}
 	if got := tree(t, root); len(got) != 2 {
@@ -91,11 +91,11 @@ func TestUninstallRemovesNoProgram(t *testing.T) {
 	root := t.TempDir()
 	const path = "etc/libvirt/hooks/qemu.d/podnic"
 	write(t, root, map[string]string{path: "a program"})
-	place := HookPlace{Root: root, SysConfDir: "/etc"}
-	if r, err := InstallHook(place, "/"+path); err != nil || r.Changed {
+	place := Place{Root: root, SysConfDir: "/etc"}
+	if r, err := Install(place, "/"+path); err != nil || r.Changed {
 		t.Errorf("%+v, %v", r, err)
 	}
-	if _, err := UninstallHook(place); !network.IsRefusal(err) {
+	if _, err := Uninstall(place); !network.IsRefusal(err) {
 		t.Error(err)
 	}
 }

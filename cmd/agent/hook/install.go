@@ -1,4 +1,4 @@
-package agent
+package hook
 
 import (
 	"errors"
@@ -10,19 +10,19 @@ import (
 	"github.com/podnic/podnic/network"
 )
 
-// HookPlace says where libvirt looks for hooks: SysConfDir/libvirt/hooks, in the file system that begins at Root.
-type HookPlace struct{ Root, SysConfDir string }
+// Place says where libvirt looks for hooks: SysConfDir/libvirt/hooks, in the file system that begins at Root.
+type Place struct{ Root, SysConfDir string }
 
 // hookName is what the hook is called in qemu.d. libvirt runs what is there in alphabetical order.
 const hookName = "podnic"
 
-func (p HookPlace) hooks() string  { return filepath.Join(p.Root, p.SysConfDir, "libvirt", "hooks") }
-func (p HookPlace) main() string   { return filepath.Join(p.hooks(), "qemu") }
-func (p HookPlace) dir() string    { return filepath.Join(p.hooks(), "qemu.d") }
-func (p HookPlace) target() string { return filepath.Join(p.dir(), hookName) }
+func (p Place) hooks() string  { return filepath.Join(p.Root, p.SysConfDir, "libvirt", "hooks") }
+func (p Place) main() string   { return filepath.Join(p.hooks(), "qemu") }
+func (p Place) dir() string    { return filepath.Join(p.hooks(), "qemu.d") }
+func (p Place) target() string { return filepath.Join(p.dir(), hookName) }
 
-// HookInstallation is what InstallHook or UninstallHook did.
-type HookInstallation struct {
+// Installation is what Install or Uninstall did.
+type Installation struct {
 	Path string // of the hook
 	// Changed is false if it was so already.
 	Changed bool
@@ -31,9 +31,9 @@ type HookInstallation struct {
 	Other string
 }
 
-// InstallHook puts a link to the program, by default the one that runs, into qemu.d. What is there under the name, and is
+// Install puts a link to the program, by default the one that runs, into qemu.d. What is there under the name, and is
 // not that, is a refusal.
-func InstallHook(place HookPlace, program string) (*HookInstallation, error) {
+func Install(place Place, program string) (*Installation, error) {
 	if program == "" {
 		var err error
 		if program, err = os.Executable(); err != nil {
@@ -47,7 +47,7 @@ func InstallHook(place HookPlace, program string) (*HookInstallation, error) {
 	if info, err := os.Stat(filepath.Dir(place.hooks())); err != nil || !info.IsDir() {
 		return nil, network.Refuse("there is no directory %s: install libvirt, or name its directory of configuration with --sysconfdir", filepath.Dir(place.hooks()))
 	}
-	r := &HookInstallation{Path: place.target(), Other: place.other()}
+	r := &Installation{Path: place.target(), Other: place.other()}
 	switch there, err := place.there(program, info); {
 	case err != nil:
 		return nil, err
@@ -64,8 +64,8 @@ func InstallHook(place HookPlace, program string) (*HookInstallation, error) {
 	return r, nil
 }
 
-// there reports whether the hook is what InstallHook would make it, and refuses what else has its name.
-func (p HookPlace) there(program string, info fs.FileInfo) (bool, error) {
+// there reports whether the hook is what Install would make it, and refuses what else has its name.
+func (p Place) there(program string, info fs.FileInfo) (bool, error) {
 	have, err := os.Lstat(p.target())
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -88,7 +88,7 @@ func (p HookPlace) there(program string, info fs.FileInfo) (bool, error) {
 }
 
 // other is a qemu hook besides podnic's, empty when there is none.
-func (p HookPlace) other() string {
+func (p Place) other() string {
 	entries, _ := filepath.Glob(filepath.Join(p.dir(), "*"))
 	for _, path := range append([]string{p.main()}, entries...) {
 		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 && path != p.target() {
@@ -98,9 +98,9 @@ func (p HookPlace) other() string {
 	return ""
 }
 
-// UninstallHook removes the link, and the directories that it leaves empty. What is not a link is a refusal.
-func UninstallHook(place HookPlace) (*HookInstallation, error) {
-	r := &HookInstallation{Path: place.target(), Other: place.other()}
+// Uninstall removes the link, and the directories that it leaves empty. What is not a link is a refusal.
+func Uninstall(place Place) (*Installation, error) {
+	r := &Installation{Path: place.target(), Other: place.other()}
 	info, err := os.Lstat(r.Path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
