@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/run"
 	"github.com/podnic/podnic/domain"
 	"github.com/podnic/podnic/network"
 	"github.com/spf13/cobra"
@@ -73,7 +73,7 @@ and leaves it in place.`,
 		}
 		stop := make(chan os.Signal, 2)
 		signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
-		ending, err := agent.Run(agent.RunRequest{
+		ending, err := run.Run(run.Task{
 			Request: req, Service: service, XML: xml, URI: *uri, ConnectTimeout: *connectTimeout, Grace: *grace, KillOrphan: *killOrphan,
 			Started: a.started,
 		}, stop, hangups(), a.log)

@@ -1,4 +1,6 @@
-package agent
+// Package run gives the interface to a guest of libvirt's, starts the guest, serves it, and takes the interface back when
+// it has ended. It makes no network change and builds no packet itself.
+package run
 
 import (
 	"context"
@@ -17,8 +19,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// RunRequest is a guest and the namespace that it gets the interface of.
-type RunRequest struct {
+// Task is a guest and the namespace that it gets the interface of.
+type Task struct {
 	network.Request
 	Service offering.Service
 	// XML is the domain as the user wrote it.
@@ -39,7 +41,7 @@ var ErrInterrupted = errors.New("ended by a signal before the guest was started"
 // Run gives the pod's interface to a guest, starts it, follows it until it ends, and takes the interface back. A guest of
 // this name that an earlier Run started in this namespace is taken over in place of starting it. The first signal on stop
 // asks the guest to shut down, the second does not wait for it.
-func Run(r RunRequest, stop, reload <-chan os.Signal, log *zap.Logger) (domain.Ending, error) {
+func Run(r Task, stop, reload <-chan os.Signal, log *zap.Logger) (domain.Ending, error) {
 	document, err := domain.Parse(r.XML)
 	if err != nil {
 		return domain.Ending{}, &network.RefusalError{Reason: err}
@@ -57,13 +59,13 @@ func Run(r RunRequest, stop, reload <-chan os.Signal, log *zap.Logger) (domain.E
 	if r.Options.Queues == 0 {
 		r.Options.Queues = queues
 	}
-	run := &run{RunRequest: r, document: document, log: log}
+	run := &run{Task: r, document: document, log: log}
 	return run.do(stop, reload)
 }
 
 // run is one guest on its way.
 type run struct {
-	RunRequest
+	Task
 	document *domain.Document
 	log      *zap.Logger
 
