@@ -202,14 +202,14 @@ func decodeAddress(m []byte, roles map[int]Role, now Instant) (a Address, keep b
 	return a, true, nil
 }
 
-// encodeDelete makes the message of RTM_DELADDR. It names the address and no more: the kernel would look for a label too,
+// encodeAddressDelete makes the message of RTM_DELADDR. It names the address and no more: the kernel would look for a label too,
 // and renaming a link changes labels.
-func (a Address) encodeDelete(index int) []nl.NetlinkRequestData {
-	return Address{Local: a.Local, Peer: a.Peer}.encode(index, 0)
+func encodeAddressDelete(a Address, index int) []nl.NetlinkRequestData {
+	return encodeAddress(Address{Local: a.Local, Peer: a.Peer}, index, 0)
 }
 
-// encode makes the message of RTM_NEWADDR.
-func (a Address) encode(index int, now Instant) []nl.NetlinkRequestData {
+// encodeAddress makes the message of RTM_NEWADDR.
+func encodeAddress(a Address, index int, now Instant) []nl.NetlinkRequestData {
 	family := unix.AF_INET
 	if !a.is4() {
 		family = unix.AF_INET6

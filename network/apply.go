@@ -11,7 +11,7 @@ import (
 
 // executor carries out steps. It is the only code that changes the kernel, and it decides nothing.
 type executor struct {
-	ns    *Namespace
+	ns    namespace
 	rtnl  *rtnl
 	nft   *nft
 	index map[Role]int
@@ -19,8 +19,9 @@ type executor struct {
 	before func(int) error
 }
 
-func newExecutor(s *session, current *Snapshot) *executor {
-	e := &executor{ns: s.ns, rtnl: s.rtnl, nft: s.nft, index: make(map[Role]int)}
+// newExecutor is for the links that current has.
+func newExecutor(ns namespace, r *rtnl, n *nft, current *Snapshot) *executor {
+	e := &executor{ns: ns, rtnl: r, nft: n, index: make(map[Role]int)}
 	for _, l := range current.Links {
 		e.index[l.Role] = l.Index
 	}
@@ -42,15 +43,6 @@ func (e *executor) apply(steps []Step) error {
 	return nil
 }
 
-// inWords is the step as the beginning of an error.
-func (s Step) inWords() string {
-	words := s.Do + " " + s.Object
-	if s.Detail != "" {
-		words += " " + s.Detail
-	}
-	return words
-}
-
 func (e *executor) one(c change) error {
 	now, err := bootTime()
 	if err != nil {
@@ -69,17 +61,17 @@ func (e *executor) one(c change) error {
 	case addAddress:
 		return e.addAddress(c.address, now)
 	case deleteAddress:
-		return gone(e.rtnl.do(unix.RTM_DELADDR, 0, c.address.encodeDelete(e.index[c.address.Link])...))
+		return gone(e.rtnl.do(unix.RTM_DELADDR, 0, encodeAddressDelete(c.address, e.index[c.address.Link])...))
 	case changeAddress:
-		return e.rtnl.do(unix.RTM_NEWADDR, unix.NLM_F_REPLACE, c.address.encode(e.index[c.address.Link], now)...)
+		return e.rtnl.do(unix.RTM_NEWADDR, unix.NLM_F_REPLACE, encodeAddress(c.address, e.index[c.address.Link], now)...)
 	case addRoute:
 		return e.addRoute(c.route, now)
 	case deleteRoute:
-		return gone(e.rtnl.do(unix.RTM_DELROUTE, 0, c.route.encode(e.hopIndex, now)...))
+		return gone(e.rtnl.do(unix.RTM_DELROUTE, 0, encodeRoute(c.route, e.hopIndex, now)...))
 	case addNeighbour:
-		return e.rtnl.do(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, c.neighbour.encode(e.index[c.neighbour.Link])...)
+		return e.rtnl.do(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, encodeNeighbour(c.neighbour, e.index[c.neighbour.Link])...)
 	case deleteNeighbour:
-		return gone(e.rtnl.do(unix.RTM_DELNEIGH, 0, c.neighbour.encode(e.index[c.neighbour.Link])...))
+		return gone(e.rtnl.do(unix.RTM_DELNEIGH, 0, encodeNeighbour(c.neighbour, e.index[c.neighbour.Link])...))
 	case putFilter:
 		return e.nft.put(c.filter, c.replace)
 	case removeFilter:
@@ -150,7 +142,7 @@ func (e *executor) setLink(c setLink) error {
 	}
 	header := e.header(c.role)
 	data := []nl.NetlinkRequestData{header}
-	for _, a := range c.setting.attributes(header, nil, &c.want, e.index[c.want.Master]) {
+	for _, a := range linkAttributes[c.setting](header, &c.want, e.index[c.want.Master]) {
 		data = append(data, a)
 	}
 	// RTM_NEWLINK and not RTM_SETLINK: only the former takes a port's settings (IFLA_INFO_SLAVE_DATA).
@@ -195,14 +187,14 @@ func (e *executor) addAddress(a Address, now Instant) error {
 		return nil // its time ran out in the meantime
 	}
 	if a.is4() || a.Flags&unix.IFA_F_NODAD != 0 {
-		return e.rtnl.do(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, a.encode(index, now)...)
+		return e.rtnl.do(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, encodeAddress(a, index, now)...)
 	}
 	quiet := a
 	quiet.Flags |= unix.IFA_F_NODAD
-	if err := e.rtnl.do(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, quiet.encode(index, now)...); err != nil {
+	if err := e.rtnl.do(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, encodeAddress(quiet, index, now)...); err != nil {
 		return err
 	}
-	return e.rtnl.do(unix.RTM_NEWADDR, unix.NLM_F_REPLACE, a.encode(index, now)...)
+	return e.rtnl.do(unix.RTM_NEWADDR, unix.NLM_F_REPLACE, encodeAddress(a, index, now)...)
 }
 
 // addRoute adds a route behind those of the same destination, as the snapshot has them. For IPv6, where APPEND makes
@@ -215,7 +207,7 @@ func (e *executor) addRoute(r Route, now Instant) error {
 	if !r.is4() {
 		flags = unix.NLM_F_CREATE
 	}
-	err := e.rtnl.do(unix.RTM_NEWROUTE, flags, r.encode(e.hopIndex, now)...)
+	err := e.rtnl.do(unix.RTM_NEWROUTE, flags, encodeRoute(r, e.hopIndex, now)...)
 	if errors.Is(err, unix.EEXIST) {
 		return nil // the kernel was first
 	}

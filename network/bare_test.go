@@ -139,11 +139,12 @@ func (b *bare) master(role Role) []*nl.RtAttr {
 
 // quiet is the address generation mode "none".
 func quiet() []*nl.RtAttr {
-	return settingAddrGenMode.attributes(nil, nil, &Link{AddrGenMode: "none"}, 0)
+	return linkAttributes[settingAddrGenMode](nil, &Link{AddrGenMode: "none"}, 0)
 }
 
 func gatewaysLast(routes []Route) []Route {
+	order := map[bool]int{true: 0, false: 1}
 	return slices.SortedStableFunc(slices.Values(routes), func(a, b Route) int {
-		return cmp.Compare(boolByte(!a.direct()), boolByte(!b.direct()))
+		return cmp.Compare(order[a.direct()], order[b.direct()])
 	})
 }

@@ -24,7 +24,7 @@ type discovery struct {
 
 // discover finds the pod's interface: the one that our links were made for if there are any, else the one that is named,
 // else the one with the default routes.
-func (r *rtnl) discover(o Options) (*discovery, error) {
+func discover(r *rtnl, o Options) (*discovery, error) {
 	all, err := r.links()
 	if err != nil {
 		return nil, err
@@ -43,7 +43,7 @@ func (r *rtnl) discover(o Options) (*discovery, error) {
 	}
 	name := o.Interface
 	if name == "" {
-		if name, err = r.defaultInterface(all); err != nil {
+		if name, err = defaultInterface(r, all); err != nil {
 			return nil, err
 		}
 	}
@@ -85,7 +85,7 @@ func (d *discovery) fromMarks(o Options) error {
 	if i >= 0 {
 		d.nic = d.all[i]
 	} else {
-		d.nic = Link{Role: NIC, Index: int(mark &^ markMask)} // gone
+		d.nic = Link{Role: NIC, Index: markedIndex(mark)} // gone
 	}
 	tap := cmp.Or(o.Tap, DefaultTap)
 	var bridges []string
@@ -121,16 +121,10 @@ func (d *discovery) fromMarks(o Options) error {
 
 // defaultInterface is the link of the default routes, or the only link there is. Where IPv4 and IPv6 leave by different
 // links, or a default route in two halves by another than the one that it goes before, nobody can tell which the guest's is.
-func (r *rtnl) defaultInterface(all []Link) (string, error) {
-	messages, err := r.dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, &nl.RtMsg{})
+func defaultInterface(r *rtnl, all []Link) (string, error) {
+	defaults, err := r.defaults()
 	if err != nil {
 		return "", fmt.Errorf("list routes: %w", err)
-	}
-	defaults := make(map[string]egress)
-	for _, m := range messages {
-		if err := addDefault(defaults, m); err != nil {
-			return "", fmt.Errorf("list routes: %w", err)
-		}
 	}
 	if defaults[firstHalf].link != defaults[secondHalf].link {
 		delete(defaults, firstHalf)
@@ -176,6 +170,21 @@ const (
 type egress struct {
 	link   int
 	metric uint32
+}
+
+// defaults are the default routes of the table main, of whatever link, by what they are.
+func (r *rtnl) defaults() (map[string]egress, error) {
+	messages, err := r.dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, &nl.RtMsg{})
+	if err != nil {
+		return nil, err
+	}
+	defaults := make(map[string]egress)
+	for _, m := range messages {
+		if err := addDefault(defaults, m); err != nil {
+			return nil, err
+		}
+	}
+	return defaults, nil
 }
 
 // addDefault keeps the default route with the lowest metric of each kind, given one route.

@@ -101,7 +101,7 @@ func TestModelIsWhatTheKernelDoes(t *testing.T) {
 		}
 		walk := func(from, to *Snapshot) *Snapshot {
 			model := from.Clone()
-			e := newExecutor(s, from)
+			e := newExecutor(s.ns, s.rtnl, s.nft, from)
 			kernel := from
 			for _, step := range Diff(from, to) {
 				if err := e.apply([]Step{step}); err != nil {

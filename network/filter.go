@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/podnic/podnic/network/identity"
 	"golang.org/x/sys/unix"
@@ -42,8 +41,8 @@ type filterFamily struct {
 // filterChain is a chain that hangs on a hook of the kernel, or one that rules lead to.
 type filterChain struct {
 	name     string
-	hook     *nftables.ChainHook // nil: rules lead to it
-	priority *nftables.ChainPriority
+	hook     *uint32 // NF_BR_… or NF_INET_…; nil: rules lead to it
+	priority int32
 }
 
 // Chains of the filter.
@@ -57,27 +56,30 @@ const (
 	chainPrerouting = "prerouting" // into the pod's own IP stack, by whatever way
 )
 
+// hook is a hook's number. Those of the bridge family (NF_BR_…, include/uapi/linux/netfilter_bridge.h) are the same.
+func hook(number uint32) *uint32 { return &number }
+
 // bridgeFilter is where the filter of a wiring is. Its priority is NF_BR_PRI_FILTER_BRIDGED
 // (include/uapi/linux/netfilter_bridge.h), which nft(8) calls filter in this family. It must be below that of
 // br_netfilter, which is 0: where that comes first, it takes IP packets to the hooks of its own family and goes on behind
 // 0 (br_nf_hook_thresh), so that a chain of priority 0 never sees them. Which of two of the same priority comes first
 // depends on whether there was a bridge before there was the table.
 var bridgeFilter = &filterFamily{number: unix.NFPROTO_BRIDGE, chains: []filterChain{
-	{chainForward, nftables.ChainHookForward, nftables.ChainPriorityRef(-200)},
-	{chainIPv4, nil, nil},
-	{chainTags, nil, nil},
-	{chainInput, nftables.ChainHookInput, nftables.ChainPriorityRef(-200)},
-	{chainOutput, nftables.ChainHookOutput, nftables.ChainPriorityRef(-200)},
+	{chainForward, hook(unix.NF_INET_FORWARD), -200},
+	{chainIPv4, nil, 0},
+	{chainTags, nil, 0},
+	{chainInput, hook(unix.NF_INET_LOCAL_IN), -200},
+	{chainOutput, hook(unix.NF_INET_LOCAL_OUT), -200},
 }}
 
 // stackFilter is where the filter before the pod's IP stack is, for a wiring that is not podnic's.
 var stackFilter = &filterFamily{number: unix.NFPROTO_INET, prefix: "inet ", chains: []filterChain{
-	{chainPrerouting, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw},
+	{chainPrerouting, hook(unix.NF_INET_PRE_ROUTING), -300}, // NF_IP_PRI_RAW
 }}
 
-// isStackFilter reports whether a table is one of those.
-func isStackFilter(t *nftables.Table) bool {
-	return byte(t.Family) == stackFilter.number && strings.HasPrefix(t.Name, filterTable(""))
+// isStackFilter reports whether a table of a family (NFPROTO_…) is one of those.
+func isStackFilter(family byte, table string) bool {
+	return family == stackFilter.number && strings.HasPrefix(table, filterTable(""))
 }
 
 type filterRule struct {

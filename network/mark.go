@@ -13,6 +13,9 @@ const (
 
 func markFor(nicIndex int) uint32 { return markBase | uint32(nicIndex)&^markMask }
 
+// markedIndex is the index that the mark was made of, less its upper byte.
+func markedIndex(group uint32) int { return int(group &^ markMask) }
+
 func isMark(group uint32) bool { return group&markMask == markBase }
 
 // markedFor reports whether the mark is that of the link with the index.

@@ -135,7 +135,7 @@ func decodeNeighbour(m []byte, roles map[int]Role) (n Neighbour, keep bool, err 
 	return n, true, nil
 }
 
-func (n Neighbour) encode(index int) []nl.NetlinkRequestData {
+func encodeNeighbour(n Neighbour, index int) []nl.NetlinkRequestData {
 	m := &ndMsg{family: unix.AF_INET, ifindex: int32(index), state: unix.NUD_PERMANENT}
 	if n.Address.Is6() {
 		m.family = unix.AF_INET6

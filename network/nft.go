@@ -20,7 +20,7 @@ var errNoFilter = errors.New("the kernel has no nftables for bridges (CONFIG_NF_
 // kernel needs to free what was removed by it (nft_rcv_nl_event waits for a grace period), so it is kept until the work
 // on the namespace is done. Not for use by several goroutines.
 type nft struct {
-	ns     *Namespace
+	ns     namespace
 	socket *rtnl
 	// library reads rules, which is seldom needed: opening it costs as much as all that a first prepare asks of nftables.
 	library *nftables.Conn
@@ -154,7 +154,7 @@ func readRules(conn *nftables.Conn, family *filterFamily, table string) (*Filter
 	}
 	for _, want := range family.chains {
 		c := there[want.name]
-		if c == nil || !want.as(c) {
+		if c == nil || !hangsAs(want, c) {
 			continue // so that the text differs
 		}
 		rules, err := conn.GetRules(t, c)
@@ -169,10 +169,10 @@ func readRules(conn *nftables.Conn, family *filterFamily, table string) (*Filter
 	return f, nil
 }
 
-// as reports whether a chain that was read hangs where c should.
-func (c filterChain) as(read *nftables.Chain) bool {
+// hangsAs reports whether a chain that was read hangs where c should.
+func hangsAs(c filterChain, read *nftables.Chain) bool {
 	same := func(a, b *uint32) bool { return (a == nil) == (b == nil) && (a == nil || *a == *b) }
-	return same((*uint32)(c.hook), (*uint32)(read.Hooknum)) && (c.hook == nil || read.Priority != nil && *read.Priority == *c.priority)
+	return same(c.hook, (*uint32)(read.Hooknum)) && (c.hook == nil || read.Priority != nil && int32(*read.Priority) == c.priority)
 }
 
 // put puts the table in place in one transaction, so that at no moment is there none. A table that is there is replaced
@@ -184,7 +184,7 @@ func (n *nft) put(f *Filter, replace bool) (err error) {
 	defer n.closeAfter(&err)
 	n.known = nil
 	before := n.now()
-	t, err := f.transaction(replace)
+	t, err := transactionOf(f, replace)
 	if err != nil {
 		return err
 	}
@@ -197,8 +197,8 @@ func (n *nft) put(f *Filter, replace bool) (err error) {
 	return nil
 }
 
-// transaction makes the table, its chains and its rules.
-func (f *Filter) transaction(replace bool) (*transaction, error) {
+// transactionOf makes the table, its chains and its rules.
+func transactionOf(f *Filter, replace bool) (*transaction, error) {
 	t := transaction{family: f.family.number}
 	table := nl.NewRtAttr(unix.NFTA_TABLE_NAME, nl.ZeroTerminated(f.Table))
 	t.add(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, table) // also to have one to delete
@@ -216,8 +216,8 @@ func (f *Filter) transaction(replace bool) (*transaction, error) {
 		}
 		if c.hook != nil {
 			hook := nl.NewRtAttr(unix.NFTA_CHAIN_HOOK|unix.NLA_F_NESTED, nil)
-			hook.AddRtAttr(unix.NFTA_HOOK_HOOKNUM, nl.BEUint32Attr(uint32(*c.hook)))
-			hook.AddRtAttr(unix.NFTA_HOOK_PRIORITY, nl.BEUint32Attr(uint32(*c.priority)))
+			hook.AddRtAttr(unix.NFTA_HOOK_HOOKNUM, nl.BEUint32Attr(*c.hook))
+			hook.AddRtAttr(unix.NFTA_HOOK_PRIORITY, nl.BEUint32Attr(uint32(c.priority)))
 			chain = append(chain, nl.NewRtAttr(unix.NFTA_CHAIN_TYPE, nl.ZeroTerminated(string(nftables.ChainTypeFilter))), hook)
 		}
 		t.add(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, chain...)

@@ -184,7 +184,7 @@ func checkCapabilities(needed ...capability) error {
 }
 
 // checkNexthops refuses nexthop objects, which vanish when the link is set down, and which a snapshot does not hold.
-func (r *rtnl) checkNexthops(nic Link) error {
+func checkNexthops(r *rtnl, nic Link) error {
 	ids, err := r.nexthopObjects(nic.Index)
 	if err != nil {
 		return err

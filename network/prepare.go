@@ -29,7 +29,7 @@ type Result struct {
 // Prepare gives the pod's interface to a bridge and a tap. It is idempotent: a wiring that is there is checked and
 // mended. After an error that is neither a refusal nor a [StuckError], the namespace is what it was.
 func Prepare(ctx context.Context, req Request) (*Result, error) {
-	p, err := plan(ctx, req)
+	p, err := preparationFor(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +39,7 @@ func Prepare(ctx context.Context, req Request) (*Result, error) {
 
 // Plan lists what Prepare would do, and changes nothing.
 func Plan(ctx context.Context, req Request) ([]Step, error) {
-	p, err := plan(ctx, req)
+	p, err := preparationFor(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -60,8 +60,8 @@ type preparation struct {
 	known    time.Time
 }
 
-// plan finds out what is and what should be.
-func plan(ctx context.Context, req Request) (_ *preparation, err error) {
+// preparationFor finds out what is and what should be.
+func preparationFor(ctx context.Context, req Request) (_ *preparation, err error) {
 	asked := req.Options
 	if req.Options, err = req.Options.normal(); err != nil {
 		return nil, err
@@ -169,7 +169,7 @@ func (p *preparation) check() error {
 		if err := checkFree(p.found.all, p.found.nic); err != nil {
 			return err
 		}
-		if err := p.rtnl.checkNexthops(p.found.nic); err != nil {
+		if err := checkNexthops(p.rtnl, p.found.nic); err != nil {
 			return err
 		}
 		if err := checkMTU(p.record.Original); err != nil {

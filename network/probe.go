@@ -150,7 +150,7 @@ func Shape(req Request) error {
 	if err := checkFree(s.found.all, s.found.nic); err != nil {
 		return err
 	}
-	return s.rtnl.checkNexthops(s.found.nic)
+	return checkNexthops(s.rtnl, s.found.nic)
 }
 
 // LinkNames lists the links of a namespace by name.
@@ -188,7 +188,7 @@ func PacketFilters(ns *Namespace) ([]string, error) {
 				return filterError(err)
 			}
 			for _, chain := range chains {
-				if chain.Hooknum == nil || isStackFilter(chain.Table) { // ours lets the bridge's frames alone
+				if chain.Hooknum == nil || isStackFilter(byte(chain.Table.Family), chain.Table.Name) { // ours lets the bridge's frames alone
 					continue
 				}
 				rules, err := conn.GetRules(chain.Table, chain)

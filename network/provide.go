@@ -170,7 +170,7 @@ func (s *session) provide(p *Provision) error {
 	if err != nil {
 		return err
 	}
-	err = s.rtnl.do(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, p.serverAddress().encode(index, 0)...)
+	err = s.rtnl.do(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, encodeAddress(p.serverAddress(), index, 0)...)
 	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("add address %s to lo: %w", p.serverAddress(), err)
 	}
@@ -251,7 +251,7 @@ func (s *session) takeAddress(p *Provision, others []*Provision) error {
 	if err != nil {
 		return err
 	}
-	if err := gone(s.rtnl.do(unix.RTM_DELADDR, 0, p.serverAddress().encodeDelete(index)...)); err != nil {
+	if err := gone(s.rtnl.do(unix.RTM_DELADDR, 0, encodeAddressDelete(p.serverAddress(), index)...)); err != nil {
 		return fmt.Errorf("delete address %s from lo: %w", p.serverAddress(), err)
 	}
 	return nil

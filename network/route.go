@@ -298,8 +298,8 @@ func prefixOf(b []byte, bits uint8, zero netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(zero, int(bits))
 }
 
-// encode makes the message of RTM_NEWROUTE and RTM_DELROUTE.
-func (r Route) encode(index func(Hop) int, now Instant) []nl.NetlinkRequestData {
+// encodeRoute makes the message of RTM_NEWROUTE and RTM_DELROUTE.
+func encodeRoute(r Route, index func(Hop) int, now Instant) []nl.NetlinkRequestData {
 	header := &nl.RtMsg{}
 	header.Family = unix.AF_INET
 	if !r.is4() {
@@ -348,7 +348,7 @@ func (r Route) encode(index func(Hop) int, now Instant) []nl.NetlinkRequestData 
 			header.Flags |= unix.RTNH_F_ONLINK
 		}
 		add(unix.RTA_OIF, nl.Uint32Attr(uint32(index(h))))
-		for _, a := range h.encode(r.is4()) {
+		for _, a := range encodeHop(h, r.is4()) {
 			data = append(data, a)
 		}
 		return data
@@ -359,7 +359,7 @@ func (r Route) encode(index func(Hop) int, now Instant) []nl.NetlinkRequestData 
 		if h.OnLink {
 			next.Flags |= unix.RTNH_F_ONLINK
 		}
-		for _, a := range h.encode(r.is4()) {
+		for _, a := range encodeHop(h, r.is4()) {
 			next.Children = append(next.Children, a)
 		}
 		hops = append(hops, next.Serialize()...)
@@ -368,7 +368,7 @@ func (r Route) encode(index func(Hop) int, now Instant) []nl.NetlinkRequestData 
 	return data
 }
 
-func (h Hop) encode(is4 bool) []*nl.RtAttr {
+func encodeHop(h Hop, is4 bool) []*nl.RtAttr {
 	var data []*nl.RtAttr
 	switch {
 	case !h.Gateway.IsValid():

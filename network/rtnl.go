@@ -21,7 +21,13 @@ type rtnl struct {
 	before func()
 }
 
-func newRTNL(ns *Namespace) (r *rtnl, err error) {
+// namespace is where a socket is opened.
+type namespace interface {
+	Do(f func() error) error
+	String() string
+}
+
+func newRTNL(ns namespace) (r *rtnl, err error) {
 	err = ns.Do(func() (err error) {
 		r, err = newNetlink(unix.NETLINK_ROUTE)
 		return err

@@ -152,7 +152,7 @@ func (s *session) recorded() (*Record, error) {
 }
 
 func (s *session) discover(o Options) error {
-	found, err := s.rtnl.discover(o)
+	found, err := discover(s.rtnl, o)
 	if err != nil {
 		return err
 	}
@@ -219,7 +219,7 @@ func (s *session) reach(current, wanted *Snapshot, names Names) (taken []Step, e
 			s.reached = current
 			return taken, nil
 		}
-		e := newExecutor(s, current)
+		e := newExecutor(s.ns, s.rtnl, s.nft, current)
 		if s.fault != nil {
 			base := len(taken)
 			e.before = func(i int) error { return s.fault(base + i) }

@@ -277,12 +277,12 @@ func TestKernelsSettingsDoNotMatter(t *testing.T) {
 					p.ip(c)
 				}
 				before := p.text()
-				plan, err := Plan(context.Background(), p.request())
+				planned, err := Plan(context.Background(), p.request())
 				if err != nil {
 					t.Fatal(err)
 				}
-				if r := p.prepare(); len(r.Steps) != len(plan) {
-					t.Errorf("%d steps were planned, and it took %d", len(plan), len(r.Steps))
+				if r := p.prepare(); len(r.Steps) != len(planned) {
+					t.Errorf("%d steps were planned, and it took %d", len(planned), len(r.Steps))
 				}
 				if again := p.prepare(); len(again.Steps) > 0 {
 					t.Errorf("a second prepare found something to do: %v", again.Steps)

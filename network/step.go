@@ -19,6 +19,15 @@ func (s Step) String() string {
 	return strings.TrimRight(fmt.Sprintf("%-18s %-15s %s", s.Do, s.Object, s.Detail), " ")
 }
 
+// inWords is the step as the beginning of an error.
+func (s Step) inWords() string {
+	words := s.Do + " " + s.Object
+	if s.Detail != "" {
+		words += " " + s.Detail
+	}
+	return words
+}
+
 // change is what a step does. There is one type for each kind of netlink request; model.go knows what the kernel makes of
 // it, apply.go how to ask for it.
 type change interface{ isChange() }

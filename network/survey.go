@@ -115,7 +115,7 @@ func filterFamilyOf(t *nftables.Table) *filterFamily {
 	switch {
 	case t.Family == nftables.TableFamilyBridge:
 		return bridgeFilter
-	case isStackFilter(t):
+	case isStackFilter(byte(t.Family), t.Name):
 		return stackFilter
 	}
 	return nil
