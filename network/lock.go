@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/podnic/podnic/network/internal/rtnl"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
@@ -34,8 +35,8 @@ const (
 var errNoClaims = errors.New("the kernel has no nfnetlink_log (CONFIG_NETFILTER_NETLINK_LOG)")
 
 // claim binds the socket to the group, and reports whether it was free.
-func claim(socket *rtnl) (bool, error) {
-	err := socket.do(unix.NFNL_SUBSYS_ULOG<<8|nfulnlMsgConfig, 0,
+func claim(socket *rtnl.Conn) (bool, error) {
+	err := socket.Do(unix.NFNL_SUBSYS_ULOG<<8|nfulnlMsgConfig, 0,
 		&nl.Nfgenmsg{ResId: nl.Swap16(claimGroup)}, nl.NewRtAttr(nfulaCfgCmd, []byte{nfulnlCfgCmdBind}))
 	switch {
 	case err == nil:
@@ -48,7 +49,7 @@ func claim(socket *rtnl) (bool, error) {
 	// EPERM says that another socket is bound to it (nfulnl_recv_config), or that this one may ask for nothing at all. Then
 	// it may not ask for the ruleset's generation either.
 	const subsystem = unix.NFNL_SUBSYS_NFTABLES << 8
-	_, err = socket.get(subsystem|unix.NFT_MSG_GETGEN, subsystem|unix.NFT_MSG_NEWGEN, &nl.Nfgenmsg{})
+	_, err = socket.Get(subsystem|unix.NFT_MSG_GETGEN, subsystem|unix.NFT_MSG_NEWGEN, &nl.Nfgenmsg{})
 	if errors.Is(err, unix.EPERM) {
 		return false, err
 	}
@@ -68,7 +69,7 @@ const (
 // there is one, names who else holds flock on the namespace, for nothing.
 func (n *Namespace) Lock(ctx context.Context, wait time.Duration) (unlock func(), warning string, err error) {
 	l := &locking{ns: n, wait: wait, judged: time.Now().Add(min(lockGrace, wait/2))}
-	err = n.Do(func() (err error) { l.socket, err = newNetlink(unix.NETLINK_NETFILTER); return err })
+	err = n.Do(func() (err error) { l.socket, err = rtnl.OpenHere(unix.NETLINK_NETFILTER); return err })
 	switch {
 	case errors.Is(err, unix.EPROTONOSUPPORT): // nor has it nfnetlink
 		l.noClaim = true
@@ -88,14 +89,14 @@ func (n *Namespace) Lock(ctx context.Context, wait time.Duration) (unlock func()
 // release gives the claim back.
 func (l *locking) release() {
 	if l.socket != nil {
-		l.socket.close()
+		l.socket.Close()
 	}
 }
 
 // locking is a lock on its way.
 type locking struct {
 	ns      *Namespace
-	socket  *rtnl // nil where the kernel has no nfnetlink
+	socket  *rtnl.Conn // nil where the kernel has no nfnetlink
 	wait    time.Duration
 	claimed bool
 	noClaim bool      // the kernel has none
@@ -143,7 +144,7 @@ func (l *locking) try() (bool, error) {
 			return false, nil
 		}
 	}
-	err := ignoringEINTR(func() error { return unix.Flock(int(l.ns.file.Fd()), unix.LOCK_EX|unix.LOCK_NB) })
+	err := rtnl.IgnoringEINTR(func() error { return unix.Flock(int(l.ns.file.Fd()), unix.LOCK_EX|unix.LOCK_NB) })
 	if err != nil && !errors.Is(err, unix.EWOULDBLOCK) {
 		return false, fmt.Errorf("lock %s: %w", l.ns, err)
 	}

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/google/nftables"
+	"github.com/podnic/podnic/network/internal/rtnl"
+	"github.com/podnic/podnic/network/plan"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
@@ -34,27 +36,27 @@ func LackingCapabilities() ([]string, error) {
 }
 
 // CheckTun tells whether taps can be made.
-func CheckTun() error { return checkTunDevice() }
+func CheckTun() error { return rtnl.CheckTunDevice() }
 
 // Initial reports whether this is the machine's own namespace.
 func (n *Namespace) Initial() (bool, error) { return n.initial() }
 
 // LinkKinds are the kinds of links that the wiring is made of, but for taps.
-var LinkKinds = []string{kindBridge, kindVeth}
+var LinkKinds = []string{plan.KindBridge, plan.KindVeth}
 
 // CheckKind tells whether the kernel can make links of a kind. It asks for one with a multicast address, which the kind's
 // own check refuses with EADDRNOTAVAIL (br_validate, veth_validate), and which gets as far only where the kind is known:
 // else the answer is EOPNOTSUPP (rtnl_newlink). The kernel may load a module for that, as prepare would have it do.
 func CheckKind(ns *Namespace, kind string) error {
 	return inScratch(ns, func() error {
-		r, err := newNetlink(unix.NETLINK_ROUTE)
+		r, err := rtnl.OpenHere(unix.NETLINK_ROUTE)
 		if err != nil {
 			return err
 		}
-		defer r.close()
+		defer r.Close()
 		info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 		info.AddRtAttr(unix.IFLA_INFO_KIND, []byte(kind))
-		err = r.do(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, nl.NewIfInfomsg(unix.AF_UNSPEC),
+		err = r.Do(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, nl.NewIfInfomsg(unix.AF_UNSPEC),
 			nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated("podnic-probe")),
 			nl.NewRtAttr(unix.IFLA_ADDRESS, []byte{1, 0, 0, 0, 0, 1}), info)
 		switch {
@@ -63,7 +65,7 @@ func CheckKind(ns *Namespace, kind string) error {
 		case errors.Is(err, unix.EPERM):
 			return ErrHidden
 		case errors.Is(err, unix.EOPNOTSUPP):
-			return Refuse("the kernel has no links of the kind %s: load the module %s on the node", kind, kind)
+			return plan.Refuse("the kernel has no links of the kind %s: load the module %s on the node", kind, kind)
 		case err == nil:
 			return fmt.Errorf("the kernel made a %s with a multicast address", kind)
 		}
@@ -101,17 +103,17 @@ func checkFamily(ns *Namespace, family nftables.TableFamily) error {
 	return inScratch(ns, func() error {
 		conn, err := nftables.New(nftables.AsLasting())
 		if err != nil {
-			return filterError(err)
+			return rtnl.FilterError(err)
 		}
 		defer conn.CloseLasting() //nolint:errcheck // every request has been answered
 		table := conn.AddTable(&nftables.Table{Family: family, Name: "podnic-probe"})
 		conn.AddChain(&nftables.Chain{
-			Name: chainForward, Table: table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
+			Name: plan.ChainForward, Table: table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
 		})
 		conn.DelChain(&nftables.Chain{Name: "missing", Table: table})
-		switch err := filterError(conn.Flush()); {
-		case errors.Is(err, errNoFilter):
-			return &RefusalError{Reason: errors.New(unfiltered)}
+		switch err := rtnl.FilterError(conn.Flush()); {
+		case errors.Is(err, rtnl.ErrNoFilter):
+			return &plan.RefusalError{Reason: errors.New(unfiltered)}
 		case errors.Is(err, unix.ENOENT):
 			return nil
 		case errors.Is(err, unix.EPERM):
@@ -127,7 +129,7 @@ func checkFamily(ns *Namespace, family nftables.TableFamily) error {
 // Shape refuses an interface that cannot be wired, as Prepare would, and needs no privilege. A wiring that is there passed.
 func Shape(req Request) error {
 	var err error
-	if req.Options, err = req.Options.normal(); err != nil {
+	if req.Options, err = req.Options.Normal(); err != nil {
 		return err
 	}
 	s, err := open(req)
@@ -155,12 +157,12 @@ func Shape(req Request) error {
 
 // LinkNames lists the links of a namespace by name.
 func LinkNames(ns *Namespace) ([]string, error) {
-	r, err := newRTNL(ns)
+	r, err := rtnl.Open(ns)
 	if err != nil {
 		return nil, err
 	}
-	defer r.close()
-	links, err := r.links()
+	defer r.Close()
+	links, err := r.Links()
 	if err != nil {
 		return nil, err
 	}
@@ -179,16 +181,16 @@ func PacketFilters(ns *Namespace) ([]string, error) {
 	err := ns.Do(func() error {
 		conn, err := nftables.New(nftables.AsLasting())
 		if err != nil {
-			return filterError(err)
+			return rtnl.FilterError(err)
 		}
 		defer conn.CloseLasting() //nolint:errcheck // every request has been answered
 		for _, family := range []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6, nftables.TableFamilyINet} {
 			chains, err := conn.ListChainsOfTableFamily(family)
 			if err != nil {
-				return filterError(err)
+				return rtnl.FilterError(err)
 			}
 			for _, chain := range chains {
-				if chain.Hooknum == nil || isStackFilter(byte(chain.Table.Family), chain.Table.Name) { // ours lets the bridge's frames alone
+				if chain.Hooknum == nil || plan.IsStackFilter(byte(chain.Table.Family), chain.Table.Name) { // ours lets the bridge's frames alone
 					continue
 				}
 				rules, err := conn.GetRules(chain.Table, chain)
@@ -215,7 +217,7 @@ func PacketFilters(ns *Namespace) ([]string, error) {
 	switch {
 	case errors.Is(err, unix.EPERM):
 		return nil, ErrHidden
-	case errors.Is(err, errNoFilter):
+	case errors.Is(err, rtnl.ErrNoFilter):
 		return found, nil
 	case err != nil:
 		return nil, fmt.Errorf("list packet filters in %s: %w", ns, err)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/podnic/podnic/network/plan"
 )
 
 // shapes are pod networks as their plugins leave a pod's interface.
@@ -362,7 +363,7 @@ func TestLongNamesAreShortened(t *testing.T) {
 	before := p.ip("-4 -o addr")
 	names := p.prepare().Names
 	for _, name := range []string{names.NIC, names.Bridge} {
-		if len(name) > maxName || name == names.Interface || !strings.Contains(p.ip("-o link"), name) {
+		if len(name) > plan.MaxName || name == names.Interface || !strings.Contains(p.ip("-o link"), name) {
 			t.Errorf("a link is called %q", name)
 		}
 	}

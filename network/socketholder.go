@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/podnic/podnic/network/internal/rtnl"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
@@ -72,14 +73,14 @@ func diagnosed() (holders []Holder, err error) {
 		if len(m) < sizeofUnixDiagMsg || m[1] != unix.SOCK_DGRAM {
 			continue
 		}
-		attrs, err := attributes(m[sizeofUnixDiagMsg:])
+		attrs, err := rtnl.Attributes(m[sizeofUnixDiagMsg:])
 		if err != nil {
 			return nil, err
 		}
-		name, abstract := strings.CutPrefix(string(attrs.get(unixDiagName)), "\x00")
-		uid, known := attrs.find(unixDiagUID)
+		name, abstract := strings.CutPrefix(string(attrs.Get(unixDiagName)), "\x00")
+		uid, known := attrs.Find(unixDiagUID)
 		if abstract && known {
-			holders = append(holders, Holder{Name: name, UID: u32(uid), inode: u32(m[4:])})
+			holders = append(holders, Holder{Name: name, UID: rtnl.U32(uid), inode: rtnl.U32(m[4:])})
 		}
 	}
 	return holders, nil

@@ -1,0 +1,44 @@
+package rtnl
+
+import (
+	"encoding/hex"
+	"fmt"
+	"slices"
+
+	"github.com/podnic/podnic/network/plan"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+func (r *Conn) Rules() ([]plan.Rule, error) {
+	messages, err := r.Dump(unix.RTM_GETRULE, unix.RTM_NEWRULE, &nl.RtMsg{})
+	if err != nil {
+		return nil, fmt.Errorf("list rules: %w", err)
+	}
+	families := map[uint8]string{unix.AF_INET: "ipv4", unix.AF_INET6: "ipv6"}
+	var all []plan.Rule
+	for _, m := range messages {
+		if len(m) < unix.SizeofRtMsg || families[m[0]] == "" {
+			continue // multicast routing
+		}
+		attrs, err := Attributes(m[unix.SizeofRtMsg:])
+		if err != nil {
+			return nil, fmt.Errorf("list rules: %w", err)
+		}
+		rule := plan.Rule{Family: families[m[0]], Priority: U32(attrs.Get(unix.FRA_PRIORITY)), Table: uint32(m[4]), Raw: hex.EncodeToString(m)}
+		if t, ok := attrs.Find(unix.FRA_TABLE); ok {
+			rule.Table = U32(t)
+		}
+		all = append(all, rule)
+	}
+	slices.SortStableFunc(all, func(a, b plan.Rule) int {
+		if a.Family != b.Family {
+			if a.Family < b.Family {
+				return -1
+			}
+			return 1
+		}
+		return int(a.Priority) - int(b.Priority)
+	})
+	return all, nil
+}
