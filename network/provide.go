@@ -158,7 +158,7 @@ func (s *session) named(name string) (plan.Link, error) {
 	return all[i], nil
 }
 
-// provide gives what is not there. Without nftables for bridges it does the rest and returns errNoFilter.
+// provide gives what is not there. Without nftables for bridges it does the rest and returns rtnl.ErrNoFilter.
 func (s *session) provide(p *Provision) error {
 	for name, value := range sysctls {
 		if err := s.setSysctl(name, value); err != nil {

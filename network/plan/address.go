@@ -44,6 +44,7 @@ const InfiniteLifetime = ^uint32(0)
 // when somebody looked.
 const Past Instant = 1
 
+// UntilInstant is the moment at which a lifetime, in the kernel's seconds, has run out.
 func UntilInstant(seconds uint32, now Instant) Instant {
 	switch seconds {
 	case InfiniteLifetime:
@@ -62,7 +63,7 @@ type Address struct {
 	Broadcast netip.Addr   `json:"broadcast,omitzero"`
 	Label     string       `json:"label,omitempty"`
 	Scope     uint8        `json:"scope,omitempty"`
-	Flags     uint32       `json:"flags,omitempty"`    // IFA_F_… out of keptFlags
+	Flags     uint32       `json:"flags,omitempty"`    // IFA_F_… out of KeptFlags
 	Protocol  uint8        `json:"protocol,omitempty"` // IFAPROT_…
 	Metric    uint32       `json:"metric,omitempty"`   // of the connected route
 	// ValidUntil and PreferredUntil; zero means for ever.
@@ -76,10 +77,12 @@ func (a Address) Same(b Address) bool {
 	return a == b
 }
 
+// SameLifetimes compares the lifetimes, with the slack that reading them has.
 func (a Address) SameLifetimes(b Address) bool {
 	return a.ValidUntil.near(b.ValidUntil) && a.PreferredUntil.near(b.PreferredUntil)
 }
 
+// Is4 reports whether the address is one of IPv4, and else it is one of IPv6.
 func (a Address) Is4() bool { return a.Local.Addr().Is4() }
 
 // Connected is the prefix that the kernel makes a route for when the address is added, and whether there is one

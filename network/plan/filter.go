@@ -21,6 +21,7 @@ type Filter struct {
 	Compiled []FilterRule  `json:"-"` // what the text is of; nil in a filter that was read
 }
 
+// Same compares the tables' names and texts. Either may be nil: no filter.
 func (f *Filter) Same(o *Filter) bool {
 	return (f == nil) == (o == nil) && (f == nil || f.Table == o.Table && slices.Equal(f.Rules, o.Rules))
 }
@@ -82,6 +83,7 @@ func IsStackFilter(family byte, table string) bool {
 	return family == StackFilter.Number && strings.HasPrefix(table, FilterTable(""))
 }
 
+// FilterRule is a rule of a chain. The comment tells people what it is for.
 type FilterRule struct {
 	Chain   string
 	Comment string

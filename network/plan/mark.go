@@ -11,11 +11,13 @@ const (
 	markMask = 0xff000000
 )
 
+// MarkFor is the mark of links that are made for the link with the index.
 func MarkFor(nicIndex int) uint32 { return markBase | uint32(nicIndex)&^markMask }
 
 // MarkedIndex is the index that the mark was made of, less its upper byte.
 func MarkedIndex(group uint32) int { return int(group &^ markMask) }
 
+// IsMark reports whether a link's group is a mark of ours.
 func IsMark(group uint32) bool { return group&markMask == markBase }
 
 // MarkedFor reports whether the mark is that of the link with the index.

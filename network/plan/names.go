@@ -24,6 +24,7 @@ type Names struct {
 	Managed bool `json:"-"` // the wiring is KubeVirt's
 }
 
+// NamesFor are the names of the links that podnic makes for an interface.
 func NamesFor(iface, tap string) Names {
 	return Names{
 		Interface: iface,

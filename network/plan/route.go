@@ -39,6 +39,7 @@ type Hop struct {
 	Realm      uint32     `json:"realm,omitempty"`      // RTA_FLOW
 }
 
+// Is4 reports whether the route is one of IPv4, and else it is one of IPv6.
 func (r Route) Is4() bool { return r.Destination.Addr().Is4() }
 
 // isDefault reports whether the route leads everywhere.

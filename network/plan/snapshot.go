@@ -61,6 +61,7 @@ func (s *Snapshot) At(now Instant) *Snapshot {
 	return c
 }
 
+// AddressesOf are the addresses of one link, in their order.
 func (s *Snapshot) AddressesOf(link Role) []Address {
 	var of []Address
 	for _, a := range s.Addresses {

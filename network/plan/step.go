@@ -29,7 +29,7 @@ func (s Step) InWords() string {
 }
 
 // Change is what a step does. There is one type for each kind of netlink request; model.go knows what the kernel makes of
-// it, apply.go how to ask for it.
+// it, network/internal/rtnl how to ask for it.
 type Change interface{ isChange() }
 
 type (

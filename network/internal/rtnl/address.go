@@ -13,6 +13,7 @@ import (
 // ifaProto is IFA_PROTO (include/uapi/linux/if_addr.h, Linux 5.18): who set the address. Older kernels ignore it.
 const ifaProto = 11
 
+// BootTime is now.
 func BootTime() (plan.Instant, error) {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {

@@ -44,6 +44,7 @@ func (e *Executor) Apply(steps []plan.Step) error {
 	return nil
 }
 
+// One carries out one change.
 func (e *Executor) One(c plan.Change) error {
 	now, err := BootTime()
 	if err != nil {
@@ -92,6 +93,7 @@ func Gone(err error) error {
 	return err
 }
 
+// Header begins a message about the link of a role.
 func (e *Executor) Header(role plan.Role) *nl.IfInfomsg {
 	header := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	header.Index = int32(e.Index[role])

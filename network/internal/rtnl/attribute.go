@@ -60,6 +60,7 @@ func (s attributeSet) Get(kind uint16) []byte {
 	return value
 }
 
+// U32 is an attribute of four bytes; 0 where it is shorter, or not there. u16 and u8 are likewise.
 func U32(b []byte) uint32 {
 	if len(b) < 4 {
 		return 0

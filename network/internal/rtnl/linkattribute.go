@@ -65,6 +65,7 @@ func flag(bit uint32, wanted func(*plan.Link) bool) func(*nl.IfInfomsg, *plan.Li
 	}
 }
 
+// Attribute makes a list of one.
 func Attribute(kind int, value []byte) []*nl.RtAttr { return []*nl.RtAttr{nl.NewRtAttr(kind, value)} }
 
 func bit(set bool) byte {

@@ -35,8 +35,10 @@ type NdMsg struct {
 
 const sizeofNdMsg = int(unsafe.Sizeof(NdMsg{}))
 
+// Len is the size of the structure in bytes.
 func (m *NdMsg) Len() int { return sizeofNdMsg }
 
+// Serialize writes it as the kernel reads it.
 func (m *NdMsg) Serialize() []byte {
 	b := make([]byte, sizeofNdMsg)
 	b[0] = m.family

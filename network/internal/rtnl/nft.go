@@ -34,6 +34,7 @@ type NFT struct {
 	generation uint32
 }
 
+// Open opens the socket, unless it is open.
 func (n *NFT) Open() error {
 	if n.socket != nil {
 		return nil
@@ -49,6 +50,7 @@ func (n *NFT) Open() error {
 	return nil
 }
 
+// OpenLibrary opens the library's own connection, unless it is open.
 func (n *NFT) OpenLibrary() error {
 	if n.Library != nil {
 		return nil
@@ -63,6 +65,7 @@ func (n *NFT) OpenLibrary() error {
 	return nil
 }
 
+// Close closes what is open. The connection is opened again when it is next used.
 func (n *NFT) Close() {
 	if n.Library != nil {
 		n.Library.CloseLasting() //nolint:errcheck // every request has been answered
@@ -140,6 +143,7 @@ func (n *NFT) has(family *plan.FilterFamily, table string) (bool, error) {
 	return true, nil
 }
 
+// ReadRules reads a table that is there. A chain that hangs elsewhere than it should is left out.
 func ReadRules(conn *nftables.Conn, family *plan.FilterFamily, table string) (*plan.Filter, error) {
 	f := &plan.Filter{Table: table, Family: family}
 	t := &nftables.Table{Family: nftables.TableFamily(family.Number), Name: table}
@@ -241,6 +245,7 @@ func transactionOf(f *plan.Filter, replace bool) (*transaction, error) {
 	return &t, nil
 }
 
+// Remove deletes a table with all that is in it. One that is not there is no error.
 func (n *NFT) Remove(family *plan.FilterFamily, table string) (err error) {
 	if err := n.Open(); err != nil {
 		return err

@@ -27,6 +27,7 @@ type namespace interface {
 	String() string
 }
 
+// Open opens a socket of rtnetlink in a namespace.
 func Open(ns namespace) (r *Conn, err error) {
 	err = ns.Do(func() (err error) {
 		r, err = OpenHere(unix.NETLINK_ROUTE)
@@ -63,6 +64,7 @@ func OpenHere(protocol int) (*Conn, error) {
 	return r, nil
 }
 
+// Close closes the socket.
 func (r *Conn) Close() { unix.Close(r.fd) }
 
 // Do sends a request that changes something and waits for the acknowledgement.
@@ -167,6 +169,7 @@ func (r *Conn) receive() (b []byte, err error) {
 	return r.buffer[:n], nil
 }
 
+// IgnoringEINTR calls again what a signal interrupted.
 func IgnoringEINTR(call func() error) error {
 	for {
 		if err := call(); err != unix.EINTR {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Rules lists the rules of IPv4 and then IPv6, each by priority.
 func (r *Conn) Rules() ([]plan.Rule, error) {
 	messages, err := r.Dump(unix.RTM_GETRULE, unix.RTM_NEWRULE, &nl.RtMsg{})
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// TunDevice is what taps are made with.
 const TunDevice = "/dev/net/tun"
 
 // createTap makes a persistent tap. Taps are made by ioctl and not by netlink, with the name and the owner alone
