@@ -8,10 +8,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/nftables"
 	"github.com/podnic/podnic/network/internal/rtnl"
 	"github.com/podnic/podnic/network/plan"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -54,11 +52,7 @@ func CheckKind(ns *Namespace, kind string) error {
 			return err
 		}
 		defer r.Close()
-		info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
-		info.AddRtAttr(unix.IFLA_INFO_KIND, []byte(kind))
-		err = r.Do(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, nl.NewIfInfomsg(unix.AF_UNSPEC),
-			nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated("podnic-probe")),
-			nl.NewRtAttr(unix.IFLA_ADDRESS, []byte{1, 0, 0, 0, 0, 1}), info)
+		err = r.ProbeKind(kind)
 		switch {
 		case errors.Is(err, unix.EADDRNOTAVAIL):
 			return nil
@@ -97,21 +91,11 @@ func inScratch(ns *Namespace, f func() error) error {
 
 // CheckFilter tells whether the kernel has nftables for bridges, which only shows when a table is made. It makes one in a
 // transaction that cannot succeed, since it also deletes a chain that is not there: the kernel takes all of it back.
-func CheckFilter(ns *Namespace) error { return checkFamily(ns, nftables.TableFamilyBridge) }
+func CheckFilter(ns *Namespace) error { return checkFamily(ns, plan.BridgeFilter.Number) }
 
-func checkFamily(ns *Namespace, family nftables.TableFamily) error {
+func checkFamily(ns *Namespace, family byte) error {
 	return inScratch(ns, func() error {
-		conn, err := nftables.New(nftables.AsLasting())
-		if err != nil {
-			return rtnl.FilterError(err)
-		}
-		defer conn.CloseLasting() //nolint:errcheck // every request has been answered
-		table := conn.AddTable(&nftables.Table{Family: family, Name: "podnic-probe"})
-		conn.AddChain(&nftables.Chain{
-			Name: plan.ChainForward, Table: table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
-		})
-		conn.DelChain(&nftables.Chain{Name: "missing", Table: table})
-		switch err := rtnl.FilterError(conn.Flush()); {
+		switch err := rtnl.ProbeTable(family); {
 		case errors.Is(err, rtnl.ErrNoFilter):
 			return &plan.RefusalError{Reason: errors.New(unfiltered)}
 		case errors.Is(err, unix.ENOENT):
@@ -179,28 +163,9 @@ func LinkNames(ns *Namespace) ([]string, error) {
 func PacketFilters(ns *Namespace) ([]string, error) {
 	var found []string
 	err := ns.Do(func() error {
-		conn, err := nftables.New(nftables.AsLasting())
-		if err != nil {
-			return rtnl.FilterError(err)
-		}
-		defer conn.CloseLasting() //nolint:errcheck // every request has been answered
-		for _, family := range []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6, nftables.TableFamilyINet} {
-			chains, err := conn.ListChainsOfTableFamily(family)
-			if err != nil {
-				return rtnl.FilterError(err)
-			}
-			for _, chain := range chains {
-				if chain.Hooknum == nil || plan.IsStackFilter(byte(chain.Table.Family), chain.Table.Name) { // ours lets the bridge's frames alone
-					continue
-				}
-				rules, err := conn.GetRules(chain.Table, chain)
-				if err != nil {
-					return err
-				}
-				if drops := chain.Policy != nil && *chain.Policy != nftables.ChainPolicyAccept; len(rules) > 0 || drops {
-					found = append(found, fmt.Sprintf("%s %s %s (rules: %d)", familyName(family), chain.Table.Name, chain.Name, len(rules)))
-				}
-			}
+		var err error
+		if found, err = rtnl.PacketChains(); err != nil {
+			return err
 		}
 		for _, name := range []string{"ip", "ip6"} {
 			// Of the reading thread's namespace.
@@ -224,11 +189,6 @@ func PacketFilters(ns *Namespace) ([]string, error) {
 	}
 	slices.Sort(found)
 	return found, nil
-}
-
-var familyNames = map[nftables.TableFamily]string{
-	nftables.TableFamilyIPv4: "ip", nftables.TableFamilyIPv6: "ip6", nftables.TableFamilyINet: "inet",
-	nftables.TableFamilyARP: "arp", nftables.TableFamilyBridge: "bridge", nftables.TableFamilyNetdev: "netdev",
 }
 
 // Sysctl reads a setting of a namespace by its path below /proc/sys. An error is os.ErrNotExist where the kernel has none.

@@ -3,9 +3,7 @@ package network
 import (
 	"errors"
 	"fmt"
-	"slices"
 
-	"github.com/google/nftables"
 	"github.com/podnic/podnic/network/internal/rtnl"
 	"github.com/podnic/podnic/network/plan"
 	"golang.org/x/sys/unix"
@@ -77,55 +75,12 @@ func (n *Namespace) Look() (*Survey, error) {
 	return s, nil
 }
 
-func (s *Survey) nftables(ns *Namespace) error {
+func (s *Survey) nftables(ns *Namespace) (err error) {
 	n := &rtnl.NFT{NS: ns}
 	defer n.Close()
-	if err := n.OpenLibrary(); err != nil {
-		return err
-	}
-	conn := n.Library
-	chains, err := conn.ListChains()
+	s.Chains, s.Filters, err = n.Survey()
 	if errors.Is(err, unix.EPERM) {
 		return ErrHidden
 	}
-	if err != nil {
-		return err
-	}
-	for _, c := range chains {
-		if c.Hooknum == nil {
-			continue
-		}
-		rules, err := conn.GetRules(c.Table, c)
-		if err != nil {
-			return err
-		}
-		s.Chains = append(s.Chains, fmt.Sprintf("%s %s %s hook %d: %d rules", familyName(c.Table.Family), c.Table.Name, c.Name, *c.Hooknum, len(rules)))
-		family := filterFamilyOf(c.Table)
-		if family != nil && !slices.ContainsFunc(s.Filters, func(f plan.Filter) bool { return f.Table == c.Table.Name && f.Family == family }) {
-			f, err := rtnl.ReadRules(conn, family, c.Table.Name)
-			if err != nil {
-				return err
-			}
-			s.Filters = append(s.Filters, *f)
-		}
-	}
-	return nil
-}
-
-// filterFamilyOf is where a table belongs that is read whole: those of bridges, and ours of another family.
-func filterFamilyOf(t *nftables.Table) *plan.FilterFamily {
-	switch {
-	case t.Family == nftables.TableFamilyBridge:
-		return plan.BridgeFilter
-	case plan.IsStackFilter(byte(t.Family), t.Name):
-		return plan.StackFilter
-	}
-	return nil
-}
-
-func familyName(f nftables.TableFamily) string {
-	if name, known := familyNames[f]; known {
-		return name
-	}
-	return fmt.Sprint("family ", uint8(f))
+	return err
 }

@@ -54,21 +54,21 @@ func decodeAddress(m []byte, roles map[int]plan.Role, now plan.Instant) (a plan.
 	if !ok || header.Family != unix.AF_INET && header.Family != unix.AF_INET6 {
 		return a, false, nil
 	}
-	attrs, err := Attributes(m[unix.SizeofIfAddrmsg:])
+	attrs, err := attributes(m[unix.SizeofIfAddrmsg:])
 	if err != nil {
 		return a, false, err
 	}
 	flags := uint32(header.Flags)
-	if v, ok := attrs.Find(unix.IFA_FLAGS); ok {
-		flags = U32(v)
+	if v, ok := attrs.find(unix.IFA_FLAGS); ok {
+		flags = u32(v)
 	}
 	// The same bit means "secondary" in IPv4, which follows from the order, and "temporary" in IPv6: made by the kernel
 	// from another address (RFC 8981), and not settable.
 	if header.Family == unix.AF_INET6 && flags&unix.IFA_F_TEMPORARY != 0 {
 		return a, false, nil
 	}
-	address, _ := netip.AddrFromSlice(attrs.Get(unix.IFA_ADDRESS))
-	local, ok := netip.AddrFromSlice(attrs.Get(unix.IFA_LOCAL))
+	address, _ := netip.AddrFromSlice(attrs.get(unix.IFA_ADDRESS))
+	local, ok := netip.AddrFromSlice(attrs.get(unix.IFA_LOCAL))
 	if !ok {
 		local = address // IPv6 without a peer has IFA_ADDRESS alone
 	}
@@ -78,22 +78,22 @@ func decodeAddress(m []byte, roles map[int]plan.Role, now plan.Instant) (a plan.
 	a = plan.Address{
 		Link:     role,
 		Local:    netip.PrefixFrom(local, int(header.Prefixlen)),
-		Label:    text(attrs.Get(unix.IFA_LABEL)),
+		Label:    text(attrs.get(unix.IFA_LABEL)),
 		Scope:    header.Scope,
 		Flags:    flags & plan.KeptFlags,
-		Protocol: u8(attrs.Get(ifaProto)),
-		Metric:   U32(attrs.Get(unix.IFA_RT_PRIORITY)),
+		Protocol: u8(attrs.get(ifaProto)),
+		Metric:   u32(attrs.get(unix.IFA_RT_PRIORITY)),
 	}
 	if address.IsValid() && address != local {
 		a.Peer = address
 	}
-	a.Broadcast, _ = netip.AddrFromSlice(attrs.Get(unix.IFA_BROADCAST))
-	if c := attrs.Get(unix.IFA_CACHEINFO); len(c) >= 8 && flags&unix.IFA_F_PERMANENT == 0 {
-		a.PreferredUntil, a.ValidUntil = plan.UntilInstant(U32(c), now), plan.UntilInstant(U32(c[4:]), now)
+	a.Broadcast, _ = netip.AddrFromSlice(attrs.get(unix.IFA_BROADCAST))
+	if c := attrs.get(unix.IFA_CACHEINFO); len(c) >= 8 && flags&unix.IFA_F_PERMANENT == 0 {
+		a.PreferredUntil, a.ValidUntil = plan.UntilInstant(u32(c), now), plan.UntilInstant(u32(c[4:]), now)
 	} else if flags&unix.IFA_F_DEPRECATED != 0 {
 		a.PreferredUntil = plan.Past // for IPv4, the lifetimes say that both are for ever (inet_fill_ifaddr)
-	} else if len(c) >= 8 && U32(c) != plan.InfiniteLifetime {
-		a.PreferredUntil = plan.UntilInstant(U32(c), now) // permanent, but it will be deprecated
+	} else if len(c) >= 8 && u32(c) != plan.InfiniteLifetime {
+		a.PreferredUntil = plan.UntilInstant(u32(c), now) // permanent, but it will be deprecated
 	}
 	return a, true, nil
 }

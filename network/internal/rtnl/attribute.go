@@ -11,8 +11,8 @@ import (
 // than to sort all of them into a map, of which a message of a link has fifty.
 type attributeSet []byte
 
-// Attributes checks the form of a message's Attributes.
-func Attributes(b []byte) (attributeSet, error) {
+// attributes checks the form of a message's attributes.
+func attributes(b []byte) (attributeSet, error) {
 	for rest := b; len(rest) > 0; rest = rest[min(len(rest), attributeSize(rest)):] {
 		if size := attributeLength(rest); size < unix.SizeofRtAttr || size > len(rest) {
 			return nil, fmt.Errorf("decode netlink attributes: %d bytes do not hold one of length %d", len(rest), size)
@@ -44,8 +44,8 @@ func (s attributeSet) all(yield func(kind uint16, value []byte) bool) {
 	}
 }
 
-// Find looks for an attribute.
-func (s attributeSet) Find(kind uint16) (value []byte, found bool) {
+// find looks for an attribute.
+func (s attributeSet) find(kind uint16) (value []byte, found bool) {
 	for k, v := range s.all {
 		if k == kind {
 			return v, true
@@ -54,14 +54,14 @@ func (s attributeSet) Find(kind uint16) (value []byte, found bool) {
 	return nil, false
 }
 
-// Get is an attribute's value, nil when it is not there.
-func (s attributeSet) Get(kind uint16) []byte {
-	value, _ := s.Find(kind)
+// get is an attribute's value, nil when it is not there.
+func (s attributeSet) get(kind uint16) []byte {
+	value, _ := s.find(kind)
 	return value
 }
 
-// U32 is an attribute of four bytes; 0 where it is shorter, or not there. u16 and u8 are likewise.
-func U32(b []byte) uint32 {
+// u32 is an attribute of four bytes; 0 where it is shorter, or not there. u16 and u8 are likewise.
+func u32(b []byte) uint32 {
 	if len(b) < 4 {
 		return 0
 	}

@@ -21,7 +21,7 @@ func TestAttributesAreThoseOfTheLibrary(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := Attributes(message)
+		got, err := attributes(message)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -29,7 +29,7 @@ func TestAttributesAreThoseOfTheLibrary(t *testing.T) {
 			if len(want) == 0 || want[0].Attr.Type&nl.NLA_TYPE_MASK != kind || !bytes.Equal(want[0].Value, value) {
 				t.Fatalf("%x: attribute %d is %x", message, kind, value)
 			}
-			if _, there := got.Find(kind); !there {
+			if _, there := got.find(kind); !there {
 				t.Fatalf("%x: attribute %d is not found", message, kind)
 			}
 			want = want[1:]
@@ -43,14 +43,14 @@ func TestAttributesAreThoseOfTheLibrary(t *testing.T) {
 // TestDamagedAttributesAreAnError reads anything: what is accepted can be walked to its end.
 func TestDamagedAttributesAreAnError(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		got, err := Attributes(rapid.SliceOfN(rapid.Byte(), 0, 40).Draw(t, "bytes"))
+		got, err := attributes(rapid.SliceOfN(rapid.Byte(), 0, 40).Draw(t, "bytes"))
 		if err == nil {
 			for range got.all {
 			}
 		}
 	})
 	for _, damaged := range [][]byte{{8}, {3, 0, 1, 0}, {8, 0, 1, 0, 1}} {
-		if _, err := Attributes(damaged); err == nil {
+		if _, err := attributes(damaged); err == nil {
 			t.Errorf("%x is accepted", damaged)
 		}
 	}

@@ -46,12 +46,12 @@ func addDefault(defaults map[string]egress, m []byte) error {
 	if h.Type != unix.RTN_UNICAST || h.Table != unix.RT_TABLE_MAIN || h.Flags&unix.RTM_F_CLONED != 0 || h.Tos != 0 {
 		return nil
 	}
-	attrs, err := Attributes(m[unix.SizeofRtMsg:])
+	attrs, err := attributes(m[unix.SizeofRtMsg:])
 	if err != nil {
 		return err
 	}
 	var what string
-	switch destination, _ := netip.AddrFromSlice(attrs.Get(unix.RTA_DST)); {
+	switch destination, _ := netip.AddrFromSlice(attrs.get(unix.RTA_DST)); {
 	case h.Family == unix.AF_INET && h.Dst_len == 0:
 		what = WholeIPv4
 	case h.Family == unix.AF_INET6 && h.Dst_len == 0 && h.Src_len == 0:
@@ -63,11 +63,11 @@ func addDefault(defaults map[string]egress, m []byte) error {
 	default:
 		what = FirstHalf
 	}
-	index := int(U32(attrs.Get(unix.RTA_OIF)))
-	if hops := attrs.Get(unix.RTA_MULTIPATH); index == 0 && len(hops) >= unix.SizeofRtNexthop {
-		index = int(int32(U32(hops[4:])))
+	index := int(u32(attrs.get(unix.RTA_OIF)))
+	if hops := attrs.get(unix.RTA_MULTIPATH); index == 0 && len(hops) >= unix.SizeofRtNexthop {
+		index = int(int32(u32(hops[4:])))
 	}
-	metric := U32(attrs.Get(unix.RTA_PRIORITY))
+	metric := u32(attrs.get(unix.RTA_PRIORITY))
 	if best, ok := defaults[what]; index != 0 && (!ok || metric < best.metric) {
 		defaults[what] = egress{index, metric}
 	}

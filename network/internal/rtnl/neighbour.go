@@ -73,13 +73,13 @@ func decodeNeighbour(m []byte, roles map[int]plan.Role) (n plan.Neighbour, keep 
 	if len(m) < sizeofNdMsg {
 		return n, false, fmt.Errorf("neighbour message of %d bytes", len(m))
 	}
-	family, index := m[0], int(int32(U32(m[4:])))
+	family, index := m[0], int(int32(u32(m[4:])))
 	state, flags := nl.NativeEndian().Uint16(m[8:]), m[10]
 	role, ok := roles[index]
 	if !ok || family != unix.AF_INET && family != unix.AF_INET6 {
 		return n, false, nil
 	}
-	attrs, err := Attributes(m[sizeofNdMsg:])
+	attrs, err := attributes(m[sizeofNdMsg:])
 	if err != nil {
 		return n, false, err
 	}
@@ -89,14 +89,14 @@ func decodeNeighbour(m []byte, roles map[int]plan.Role) (n plan.Neighbour, keep 
 		Router:      flags&unix.NTF_ROUTER != 0,
 		NoARP:       state&unix.NUD_NOARP != 0,
 		ExternLearn: flags&unix.NTF_EXT_LEARNED != 0,
-		ExtFlags:    U32(attrs.Get(ndaFlagsExt)),
-		Protocol:    u8(attrs.Get(ndaProtocol)),
+		ExtFlags:    u32(attrs.get(ndaFlagsExt)),
+		Protocol:    u8(attrs.get(ndaProtocol)),
 	}
 	n.Dynamic = !n.Proxy && state&(unix.NUD_PERMANENT|unix.NUD_NOARP) == 0
-	if n.Address, ok = netip.AddrFromSlice(attrs.Get(unix.NDA_DST)); !ok {
+	if n.Address, ok = netip.AddrFromSlice(attrs.get(unix.NDA_DST)); !ok {
 		return n, false, nil
 	}
-	if hw := attrs.Get(unix.NDA_LLADDR); len(hw) == len(identity.MAC{}) && n.ExtFlags&ntfExtManaged == 0 {
+	if hw := attrs.get(unix.NDA_LLADDR); len(hw) == len(identity.MAC{}) && n.ExtFlags&ntfExtManaged == 0 {
 		n.MAC = identity.MAC(net.HardwareAddr(hw))
 	}
 	if n.NoARP && !n.ExternLearn && n.ExtFlags == 0 {

@@ -23,8 +23,8 @@ var ErrNoFilter = errors.New("the kernel has no nftables for bridges (CONFIG_NF_
 type NFT struct {
 	NS     namespace
 	socket *Conn
-	// Library reads rules, which is seldom needed: opening it costs as much as all that a first prepare asks of nftables.
-	Library *nftables.Conn
+	// library reads rules, which is seldom needed: opening it costs as much as all that a first prepare asks of nftables.
+	library *nftables.Conn
 	// Before is that of rtnl.
 	Before func()
 
@@ -44,19 +44,19 @@ func (n *NFT) Open() error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("open nftables in %s: %w", n.NS, FilterError(err))
+		return fmt.Errorf("open nftables in %s: %w", n.NS, filterError(err))
 	}
 	n.socket.Before = n.Before
 	return nil
 }
 
-// OpenLibrary opens the library's own connection, unless it is open.
-func (n *NFT) OpenLibrary() error {
-	if n.Library != nil {
+// openLibrary opens the library's own connection, unless it is open.
+func (n *NFT) openLibrary() error {
+	if n.library != nil {
 		return nil
 	}
 	err := n.NS.Do(func() (err error) {
-		n.Library, err = nftables.New(nftables.AsLasting())
+		n.library, err = nftables.New(nftables.AsLasting())
 		return err
 	})
 	if err != nil {
@@ -67,13 +67,13 @@ func (n *NFT) OpenLibrary() error {
 
 // Close closes what is open. The connection is opened again when it is next used.
 func (n *NFT) Close() {
-	if n.Library != nil {
-		n.Library.CloseLasting() //nolint:errcheck // every request has been answered
+	if n.library != nil {
+		n.library.CloseLasting() //nolint:errcheck // every request has been answered
 	}
 	if n.socket != nil {
 		n.socket.Close()
 	}
-	n.Library, n.socket, n.known = nil, nil, nil
+	n.library, n.socket, n.known = nil, nil, nil
 }
 
 // Now is the number of the ruleset's generation, which every transaction of whomever raises by one; 0 where the kernel
@@ -84,11 +84,11 @@ func (n *NFT) Now() uint32 {
 	if err != nil || len(b) < nl.SizeofNfgenmsg {
 		return 0
 	}
-	attrs, err := Attributes(b[nl.SizeofNfgenmsg:])
-	if err != nil || len(attrs.Get(unix.NFTA_GEN_ID)) != 4 {
+	attrs, err := attributes(b[nl.SizeofNfgenmsg:])
+	if err != nil || len(attrs.get(unix.NFTA_GEN_ID)) != 4 {
 		return 0
 	}
-	return binary.BigEndian.Uint32(attrs.Get(unix.NFTA_GEN_ID))
+	return binary.BigEndian.Uint32(attrs.get(unix.NFTA_GEN_ID))
 }
 
 // closeAfter closes the connection after an error, which may leave answers on it that nobody has read.
@@ -98,8 +98,8 @@ func (n *NFT) closeAfter(err *error) {
 	}
 }
 
-// FilterError recognizes the ways in which a kernel says that it does not have this.
-func FilterError(err error) error {
+// filterError recognizes the ways in which a kernel says that it does not have this.
+func filterError(err error) error {
 	for _, missing := range []error{unix.EPROTONOSUPPORT, unix.EAFNOSUPPORT, unix.EOPNOTSUPP} {
 		if errors.Is(err, missing) {
 			return fmt.Errorf("%w: %w", ErrNoFilter, err)
@@ -121,10 +121,10 @@ func (n *NFT) Read(family *plan.FilterFamily, table string) (_ *plan.Filter, err
 	if !there || err != nil {
 		return nil, err
 	}
-	if err := n.OpenLibrary(); err != nil {
+	if err := n.openLibrary(); err != nil {
 		return nil, err
 	}
-	return ReadRules(n.Library, family, table)
+	return readRules(n.library, family, table)
 }
 
 // has reports whether there is a table of that name.
@@ -138,13 +138,13 @@ func (n *NFT) has(family *plan.FilterFamily, table string) (bool, error) {
 	case errors.Is(err, unix.EINVAL): // nobody takes the request (nfnetlink_rcv_msg)
 		return false, fmt.Errorf("%w: %w", ErrNoFilter, err)
 	case err != nil:
-		return false, fmt.Errorf("look for nftables' table %s: %w", table, FilterError(err))
+		return false, fmt.Errorf("look for nftables' table %s: %w", table, filterError(err))
 	}
 	return true, nil
 }
 
-// ReadRules reads a table that is there. A chain that hangs elsewhere than it should is left out.
-func ReadRules(conn *nftables.Conn, family *plan.FilterFamily, table string) (*plan.Filter, error) {
+// readRules reads a table that is there. A chain that hangs elsewhere than it should is left out.
+func readRules(conn *nftables.Conn, family *plan.FilterFamily, table string) (*plan.Filter, error) {
 	f := &plan.Filter{Table: table, Family: family}
 	t := &nftables.Table{Family: nftables.TableFamily(family.Number), Name: table}
 	chains, err := conn.ListChainsOfTableFamily(t.Family)
@@ -194,7 +194,7 @@ func (n *NFT) Put(f *plan.Filter, replace bool) (err error) {
 		return err
 	}
 	if err := t.commit(n.socket); err != nil {
-		return FilterError(err)
+		return filterError(err)
 	}
 	if now := n.Now(); now == before+1 && before != 0 { // ours, and nobody else's
 		n.known, n.generation = f, now
@@ -254,5 +254,5 @@ func (n *NFT) Remove(family *plan.FilterFamily, table string) (err error) {
 	t := transaction{family: family.Number}
 	t.add(unix.NFT_MSG_DELTABLE, 0, nl.NewRtAttr(unix.NFTA_TABLE_NAME, nl.ZeroTerminated(table)))
 	// A kernel may have nfnetlink, for another of its users, and no nftables (nfnetlink_rcv_batch: EOPNOTSUPP).
-	return Gone(FilterError(t.commit(n.socket)))
+	return Gone(filterError(t.commit(n.socket)))
 }

@@ -51,7 +51,7 @@ var routeAttributes = map[uint16]bool{
 
 func decodeRoute(m []byte, roles map[int]plan.Role, now plan.Instant) (r plan.Route, keep bool, err error) {
 	header := nl.DeserializeRtMsg(m)
-	attrs, err := Attributes(m[unix.SizeofRtMsg:])
+	attrs, err := attributes(m[unix.SizeofRtMsg:])
 	if err != nil {
 		return r, false, fmt.Errorf("list routes: %w", err)
 	}
@@ -63,31 +63,31 @@ func decodeRoute(m []byte, roles map[int]plan.Role, now plan.Instant) (r plan.Ro
 		zero = netip.IPv6Unspecified()
 	}
 	r = plan.Route{
-		Destination: prefixOf(attrs.Get(unix.RTA_DST), header.Dst_len, zero),
+		Destination: prefixOf(attrs.get(unix.RTA_DST), header.Dst_len, zero),
 		Table:       uint32(header.Table),
 		Type:        header.Type,
 		Protocol:    header.Protocol,
 		Scope:       header.Scope,
 		TOS:         header.Tos,
-		Priority:    U32(attrs.Get(unix.RTA_PRIORITY)),
-		Preference:  u8(attrs.Get(unix.RTA_PREF)),
+		Priority:    u32(attrs.get(unix.RTA_PRIORITY)),
+		Preference:  u8(attrs.get(unix.RTA_PREF)),
 	}
-	if t, ok := attrs.Find(unix.RTA_TABLE); ok {
-		r.Table = U32(t)
+	if t, ok := attrs.find(unix.RTA_TABLE); ok {
+		r.Table = u32(t)
 	}
 	if r.Table == unix.RT_TABLE_LOCAL && r.Protocol == unix.RTPROT_KERNEL {
 		return r, false, nil
 	}
 	if header.Src_len > 0 {
-		r.Source = prefixOf(attrs.Get(unix.RTA_SRC), header.Src_len, zero)
+		r.Source = prefixOf(attrs.get(unix.RTA_SRC), header.Src_len, zero)
 	}
-	r.PrefSrc, _ = netip.AddrFromSlice(attrs.Get(unix.RTA_PREFSRC))
-	if hops, ok := attrs.Find(unix.RTA_MULTIPATH); ok {
+	r.PrefSrc, _ = netip.AddrFromSlice(attrs.get(unix.RTA_PREFSRC))
+	if hops, ok := attrs.find(unix.RTA_MULTIPATH); ok {
 		if r.Hops, err = decodeHops(hops, roles); err != nil {
 			return r, false, err
 		}
 	} else {
-		r.Hops = []plan.Hop{decodeHop(int(U32(attrs.Get(unix.RTA_OIF))), uint32(header.Flags), 0, attrs, roles)}
+		r.Hops = []plan.Hop{decodeHop(int(u32(attrs.get(unix.RTA_OIF))), uint32(header.Flags), 0, attrs, roles)}
 	}
 	if !slices.ContainsFunc(r.Hops, func(h plan.Hop) bool { return h.Link != "" }) {
 		return r, false, nil
@@ -95,13 +95,13 @@ func decodeRoute(m []byte, roles map[int]plan.Role, now plan.Instant) (r plan.Ro
 	if err := checkCarried(r, attrs); err != nil {
 		return r, false, err
 	}
-	if c := attrs.Get(unix.RTA_CACHEINFO); len(c) >= 12 {
+	if c := attrs.get(unix.RTA_CACHEINFO); len(c) >= 12 {
 		// struct rta_cacheinfo: rta_clntref, rta_lastuse, rta_expires in clock ticks of 1/100 s (USER_HZ).
-		if expires := int32(U32(c[8:])); expires > 0 {
+		if expires := int32(u32(c[8:])); expires > 0 {
 			r.Expires = now + plan.Instant(expires/100)
 		}
 	}
-	if metrics, ok := attrs.Find(unix.RTA_METRICS); ok {
+	if metrics, ok := attrs.find(unix.RTA_METRICS); ok {
 		if err := decodeMetrics(metrics, &r); err != nil {
 			return r, false, err
 		}
@@ -114,10 +114,10 @@ const rtaNexthopID = 30
 
 // checkCarried refuses what an added route could not say again.
 func checkCarried(r plan.Route, attrs attributeSet) error {
-	if id := U32(attrs.Get(rtaNexthopID)); id != 0 {
+	if id := u32(attrs.get(rtaNexthopID)); id != 0 {
 		return UnsupportedError(fmt.Sprintf("the route %s uses nexthop object %d, which podnic cannot put back", r, id))
 	}
-	if kind := attrs.Get(unix.RTA_ENCAP_TYPE); len(kind) > 0 {
+	if kind := attrs.get(unix.RTA_ENCAP_TYPE); len(kind) > 0 {
 		return UnsupportedError(fmt.Sprintf("the route %s has an encapsulation (type %d), which podnic cannot put back", r, nl.NativeEndian().Uint16(kind)))
 	}
 	for kind := range attrs.all {
@@ -129,15 +129,15 @@ func checkCarried(r plan.Route, attrs attributeSet) error {
 }
 
 func decodeHop(index int, flags uint32, weight int, attrs attributeSet, roles map[int]plan.Role) plan.Hop {
-	h := plan.Hop{OnLink: flags&unix.RTNH_F_ONLINK != 0, Weight: weight, Realm: U32(attrs.Get(unix.RTA_FLOW))}
+	h := plan.Hop{OnLink: flags&unix.RTNH_F_ONLINK != 0, Weight: weight, Realm: u32(attrs.get(unix.RTA_FLOW))}
 	if role, ok := roles[index]; ok {
 		h.Link = role
 	} else {
 		h.OtherIndex = index
 	}
-	if gw, ok := netip.AddrFromSlice(attrs.Get(unix.RTA_GATEWAY)); ok {
+	if gw, ok := netip.AddrFromSlice(attrs.get(unix.RTA_GATEWAY)); ok {
 		h.Gateway = gw
-	} else if via := attrs.Get(unix.RTA_VIA); len(via) > 2 { // struct rtvia: family, address
+	} else if via := attrs.get(unix.RTA_VIA); len(via) > 2 { // struct rtvia: family, address
 		h.Gateway, _ = netip.AddrFromSlice(via[2:])
 	}
 	return h
@@ -151,14 +151,14 @@ func decodeHops(b []byte, roles map[int]plan.Role) ([]plan.Hop, error) {
 		if size < unix.SizeofRtNexthop || size > len(b) {
 			return nil, fmt.Errorf("list routes: next hop of %d bytes in %d", size, len(b))
 		}
-		attrs, err := Attributes(b[unix.SizeofRtNexthop:size])
+		attrs, err := attributes(b[unix.SizeofRtNexthop:size])
 		if err != nil {
 			return nil, fmt.Errorf("list routes: %w", err)
 		}
-		if kind, ok := attrs.Find(unix.RTA_ENCAP_TYPE); ok {
+		if kind, ok := attrs.find(unix.RTA_ENCAP_TYPE); ok {
 			return nil, UnsupportedError(fmt.Sprintf("a multipath route has an encapsulation (type %d), which podnic cannot put back", nl.NativeEndian().Uint16(kind)))
 		}
-		hops = append(hops, decodeHop(int(int32(U32(b[4:]))), uint32(b[2]), int(b[3])+1, attrs, roles))
+		hops = append(hops, decodeHop(int(int32(u32(b[4:]))), uint32(b[2]), int(b[3])+1, attrs, roles))
 		b = b[min(len(b), (size+unix.RTA_ALIGNTO-1)&^(unix.RTA_ALIGNTO-1)):]
 	}
 	return hops, nil
@@ -167,7 +167,7 @@ func decodeHops(b []byte, roles map[int]plan.Role) ([]plan.Hop, error) {
 const rtaxCCAlgo = 16 // RTAX_CC_ALGO, the one metric that is a name
 
 func decodeMetrics(b []byte, r *plan.Route) error {
-	metrics, err := Attributes(b)
+	metrics, err := attributes(b)
 	if err != nil {
 		return fmt.Errorf("list routes: %w", err)
 	}
@@ -179,7 +179,7 @@ func decodeMetrics(b []byte, r *plan.Route) error {
 		if r.Metrics == nil {
 			r.Metrics = make(map[uint16]uint32)
 		}
-		r.Metrics[kind] = U32(value)
+		r.Metrics[kind] = u32(value)
 	}
 	return nil
 }

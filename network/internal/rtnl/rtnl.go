@@ -180,7 +180,7 @@ func IgnoringEINTR(call func() error) error {
 
 // kernelError is the error of a message that ends an answer, with the kernel's own sentence about it if there is one.
 func kernelError(m syscall.NetlinkMessage) error {
-	errno := int32(U32(m.Data))
+	errno := int32(u32(m.Data))
 	if errno == 0 {
 		return nil
 	}
@@ -191,10 +191,10 @@ func kernelError(m syscall.NetlinkMessage) error {
 	// struct nlmsgerr: the number, then the header of the request or all of it, then attributes.
 	rest := m.Data[4+unix.SizeofNlMsghdr:]
 	if m.Header.Flags&unix.NLM_F_CAPPED == 0 {
-		rest = m.Data[min(len(m.Data), 4+int(U32(m.Data[4:])+3)&^3):]
+		rest = m.Data[min(len(m.Data), 4+int(u32(m.Data[4:])+3)&^3):]
 	}
-	if attrs, e := Attributes(rest); e == nil && len(attrs.Get(nl.NLMSGERR_ATTR_MSG)) > 0 {
-		err = fmt.Errorf("%w: %s", err, text(attrs.Get(nl.NLMSGERR_ATTR_MSG)))
+	if attrs, e := attributes(rest); e == nil && len(attrs.get(nl.NLMSGERR_ATTR_MSG)) > 0 {
+		err = fmt.Errorf("%w: %s", err, text(attrs.get(nl.NLMSGERR_ATTR_MSG)))
 	}
 	return err
 }

@@ -22,13 +22,13 @@ func (r *Conn) Rules() ([]plan.Rule, error) {
 		if len(m) < unix.SizeofRtMsg || families[m[0]] == "" {
 			continue // multicast routing
 		}
-		attrs, err := Attributes(m[unix.SizeofRtMsg:])
+		attrs, err := attributes(m[unix.SizeofRtMsg:])
 		if err != nil {
 			return nil, fmt.Errorf("list rules: %w", err)
 		}
-		rule := plan.Rule{Family: families[m[0]], Priority: U32(attrs.Get(unix.FRA_PRIORITY)), Table: uint32(m[4]), Raw: hex.EncodeToString(m)}
-		if t, ok := attrs.Find(unix.FRA_TABLE); ok {
-			rule.Table = U32(t)
+		rule := plan.Rule{Family: families[m[0]], Priority: u32(attrs.get(unix.FRA_PRIORITY)), Table: uint32(m[4]), Raw: hex.EncodeToString(m)}
+		if t, ok := attrs.find(unix.FRA_TABLE); ok {
+			rule.Table = u32(t)
 		}
 		all = append(all, rule)
 	}

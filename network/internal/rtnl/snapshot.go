@@ -47,12 +47,12 @@ func (r *Conn) NexthopObjects(link int) ([]uint32, error) {
 	}
 	var ids []uint32
 	for _, m := range messages {
-		attrs, err := Attributes(m[min(len(m), unix.SizeofNhmsg):])
+		attrs, err := attributes(m[min(len(m), unix.SizeofNhmsg):])
 		if err != nil {
 			return nil, fmt.Errorf("list nexthop objects: %w", err)
 		}
-		if int(U32(attrs.Get(unix.NHA_OIF))) == link {
-			ids = append(ids, U32(attrs.Get(unix.NHA_ID)))
+		if int(u32(attrs.get(unix.NHA_OIF))) == link {
+			ids = append(ids, u32(attrs.get(unix.NHA_ID)))
 		}
 	}
 	return ids, nil
