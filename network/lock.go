@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/vishvananda/netlink/nl"
+	"github.com/podnic/podnic/network/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,37 +24,6 @@ import (
 // claimGroup is the group: "pn". One that something else uses is not seen to be free.
 const claimGroup = 0x706e
 
-// Of include/uapi/linux/netfilter/nfnetlink_log.h.
-const (
-	nfulnlMsgConfig  = 1
-	nfulaCfgCmd      = 1
-	nfulnlCfgCmdBind = 1
-)
-
-var errNoClaims = errors.New("the kernel has no nfnetlink_log (CONFIG_NETFILTER_NETLINK_LOG)")
-
-// claim binds the socket to the group, and reports whether it was free.
-func claim(socket *rtnl) (bool, error) {
-	err := socket.do(unix.NFNL_SUBSYS_ULOG<<8|nfulnlMsgConfig, 0,
-		&nl.Nfgenmsg{ResId: nl.Swap16(claimGroup)}, nl.NewRtAttr(nfulaCfgCmd, []byte{nfulnlCfgCmdBind}))
-	switch {
-	case err == nil:
-		return true, nil
-	case errors.Is(err, unix.EINVAL): // nobody takes the request (nfnetlink_rcv_msg)
-		return false, errNoClaims
-	case !errors.Is(err, unix.EPERM):
-		return false, err
-	}
-	// EPERM says that another socket is bound to it (nfulnl_recv_config), or that this one may ask for nothing at all. Then
-	// it may not ask for the ruleset's generation either.
-	const subsystem = unix.NFNL_SUBSYS_NFTABLES << 8
-	_, err = socket.get(subsystem|unix.NFT_MSG_GETGEN, subsystem|unix.NFT_MSG_NEWGEN, &nl.Nfgenmsg{})
-	if errors.Is(err, unix.EPERM) {
-		return false, err
-	}
-	return false, nil
-}
-
 const (
 	// lockPoll is how often a lock that somebody holds is asked for again. flock(2) has no time limit of its own, and a
 	// thread that waits inside it cannot be called back; of a claim that ends the kernel tells nobody.
@@ -68,7 +37,7 @@ const (
 // there is one, names who else holds flock on the namespace, for nothing.
 func (n *Namespace) Lock(ctx context.Context, wait time.Duration) (unlock func(), warning string, err error) {
 	l := &locking{ns: n, wait: wait, judged: time.Now().Add(min(lockGrace, wait/2))}
-	err = n.Do(func() (err error) { l.socket, err = newNetlink(unix.NETLINK_NETFILTER); return err })
+	err = n.Do(func() (err error) { l.socket, err = rtnl.OpenHere(unix.NETLINK_NETFILTER); return err })
 	switch {
 	case errors.Is(err, unix.EPROTONOSUPPORT): // nor has it nfnetlink
 		l.noClaim = true
@@ -88,14 +57,14 @@ func (n *Namespace) Lock(ctx context.Context, wait time.Duration) (unlock func()
 // release gives the claim back.
 func (l *locking) release() {
 	if l.socket != nil {
-		l.socket.close()
+		l.socket.Close()
 	}
 }
 
 // locking is a lock on its way.
 type locking struct {
 	ns      *Namespace
-	socket  *rtnl // nil where the kernel has no nfnetlink
+	socket  *rtnl.Conn // nil where the kernel has no nfnetlink
 	wait    time.Duration
 	claimed bool
 	noClaim bool      // the kernel has none
@@ -133,9 +102,9 @@ func (l *locking) take(ctx context.Context) (warning string, err error) {
 func (l *locking) try() (bool, error) {
 	if !l.claimed && !l.noClaim {
 		var err error
-		l.claimed, err = claim(l.socket)
+		l.claimed, err = l.socket.Claim(claimGroup)
 		switch {
-		case errors.Is(err, errNoClaims):
+		case errors.Is(err, rtnl.ErrNoClaims):
 			l.noClaim = true
 		case err != nil:
 			return false, fmt.Errorf("lock %s: %w", l.ns, err)
@@ -143,7 +112,7 @@ func (l *locking) try() (bool, error) {
 			return false, nil
 		}
 	}
-	err := ignoringEINTR(func() error { return unix.Flock(int(l.ns.file.Fd()), unix.LOCK_EX|unix.LOCK_NB) })
+	err := rtnl.IgnoringEINTR(func() error { return unix.Flock(int(l.ns.file.Fd()), unix.LOCK_EX|unix.LOCK_NB) })
 	if err != nil && !errors.Is(err, unix.EWOULDBLOCK) {
 		return false, fmt.Errorf("lock %s: %w", l.ns, err)
 	}
@@ -181,7 +150,7 @@ func (l *locking) busy() error {
 	}
 	switch {
 	case idle != nil && l.noClaim:
-		return busy("%s holds the lock of %s and is no podnic, since %s: end that process (%w, by which podnic would go on without)", idle, l.ns, idle.idle, errNoClaims)
+		return busy("%s holds the lock of %s and is no podnic, since %s: end that process (%w, by which podnic would go on without)", idle, l.ns, idle.idle, rtnl.ErrNoClaims)
 	case len(names) > 0:
 		return busy("another podnic is changing %s (%s) and has not finished after %v: wait for it, or allow more with --lock-timeout", l.ns, strings.Join(names, ", "), l.wait)
 	case l.claimed || l.noClaim:

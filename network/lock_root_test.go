@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/podnic/podnic/network/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
 
@@ -300,12 +301,12 @@ func TestTheRulesetIsNotTouchedByTheLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ns.Close()
-	n := &nft{ns: ns}
-	defer n.close()
-	if err := n.open(); err != nil {
+	n := &rtnl.NFT{NS: ns}
+	defer n.Close()
+	if err := n.Open(); err != nil {
 		t.Fatal(err)
 	}
-	before := n.now()
+	before := n.Now()
 	p.squat(squatters["without a capability"].command)
 	unlock, warning, err := ns.Lock(t.Context(), time.Millisecond)
 	if err != nil || warning == "" {
@@ -315,7 +316,7 @@ func TestTheRulesetIsNotTouchedByTheLock(t *testing.T) {
 		t.Errorf("%v: %s", err, rules)
 	}
 	unlock()
-	if after := n.now(); after != before {
+	if after := n.Now(); after != before {
 		t.Errorf("the ruleset was of generation %d and is of %d", before, after)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/vishvananda/netlink/nl"
+	"github.com/podnic/podnic/network/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
 
@@ -21,29 +21,6 @@ type Holder struct {
 	UID uint32
 
 	inode uint32
-}
-
-// Of sock_diag(7), for unix sockets (include/uapi/linux/unix_diag.h).
-const (
-	udiagShowName = 0x01
-	udiagShowUID  = 0x40 // Linux 5.3
-	unixDiagName  = 0
-	unixDiagUID   = 7
-
-	sizeofUnixDiagMsg = 16
-)
-
-// unixDiagReq is struct unix_diag_req: all sockets of the namespace, whatever their state.
-type unixDiagReq struct{ show uint32 }
-
-func (unixDiagReq) Len() int { return 24 }
-
-func (r unixDiagReq) Serialize() []byte {
-	b := make([]byte, r.Len())
-	b[0] = unix.AF_UNIX
-	nl.NativeEndian().PutUint32(b[4:], ^uint32(0)) // udiag_states
-	nl.NativeEndian().PutUint32(b[12:], r.show)
-	return b
 }
 
 // Holders lists who has datagram sockets whose abstract names begin with a prefix.
@@ -62,27 +39,11 @@ func (n *Namespace) Holders(prefix string) (holders []Holder, err error) {
 
 // diagnosed are the abstract datagram sockets of the calling thread's namespace.
 func diagnosed() (holders []Holder, err error) {
-	req := nl.NewNetlinkRequest(nl.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP)
-	req.AddData(unixDiagReq{udiagShowName | udiagShowUID})
-	messages, err := req.Execute(unix.NETLINK_SOCK_DIAG, 0)
-	if err != nil {
-		return nil, err
+	sockets, err := rtnl.DatagramSockets()
+	for _, u := range sockets {
+		holders = append(holders, Holder{Name: u.Name, UID: u.UID, inode: u.Inode})
 	}
-	for _, m := range messages {
-		if len(m) < sizeofUnixDiagMsg || m[1] != unix.SOCK_DGRAM {
-			continue
-		}
-		attrs, err := attributes(m[sizeofUnixDiagMsg:])
-		if err != nil {
-			return nil, err
-		}
-		name, abstract := strings.CutPrefix(string(attrs.get(unixDiagName)), "\x00")
-		uid, known := attrs.find(unixDiagUID)
-		if abstract && known {
-			holders = append(holders, Holder{Name: name, UID: u32(uid), inode: u32(m[4:])})
-		}
-	}
-	return holders, nil
+	return holders, err
 }
 
 // unknownUser is no user's id (overflowuid is another): of a socket of which the kernel does not say whose it is.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/podnic/podnic/network/plan"
 	"github.com/podnic/podnic/network/statedir"
 	"golang.org/x/sys/unix"
 )
@@ -56,7 +57,7 @@ func unlessMissing(err error) error {
 	case err == nil || statedir.IsUntrusted(err):
 		return err
 	}
-	return Refuse("the record cannot be read: %w", err)
+	return plan.Refuse("the record cannot be read: %w", err)
 }
 
 // Load reads the record; nil when there is none. A record that cannot be used is a refusal that says why. One that is not
@@ -226,7 +227,7 @@ func removeIn(d *statedir.Dir, err error, name string) error {
 func (s Store) Writable() error {
 	d, err := statedir.Make(s.Dir, s.Interface)
 	if statedir.IsUntrusted(err) {
-		return Refuse("%w, and nothing is written there: remove it, or name another directory with --state-dir", err)
+		return plan.Refuse("%w, and nothing is written there: remove it, or name another directory with --state-dir", err)
 	}
 	if err == nil {
 		defer d.Close()
@@ -235,7 +236,7 @@ func (s Store) Writable() error {
 		err = d.Writable()
 	}
 	if err != nil {
-		return Refuse("the state directory cannot be made or written (%w): mount something writable there (an emptyDir will do), or name another with --state-dir", err)
+		return plan.Refuse("the state directory cannot be made or written (%w): mount something writable there (an emptyDir will do), or name another with --state-dir", err)
 	}
 	return nil
 }
@@ -243,10 +244,10 @@ func (s Store) Writable() error {
 // MakeStateDir makes a state directory if need be, and tells whether directories could be made in it.
 func MakeStateDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return Refuse("the state directory cannot be made (%w): name a directory that can be written with --state-dir", err)
+		return plan.Refuse("the state directory cannot be made (%w): name a directory that can be written with --state-dir", err)
 	}
 	if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
-		return Refuse("the state directory %s cannot be written (%w): mount something writable there (an emptyDir will do), or name another with --state-dir", dir, err)
+		return plan.Refuse("the state directory %s cannot be written (%w): mount something writable there (an emptyDir will do), or name another with --state-dir", dir, err)
 	}
 	return nil
 }
