@@ -70,7 +70,7 @@ func LookAtTap(req Request, tap string) (Holding, error) {
 	return Holding{Held: true, Holders: holders}, err
 }
 
-// holders are the processes of this namespace that hold a tap. Another pod's tap has the same name, and /proc tells nothing
+// tapHolders are the processes of this namespace that hold a tap. Another pod's tap has the same name, and /proc tells nothing
 // but the name, so the process has to be in the namespace itself, as an emulator that libvirt started there is.
 func (n *Namespace) tapHolders(tap string) ([]TapHolder, error) {
 	var own unix.Stat_t

@@ -308,7 +308,7 @@ func (h *hook) served(ctx context.Context, seen *network.State) (alive, own bool
 		return false, false, err
 	}
 	defer ns.Close()
-	look := func() (*network.Holder, *presence.Server, error) {
+	look := func() (*network.SocketHolder, *presence.Server, error) {
 		holder, err := presence.Of(ns, seen.Names.Interface)
 		if err != nil || holder == nil {
 			return nil, nil, err

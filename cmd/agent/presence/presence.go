@@ -26,12 +26,12 @@ func Address(iface string) *net.UnixAddr {
 }
 
 // Squatted refuses since an unprivileged process, which may be podnic and need not be, has the name of who serves.
-func Squatted(holder *network.Holder) error {
+func Squatted(holder *network.SocketHolder) error {
 	return network.Refuse("%s has the socket @%s, by which podnic knows who serves: end it first", holder, holder.Name)
 }
 
 // Of is who has the place of the process that serves the interface; nil if nobody has.
-func Of(ns *network.Namespace, iface string) (*network.Holder, error) {
+func Of(ns *network.Namespace, iface string) (*network.SocketHolder, error) {
 	holder, err := ns.Holder(presencePrefix + iface)
 	if err != nil {
 		return nil, fmt.Errorf("ask whether somebody serves %s: %w", iface, err)
@@ -40,16 +40,16 @@ func Of(ns *network.Namespace, iface string) (*network.Holder, error) {
 }
 
 // All are those who have the place of a process that serves an interface, of whichever.
-func All(ns *network.Namespace) ([]network.Holder, error) { return ns.Holders(presencePrefix) }
+func All(ns *network.Namespace) ([]network.SocketHolder, error) { return ns.Holders(presencePrefix) }
 
 // interfaceOf is the interface that the holder of a socket serves.
-func interfaceOf(holder *network.Holder) string {
+func interfaceOf(holder *network.SocketHolder) string {
 	return strings.TrimPrefix(holder.Name, presencePrefix)
 }
 
 // Server is a process that serves an interface, proven: its user is root or this one, and it has the socket of who serves.
 type Server struct {
-	Holder network.Holder
+	Holder network.SocketHolder
 	PID    int // 0 where it is not to be seen: in another container, say, whose process ids are others
 	// detached says that the hook started it.
 	Detached bool
@@ -58,7 +58,7 @@ type Server struct {
 // Proven is who serves, if it is a podnic that this process believes: the one that a state file names which is to be
 // believed, or else the one that is a `podnic serve` of the hook's by its command line. It is nil, without an error, where the
 // socket's holder is neither.
-func Proven(holder *network.Holder, stateDir string, id network.NamespaceID) (*Server, error) {
+func Proven(holder *network.SocketHolder, stateDir string, id network.NamespaceID) (*Server, error) {
 	if !holder.Trusted() {
 		return nil, nil
 	}

@@ -187,7 +187,7 @@ func Looking(req network.Request) network.Request {
 	return req
 }
 
-func holderIn(req network.Request, seen *network.State) (*network.Holder, error) {
+func holderIn(req network.Request, seen *network.State) (*network.SocketHolder, error) {
 	ns, err := network.OpenNamespace(req.Namespace)
 	if err != nil {
 		return nil, err
@@ -198,7 +198,7 @@ func holderIn(req network.Request, seen *network.State) (*network.Holder, error)
 
 // stateOf is the state of the interface for whoever looks. Who serves may be another user, and what it says is of its guest
 // alone.
-func stateOf(req network.Request, seen *network.State, holder *network.Holder) (*statefile.State, error) {
+func stateOf(req network.Request, seen *network.State, holder *network.SocketHolder) (*statefile.State, error) {
 	var others []uint32
 	if holder != nil {
 		others = append(others, holder.UID)

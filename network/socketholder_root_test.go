@@ -51,8 +51,8 @@ func TestHolderIsToldByTheKernel(t *testing.T) {
 	if h, err := ns.Holder("podnic/test/eth"); h != nil || err != nil {
 		t.Errorf("a name that nobody has: %v, %v", h, err)
 	}
-	byName := func(holders []Holder) map[string]Holder {
-		m := make(map[string]Holder)
+	byName := func(holders []SocketHolder) map[string]SocketHolder {
+		m := make(map[string]SocketHolder)
 		for _, h := range holders {
 			m[h.Name] = h
 		}
@@ -64,7 +64,7 @@ func TestHolderIsToldByTheKernel(t *testing.T) {
 			return err
 		}
 		read, err := listed()
-		if diff := cmp.Diff(byName(told), byName(read), cmp.AllowUnexported(Holder{})); diff != "" {
+		if diff := cmp.Diff(byName(told), byName(read), cmp.AllowUnexported(SocketHolder{})); diff != "" {
 			t.Errorf("sock_diag and /proc/net/unix differ:\n%s", diff)
 		}
 		return err
