@@ -31,7 +31,7 @@ type State struct {
 	// has it: else nothing can be sent.
 	Server     netip.Addr
 	ServerHeld bool
-	// FilterHidden says that this process may not see the filter: reading it takes CAP_NET_ADMIN.
+	// FilterHidden says that this process may not see the filter: reading it requires CAP_NET_ADMIN.
 	FilterHidden bool
 	// Attached says that somebody, a guest, holds the tap's other end.
 	Attached bool

@@ -14,7 +14,7 @@ import (
 // Two locks exclude others from a namespace (docs/adr/0024-a-lock-that-takes-a-capability.md).
 //
 // The claim is a group of the namespace's packet log (nfnetlink_log), to which one netlink socket at a time can be bound.
-// It takes CAP_NET_ADMIN in the namespace, shows in no ruleset, costs one request, and ends with the socket. Who has it is
+// It requires CAP_NET_ADMIN in the namespace, shows in no ruleset, costs one request, and ends with the socket. Who has it is
 // alone among podnics of this version, whatever a process without the capability does.
 //
 // flock on the inode of the namespace is what podnics before the claim have, and what tells who works there, by
@@ -33,7 +33,7 @@ const (
 )
 
 // Lock excludes every other podnic that would change this namespace, in this pod or on its node, until the returned
-// function is called or the process ends. It takes CAP_NET_ADMIN, and waits for at most the given time. The warning, if
+// function is called or the process ends. It requires CAP_NET_ADMIN, and waits for at most the given time. The warning, if
 // there is one, names who else holds flock on the namespace, for nothing.
 func (n *Namespace) Lock(ctx context.Context, wait time.Duration) (unlock func(), warning string, err error) {
 	l := &locking{ns: n, wait: wait, judged: time.Now().Add(min(lockGrace, wait/2))}
@@ -132,7 +132,7 @@ func (l *locking) without() (warning string, ok bool) {
 		if locked, err := l.try(); locked || err != nil { // it was let go of meanwhile
 			return "", locked
 		}
-		return fmt.Sprintf("%s holds the lock of %s and is no podnic, since %s: it was not waited for, and other podnics are excluded by a lock that takes CAP_NET_ADMIN, but one older than that would not be; end that process", h, l.ns, h.idle), true
+		return fmt.Sprintf("%s holds the lock of %s and is no podnic, since %s: it was not waited for, and other podnics are excluded by a lock that requires CAP_NET_ADMIN, but one older than that would not be; end that process", h, l.ns, h.idle), true
 	}
 	return "", false
 }

@@ -103,7 +103,7 @@ func readStatus(pid int) (map[string]string, error) {
 }
 
 // below reports whether a process is for certain in a user namespace below the one that the network namespace is of: then
-// no capability of it counts there (cap_capable in security/commoncap.c). To ask takes CAP_SYS_PTRACE, or its uid.
+// no capability of it counts there (cap_capable in security/commoncap.c). To ask requires CAP_SYS_PTRACE, or its uid.
 func (n *Namespace) below(pid int) bool {
 	owner, err := unix.IoctlRetInt(int(n.file.Fd()), unix.NS_GET_USERNS)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 type Namespace struct {
 	path string
 	file *os.File // the nsfs inode; it keeps the namespace alive and is what Lock locks
-	// home is the namespace that the process is in; nil where it is this one: entering a namespace takes CAP_SYS_ADMIN,
+	// home is the namespace that the process is in; nil where it is this one: entering a namespace requires CAP_SYS_ADMIN,
 	// staying takes nothing.
 	home *os.File
 	// inside are functions for a thread that stays in the namespace; nil where there is none.
@@ -43,7 +43,7 @@ func OpenNamespace(path string) (*Namespace, error) {
 	n := &Namespace{path: path, file: f, home: own}
 	err = n.Do(func() error { return nil })
 	if errors.Is(err, unix.EPERM) {
-		err = plan.Refuse("entering %s takes CAP_SYS_ADMIN, which this process lacks: run podnic inside the namespace, without --netns", path)
+		err = plan.Refuse("entering %s requires CAP_SYS_ADMIN, which this process lacks: run podnic inside the namespace, without --netns", path)
 	}
 	if err != nil {
 		n.Close()
@@ -197,7 +197,7 @@ func (n *Namespace) initial() (found bool, err error) {
 			err = unix.Faccessat(dir, "somaxconn", unix.F_OK, 0)
 		}
 		if err != nil {
-			return plan.Refuse("cannot tell whether %s is the machine's own, since /proc/sys/net cannot be read (%v): mount a full /proc, or say --allow-host-namespace if you are certain", n, err)
+			return plan.Refuse("cannot tell whether %s is the machine's own, since /proc/sys/net cannot be read (%v): mount a full /proc, or pass --allow-host-namespace if you are certain", n, err)
 		}
 		err = unix.Faccessat(dir, "dev_weight", unix.F_OK, 0)
 		if errors.Is(err, unix.ENOENT) {

@@ -110,14 +110,14 @@ func checkNotNode(all []plan.Link) error {
 	veths := 0
 	for _, l := range all {
 		if slices.Contains(nodeLinks, l.Name) || strings.HasPrefix(l.Name, "cali") && l.Kind == plan.KindVeth {
-			return plan.Refuse("this is a node's network namespace, not a pod's (it has the link %s): run podnic in the pod (without hostNetwork), or say --allow-host-namespace if you are certain", l.Name)
+			return plan.Refuse("this is a node's network namespace, not a pod's (it has the link %s): run podnic in the pod (without hostNetwork), or pass --allow-host-namespace if you are certain", l.Name)
 		}
 		if l.Kind == plan.KindVeth && l.HasPeer {
 			veths++
 		}
 	}
 	if veths > nodeVeths {
-		return plan.Refuse("this looks like a node's network namespace, not a pod's (it has %d veth links): run podnic in the pod (without hostNetwork), or say --allow-host-namespace if you are certain", veths)
+		return plan.Refuse("this looks like a node's network namespace, not a pod's (it has %d veth links): run podnic in the pod (without hostNetwork), or pass --allow-host-namespace if you are certain", veths)
 	}
 	return nil
 }

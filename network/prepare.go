@@ -140,7 +140,7 @@ func (p *preparation) read() (err error) {
 	original := p.current
 	if wired {
 		if p.asked.Tap != "" && p.asked.Tap != options.Tap {
-			return plan.Refuse("the interface is wired already, with the tap %s: say --tap %s, or run `podnic restore` first", options.Tap, options.Tap)
+			return plan.Refuse("the interface is wired already, with the tap %s: pass --tap %s, or run `podnic restore` first", options.Tap, options.Tap)
 		}
 		if options, err = p.asked.Otherwise(plan.OptionsOf(p.current, p.names)).Normal(); err != nil {
 			return err

@@ -16,7 +16,7 @@ import (
 // What follows tells whether something would work without trying it: nothing of it changes the namespace.
 
 // ErrHidden says that this process may not see what it was asked for.
-var ErrHidden = errors.New("that takes CAP_NET_ADMIN, which this process lacks")
+var ErrHidden = errors.New("that requires CAP_NET_ADMIN, which this process lacks")
 
 // LackingCapabilities are those of the capabilities that wiring needs which this process does not have, as NET_ADMIN.
 func LackingCapabilities() ([]string, error) {

@@ -61,7 +61,7 @@ func Restore(ctx context.Context, req Request, force bool) (*Restoration, error)
 		return nil, err
 	}
 	if tap := current.Link(plan.Tap); tap != nil && tap.LowerUp && !force {
-		return nil, plan.Refuse("a guest holds %s: it would lose its network; end it first, or say --force", tap.Name)
+		return nil, plan.Refuse("a guest holds %s: it would lose its network; end it first, or pass --force", tap.Name)
 	}
 	switch nic := current.Link(plan.NIC); {
 	case nic == nil:

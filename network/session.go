@@ -80,7 +80,7 @@ func (s *session) begin() (err error) {
 			return err
 		}
 		if initial {
-			return plan.Refuse("%s is the machine's own, and rewiring it would take the machine off its network: run podnic in a pod, name one with --netns, or say --allow-host-namespace if you are certain", s.ns)
+			return plan.Refuse("%s is the machine's own, and rewiring it would take the machine off its network: run podnic in a pod, name one with --netns, or pass --allow-host-namespace if you are certain", s.ns)
 		}
 	}
 	if s.id, err = s.ns.ID(); err != nil {
@@ -187,7 +187,7 @@ func (s *session) read(all []plan.Link, nic int, names plan.Names) (*plan.Snapsh
 	case errors.Is(err, rtnl.ErrNoFilter):
 		s.noFilter = true
 	case errors.Is(err, unix.EPERM):
-		s.hiddenFilter = true // reading takes CAP_NET_ADMIN too
+		s.hiddenFilter = true // reading requires CAP_NET_ADMIN too
 	case err != nil:
 		return nil, err
 	}

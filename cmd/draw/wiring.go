@@ -217,7 +217,7 @@ func (d *drawing) filter() {
 			d.wrap(bad, "      │      "+mark, "filter "+difference.What)
 		}
 	case d.view.Seen.FilterHidden:
-		d.wire("filter: not looked at, since that takes CAP_NET_ADMIN")
+		d.wire("filter: not looked at, since that requires CAP_NET_ADMIN")
 	case filter != nil:
 		d.wire("filter %s, %d rules", filter.Table, len(filter.Rules))
 	default:

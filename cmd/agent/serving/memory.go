@@ -12,8 +12,8 @@ import (
 )
 
 // gcPercent keeps the heap of a server that answers without pause below 2 MiB: with the runtime's own 100 every heap may
-// grow to 4 MiB before it is looked for what is free. A server keeps a few hundred KiB, so to look more often is cheap.
-// With less, the runtime would look at once.
+// grow to 4 MiB before the first collection. A server keeps a few hundred KiB, so to collect more often is cheap. With
+// less, the runtime would collect at once.
 const gcPercent = 40
 
 // settleTime is how long after the start a server gives back what only the start needed: its state has been written then.

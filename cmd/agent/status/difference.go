@@ -32,8 +32,8 @@ func (d Difference) String() string { return d.What + ": " + d.Remedy }
 
 const mend = "run `podnic prepare` to mend it"
 
-// differences are those of the wiring, and those that only show when the kernel's state is laid beside what a serving
-// process has left word of. alive says whether that process runs still.
+// differences are those of the wiring, and those that only show when the kernel's state is compared with the state file of a
+// serving process. alive says whether that process still runs.
 func differences(seen *network.State, report *Report, lease dhcp.Lease, alive bool) []Difference {
 	if !seen.Wired {
 		return nil

@@ -71,7 +71,7 @@ type PodRoute struct {
 // rtTableMain is RT_TABLE_MAIN.
 const rtTableMain = 254
 
-// newReport puts together what the kernel says and what a serving process has left word of. state may be nil; alive says
+// newReport puts together what the kernel says and what the state file of a serving process says. state may be nil; alive says
 // whether that process still runs.
 func newReport(seen *network.State, state *statefile.State, alive bool, service offering.Service) *Report {
 	if state != nil {
@@ -206,7 +206,7 @@ func stateOf(req network.Request, seen *network.State, holder *network.SocketHol
 	return statefile.Load(req.StateDir, seen.Names.Interface, seen.ID, others...)
 }
 
-// Known is what a serving process has left word of, as status believes it; nil if nothing.
+// Known is a serving process's state file, as far as status believes it; nil if there is none.
 func Known(req network.Request, seen *network.State) (*statefile.State, error) {
 	holder, err := holderIn(req, seen)
 	if err != nil {
