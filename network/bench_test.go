@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/podnic/podnic/network/plan"
 	"golang.org/x/sys/unix"
 )
 
@@ -63,17 +64,17 @@ func directory(b *testing.B, in string) string {
 }
 
 // goal is what the pod holds and what it should hold once it is wired.
-func (p *testPod) goal() (original, wanted *Snapshot) {
+func (p *testPod) goal() (original, wanted *plan.Snapshot) {
 	p.t.Helper()
 	seen, err := Inspect(p.request())
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	o, err := Options{Interface: "eth0"}.normal()
+	o, err := plan.Options{Interface: "eth0"}.Normal()
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	return seen.Original, Wired(seen.Original, o)
+	return seen.Original, plan.Wired(seen.Original, o)
 }
 
 // byHand runs the bare program.
@@ -105,7 +106,8 @@ func (p *testPod) program(name string, args ...string) func() {
 	}
 }
 
-func (p *testPod) podnic()   { p.prepare() }
+func (p *testPod) podnic() { p.prepare() }
+
 func (p *testPod) restores() { p.restore() }
 
 // makesTheSame checks that a peer wires the pod as podnic does, but for lines with the given beginnings, and that unwire
@@ -184,18 +186,18 @@ func BenchmarkCommand(b *testing.B) {
 		{"batch-and-nft", p.program("sh", path("batch-and-nft", "set -e\nip -batch "+batch+"\n"+nft))},
 	} {
 		// The protocol of an address is beyond many an ip(8).
-		p.makesTheSame(peer.wire, p.restores, chainForward, chainIPv4, chainTags, chainInput, chainOutput, "address placeholder fe80")
+		p.makesTheSame(peer.wire, p.restores, plan.ChainForward, plan.ChainIPv4, plan.ChainTags, plan.ChainInput, plan.ChainOutput, "address placeholder fe80")
 		b.Run(peer.name, func(b *testing.B) { median(b, peer.wire, p.restores) })
 	}
 	b.Run("podnic", func(b *testing.B) { median(b, p.program(podnic, "prepare", "--state-dir", p.dir), p.restores) })
 }
 
 // iproute2 is the wiring in commands of ip(8).
-func iproute2(wanted *Snapshot) []string {
-	mac := func(r Role) string { return wanted.Link(r).MAC.String() }
+func iproute2(wanted *plan.Snapshot) []string {
+	mac := func(r plan.Role) string { return wanted.Link(r).MAC.String() }
 	return strings.Split(strings.NewReplacer(
-		"MARK", fmt.Sprint(wanted.Link(Bridge).Group), "TABLE", fmt.Sprint(parkedTable(unix.RT_TABLE_MAIN)),
-		"NIC", mac(NIC), "BRIDGE", mac(Bridge), "TAP", mac(Tap), "POD", mac(Placeholder),
+		"MARK", fmt.Sprint(wanted.Link(plan.Bridge).Group), "TABLE", fmt.Sprint(plan.ParkedTable(unix.RT_TABLE_MAIN)),
+		"NIC", mac(plan.NIC), "BRIDGE", mac(plan.Bridge), "TAP", mac(plan.Tap), "POD", mac(plan.Placeholder),
 	).Replace(`link add eth0-br address BRIDGE group MARK type bridge group_fwd_mask 0x4000 mcast_snooping 0
 link set eth0-br arp off addrgenmode none
 link set eth0-br up

@@ -3,33 +3,35 @@ package network
 import (
 	"cmp"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
-	"github.com/vishvananda/netlink/nl"
+	"github.com/podnic/podnic/network/internal/rtnl"
+	"github.com/podnic/podnic/network/plan"
 	"golang.org/x/sys/unix"
 )
 
 // discovery says which link is the pod's and how far the namespace is wired already.
 type discovery struct {
-	all   []Link
-	nic   Link
-	names Names
+	all   []plan.Link
+	nic   plan.Link
+	names plan.Names
 	// marked are the links of ours that are there.
-	marked []Link
+	marked []plan.Link
+	// guessed says that too little of ours is left to tell the interface's name for certain.
+	guessed bool
 }
 
 // discover finds the pod's interface: the one that our links were made for if there are any, else the one that is named,
 // else the one with the default routes.
-func (r *rtnl) discover(o Options) (*discovery, error) {
-	all, err := r.links()
+func discover(r *rtnl.Conn, o plan.Options) (*discovery, error) {
+	all, err := r.Links()
 	if err != nil {
 		return nil, err
 	}
 	d := &discovery{all: all}
 	for _, l := range all {
-		if isMark(l.Group) {
+		if plan.IsMark(l.Group) {
 			d.marked = append(d.marked, l)
 		}
 	}
@@ -41,24 +43,24 @@ func (r *rtnl) discover(o Options) (*discovery, error) {
 	}
 	name := o.Interface
 	if name == "" {
-		if name, err = r.defaultInterface(all); err != nil {
+		if name, err = defaultInterface(r, all); err != nil {
 			return nil, err
 		}
 	}
-	i := slices.IndexFunc(all, func(l Link) bool { return l.Name == name || slices.Contains(l.AltNames, name) })
+	i := slices.IndexFunc(all, func(l plan.Link) bool { return l.Name == name || slices.Contains(l.AltNames, name) })
 	if i < 0 {
 		return nil, noInterface(name, all)
 	}
 	d.nic = all[i]
-	d.names = namesFor(d.nic.Name, cmp.Or(o.Tap, DefaultTap))
+	d.names = plan.NamesFor(d.nic.Name, cmp.Or(o.Tap, plan.DefaultTap))
 	return d, nil
 }
 
-func noInterface(name string, all []Link) error {
-	return Refuse("there is no interface %s here: name one of %s with --interface", name, linkNames(all))
+func noInterface(name string, all []plan.Link) error {
+	return plan.Refuse("there is no interface %s here: name one of %s with --interface", name, linkNames(all))
 }
 
-func linkNames(all []Link) string {
+func linkNames(all []plan.Link) string {
 	var names []string
 	for _, l := range all {
 		if l.Type != unix.ARPHRD_LOOPBACK {
@@ -72,71 +74,66 @@ func linkNames(all []Link) string {
 }
 
 // fromMarks reads from our own links what they were made for.
-func (d *discovery) fromMarks(o Options) error {
+func (d *discovery) fromMarks(o plan.Options) error {
 	mark := d.marked[0].Group
 	for _, l := range d.marked {
 		if l.Group != mark {
-			return Refuse("the links %s and %s were made for different interfaces, and podnic serves one: restore the other first", d.marked[0].Name, l.Name)
+			return plan.Refuse("the links %s and %s were made for different interfaces, and podnic serves one: restore the other first", d.marked[0].Name, l.Name)
 		}
 	}
-	i := slices.IndexFunc(d.all, func(l Link) bool { return markedFor(mark, l.Index) && l.Group != mark })
+	i := slices.IndexFunc(d.all, func(l plan.Link) bool { return plan.MarkedFor(mark, l.Index) && l.Group != mark })
 	if i >= 0 {
 		d.nic = d.all[i]
 	} else {
-		d.nic = Link{Role: NIC, Index: int(mark &^ markMask)} // gone
+		d.nic = plan.Link{Role: plan.NIC, Index: plan.MarkedIndex(mark)} // gone
 	}
-	tap := cmp.Or(o.Tap, DefaultTap)
+	tap := cmp.Or(o.Tap, plan.DefaultTap)
 	var bridges []string
 	for _, l := range d.marked {
 		switch l.Kind {
-		case kindTun:
+		case plan.KindTun:
 			tap = l.Name
-		case kindBridge:
+		case plan.KindBridge:
 			bridges = append(bridges, l.Name)
 		}
 	}
 	// The placeholder bears the interface's name, or it is not in place yet and the NIC still does.
 	for _, candidate := range append(slices.Clone(bridges), d.nic.Name) {
-		names := namesFor(candidate, tap)
+		names := plan.NamesFor(candidate, tap)
 		if slices.Contains(bridges, names.Bridge) || d.nic.Name == names.NIC {
 			d.names = names
 			return nil
 		}
 	}
 	// Neither: the placeholder is gone or aside.
+	d.guessed = true
 	for _, suffix := range []string{"-nic", "-br", "-id"} {
 		for _, name := range append([]string{d.nic.Name}, bridges...) {
 			if base, ok := strings.CutSuffix(name, suffix); ok {
-				d.names = namesFor(base, tap)
+				d.names = plan.NamesFor(base, tap)
 				return nil
 			}
 		}
 	}
-	d.names = namesFor(d.nic.Name, tap)
+	d.names = plan.NamesFor(d.nic.Name, tap)
 	return nil
 }
 
 // defaultInterface is the link of the default routes, or the only link there is. Where IPv4 and IPv6 leave by different
 // links, or a default route in two halves by another than the one that it goes before, nobody can tell which the guest's is.
-func (r *rtnl) defaultInterface(all []Link) (string, error) {
-	messages, err := r.dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, &nl.RtMsg{})
+func defaultInterface(r *rtnl.Conn, all []plan.Link) (string, error) {
+	defaults, err := r.Defaults()
 	if err != nil {
 		return "", fmt.Errorf("list routes: %w", err)
 	}
-	defaults := make(map[string]egress)
-	for _, m := range messages {
-		if err := addDefault(defaults, m); err != nil {
-			return "", fmt.Errorf("list routes: %w", err)
-		}
-	}
-	if defaults[firstHalf].link != defaults[secondHalf].link {
-		delete(defaults, firstHalf)
-		delete(defaults, secondHalf)
+	if defaults[rtnl.FirstHalf].Link != defaults[rtnl.SecondHalf].Link {
+		delete(defaults, rtnl.FirstHalf)
+		delete(defaults, rtnl.SecondHalf)
 	}
 	var found []int
 	var ways, names []string
-	for _, what := range []string{wholeIPv4, firstHalf, wholeIPv6} {
-		if link := defaults[what].link; link != 0 {
+	for _, what := range []string{rtnl.WholeIPv4, rtnl.FirstHalf, rtnl.WholeIPv6} {
+		if link := defaults[what].Link; link != 0 {
 			if !slices.Contains(found, link) {
 				found, names = append(found, link), append(names, "--interface "+nameOf(all, link))
 			}
@@ -147,67 +144,16 @@ func (r *rtnl) defaultInterface(all []Link) (string, error) {
 	case len(found) == 1:
 		return nameOf(all, found[0]), nil
 	case len(found) > 1:
-		return "", Refuse("the pod's default routes are on different links (%s), and podnic gives one to the guest: pass %s", strings.Join(ways, ", "), strings.Join(names, " or "))
+		return "", plan.Refuse("the pod's default routes are on different links (%s), and podnic gives one to the guest: pass %s", strings.Join(ways, ", "), strings.Join(names, " or "))
 	}
-	var candidates []Link
+	var candidates []plan.Link
 	for _, l := range all {
-		if l.Type != unix.ARPHRD_LOOPBACK && l.Kind == kindVeth {
+		if l.Type != unix.ARPHRD_LOOPBACK && l.Kind == plan.KindVeth {
 			candidates = append(candidates, l)
 		}
 	}
 	if len(candidates) == 1 {
 		return candidates[0].Name, nil
 	}
-	return "", Refuse("no interface has a default route here: name the pod's with --interface, out of %s", linkNames(all))
-}
-
-// What a default route leads to, in the words of a refusal.
-const (
-	wholeIPv4  = "IPv4"
-	firstHalf  = "IPv4 in two halves"
-	secondHalf = "the second half"
-	wholeIPv6  = "IPv6"
-)
-
-// egress is where a default route leads.
-type egress struct {
-	link   int
-	metric uint32
-}
-
-// addDefault keeps the default route with the lowest metric of each kind, given one route.
-func addDefault(defaults map[string]egress, m []byte) error {
-	if len(m) < unix.SizeofRtMsg {
-		return nil
-	}
-	h := nl.DeserializeRtMsg(m)
-	if h.Type != unix.RTN_UNICAST || h.Table != unix.RT_TABLE_MAIN || h.Flags&unix.RTM_F_CLONED != 0 || h.Tos != 0 {
-		return nil
-	}
-	attrs, err := attributes(m[unix.SizeofRtMsg:])
-	if err != nil {
-		return err
-	}
-	var what string
-	switch destination, _ := netip.AddrFromSlice(attrs.get(unix.RTA_DST)); {
-	case h.Family == unix.AF_INET && h.Dst_len == 0:
-		what = wholeIPv4
-	case h.Family == unix.AF_INET6 && h.Dst_len == 0 && h.Src_len == 0:
-		what = wholeIPv6
-	case h.Family != unix.AF_INET || h.Dst_len != 1:
-		return nil
-	case destination == halves[1].Addr():
-		what = secondHalf
-	default:
-		what = firstHalf
-	}
-	index := int(u32(attrs.get(unix.RTA_OIF)))
-	if hops := attrs.get(unix.RTA_MULTIPATH); index == 0 && len(hops) >= unix.SizeofRtNexthop {
-		index = int(int32(u32(hops[4:])))
-	}
-	metric := u32(attrs.get(unix.RTA_PRIORITY))
-	if best, ok := defaults[what]; index != 0 && (!ok || metric < best.metric) {
-		defaults[what] = egress{index, metric}
-	}
-	return nil
+	return "", plan.Refuse("no interface has a default route here: name the pod's with --interface, out of %s", linkNames(all))
 }

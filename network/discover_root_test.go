@@ -4,6 +4,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/podnic/podnic/network/plan"
 )
 
 // TestInterfaceIsThatOfTheDefaultRoutes has a second link, net1, beside eth0. Where default routes leave by both, nobody
@@ -62,22 +64,22 @@ func TestInterfaceIsThatOfTheDefaultRoutes(t *testing.T) {
 func TestWhatCannotBeWiredIsRefused(t *testing.T) {
 	for name, test := range map[string]struct {
 		commands []string
-		options  Options
+		options  plan.Options
 		words    []string
 	}{
-		"the tap is called as the interface":    {options: Options{Tap: "eth0"}, words: []string{"eth0", "--tap", "<target dev=…>"}},
-		"the tap is called as the bridge":       {options: Options{Tap: "eth0-br"}, words: []string{"eth0-br", "--tap"}},
-		"the tap is called as the NIC":          {options: Options{Tap: "eth0-nic"}, words: []string{"eth0-nic", "--tap"}},
-		"the tap is called as the aside":        {options: Options{Tap: "eth0-id"}, words: []string{"eth0-id", "--tap"}},
-		"and the interface is named":            {options: Options{Tap: "eth0-br", Interface: "eth0"}, words: []string{"eth0-br", "--tap"}},
-		"the tap is called as the altname":      {[]string{"link property add dev eth0 altname pod"}, Options{Tap: "pod"}, []string{"pod", "--tap", "ip link property del dev eth0 altname pod"}},
-		"an altname is the NIC's new name":      {[]string{"link property add dev eth0 altname eth0-nic"}, Options{}, []string{"eth0-nic", "ip link property del dev eth0 altname eth0-nic"}},
-		"the interface is called as the tap":    {[]string{"link set eth0 down", "link set eth0 name tap0", "link set tap0 up", "route add default via 10.244.1.1"}, Options{}, []string{"tap0", "--tap"}},
-		"an MTU that no DHCP message fits into": {[]string{"link set eth0 mtu 575"}, Options{}, []string{"eth0", "575", "576", "ip link set eth0 mtu 576"}},
-		"an MTU that hardly anything fits into": {[]string{"link set eth0 mtu 68"}, Options{}, []string{"68", "576"}},
-		"a name that libvirt takes for its own": {options: Options{Tap: "vnet7"}, words: []string{"vnet7", "--tap"}},
-		"the interface's name is an altname's":  {[]string{"link property add dev eth0 altname eth0-br"}, Options{}, []string{"eth0-br"}},
-		"a name that no link can have":          {options: Options{Tap: "a/b"}, words: []string{"a/b"}},
+		"the tap is called as the interface":    {options: plan.Options{Tap: "eth0"}, words: []string{"eth0", "--tap", "<target dev=…>"}},
+		"the tap is called as the bridge":       {options: plan.Options{Tap: "eth0-br"}, words: []string{"eth0-br", "--tap"}},
+		"the tap is called as the NIC":          {options: plan.Options{Tap: "eth0-nic"}, words: []string{"eth0-nic", "--tap"}},
+		"the tap is called as the aside":        {options: plan.Options{Tap: "eth0-id"}, words: []string{"eth0-id", "--tap"}},
+		"and the interface is named":            {options: plan.Options{Tap: "eth0-br", Interface: "eth0"}, words: []string{"eth0-br", "--tap"}},
+		"the tap is called as the altname":      {[]string{"link property add dev eth0 altname pod"}, plan.Options{Tap: "pod"}, []string{"pod", "--tap", "ip link property del dev eth0 altname pod"}},
+		"an altname is the NIC's new name":      {[]string{"link property add dev eth0 altname eth0-nic"}, plan.Options{}, []string{"eth0-nic", "ip link property del dev eth0 altname eth0-nic"}},
+		"the interface is called as the tap":    {[]string{"link set eth0 down", "link set eth0 name tap0", "link set tap0 up", "route add default via 10.244.1.1"}, plan.Options{}, []string{"tap0", "--tap"}},
+		"an MTU that no DHCP message fits into": {[]string{"link set eth0 mtu 575"}, plan.Options{}, []string{"eth0", "575", "576", "ip link set eth0 mtu 576"}},
+		"an MTU that hardly anything fits into": {[]string{"link set eth0 mtu 68"}, plan.Options{}, []string{"68", "576"}},
+		"a name that libvirt takes for its own": {options: plan.Options{Tap: "vnet7"}, words: []string{"vnet7", "--tap"}},
+		"the interface's name is an altname's":  {[]string{"link property add dev eth0 altname eth0-br"}, plan.Options{}, []string{"eth0-br"}},
+		"a name that no link can have":          {options: plan.Options{Tap: "a/b"}, words: []string{"a/b"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -1,8 +1,8 @@
 // Package network finds out what a pod's interface holds, rewires it into a bridge and a tap for a virtual machine, and
 // takes all of that back.
 //
-// It is declarative. A [Snapshot] is what the kernel holds now, [Wired] is what it should hold, [Diff] is the ordered
-// list of steps from one to the other, and apply carries the steps out. [Prepare] applies Diff(now, Wired(original)),
+// It is declarative. A [plan.Snapshot] is what the kernel holds now, [plan.Wired] is what it should hold, [plan.Diff] is
+// the ordered list of steps from one to the other, and internal/rtnl carries the steps out. [Prepare] applies Diff(now, Wired(original)),
 // [Restore] applies Diff(now, original). A first run, a second run, a run after a crash, the repair of drift and a
 // rollback are all the same two lines; there is no journal and no special case.
 //

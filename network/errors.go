@@ -3,19 +3,9 @@ package network
 import (
 	"errors"
 	"fmt"
+
+	"github.com/podnic/podnic/network/plan"
 )
-
-// RefusalError says that podnic did not begin: the request or the namespace is not what it can work with, and nothing was
-// touched. The message names the reason and the remedy.
-type RefusalError struct{ Reason error }
-
-func (e *RefusalError) Error() string { return e.Reason.Error() }
-func (e *RefusalError) Unwrap() error { return e.Reason }
-
-// Refuse makes a RefusalError. The format is that of fmt.Errorf.
-func Refuse(format string, args ...any) error {
-	return &RefusalError{Reason: fmt.Errorf(format, args...)}
-}
 
 // StuckError says that a change failed and the namespace is neither what it was nor what it should be. The record is
 // kept, and `podnic restore` can be run again once the cause is mended.
@@ -41,10 +31,11 @@ var ErrBusy = errors.New("the namespace is locked")
 type busyError struct{ error }
 
 func (busyError) Is(target error) bool { return target == ErrBusy }
-func (e busyError) Unwrap() error      { return e.error }
+
+func (e busyError) Unwrap() error { return e.error }
 
 func busy(format string, args ...any) error {
-	return &RefusalError{Reason: busyError{fmt.Errorf(format, args...)}}
+	return &plan.RefusalError{Reason: busyError{fmt.Errorf(format, args...)}}
 }
 
 var (
@@ -59,6 +50,6 @@ func IsNoNamespace(err error) bool {
 
 // IsRefusal reports whether err means that nothing was touched.
 func IsRefusal(err error) bool {
-	_, ok := errors.AsType[*RefusalError](err)
+	_, ok := errors.AsType[*plan.RefusalError](err)
 	return ok
 }

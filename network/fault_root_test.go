@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/podnic/podnic/network/internal/rtnl"
+	"github.com/podnic/podnic/network/plan"
 )
 
 var errInjected = errors.New("injected fault")
@@ -86,7 +88,7 @@ func TestModelIsWhatTheKernelDoes(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.close()
-		options, err := s.Options.normal()
+		options, err := s.Options.Normal()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -99,28 +101,28 @@ func TestModelIsWhatTheKernelDoes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		walk := func(from, to *Snapshot) *Snapshot {
+		walk := func(from, to *plan.Snapshot) *plan.Snapshot {
 			model := from.Clone()
-			e := newExecutor(s, from)
+			e := rtnl.NewExecutor(s.ns, s.rtnl, s.nft, from)
 			kernel := from
-			for _, step := range Diff(from, to) {
-				if err := e.apply([]Step{step}); err != nil {
+			for _, step := range plan.Diff(from, to) {
+				if err := e.Apply([]plan.Step{step}); err != nil {
 					t.Fatal(err)
 				}
-				model.model(step.change)
+				model.Model(step.Change)
 				if kernel, err = s.snapshot(nic, names); err != nil {
 					t.Fatal(err)
 				}
-				if diff := cmp.Diff(comparable(model), comparable(kernel)); diff != "" {
-					t.Fatalf("%s: model (-) and kernel (+) differ:\n%s", step.inWords(), diff)
+				if diff := cmp.Diff(plan.Comparable(model), plan.Comparable(kernel)); diff != "" {
+					t.Fatalf("%s: model (-) and kernel (+) differ:\n%s", step.InWords(), diff)
 				}
 			}
-			if left := Diff(kernel, to); len(left) > 0 {
+			if left := plan.Diff(kernel, to); len(left) > 0 {
 				t.Fatalf("left to do: %v", left)
 			}
 			return kernel
 		}
-		wired := walk(original, Wired(original, options))
+		wired := walk(original, plan.Wired(original, options))
 		walk(wired, original)
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/mdlayher/packet"
 	"github.com/podnic/podnic/network/identity"
+	"github.com/podnic/podnic/network/plan"
 	"golang.org/x/sys/unix"
 )
 
@@ -215,7 +216,7 @@ func TestDHCPDoesNotCross(t *testing.T) {
 
 // TestGuestCannotReachThePodsSockets listens in the pod on every address, and asks from the guest by every way there is.
 func TestGuestCannotReachThePodsSockets(t *testing.T) {
-	for _, socket := range []string{SocketPacket, SocketUDP} {
+	for _, socket := range []string{plan.SocketPacket, plan.SocketUDP} {
 		t.Run(socket, func(t *testing.T) {
 			p := newTestPod(t, shapes["bridge"]...)
 			req := p.request()
@@ -239,7 +240,7 @@ func TestGuestCannotReachThePodsSockets(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer udp.Close()
-			wired := Wired(r.Record.Original, r.Record.Options)
+			wired := plan.Wired(r.Record.Original, r.Record.Options)
 			guest, node := p.ends()
 			for _, link := range wired.Links {
 				for _, dst := range []identity.MAC{link.MAC, broadcast} {
@@ -273,7 +274,7 @@ func TestGuestCannotReachThePodsSockets(t *testing.T) {
 					break
 				}
 				for _, link := range wired.Links {
-					if link.Role != Placeholder && identity.MAC(b[6:12]) == link.MAC {
+					if link.Role != plan.Placeholder && identity.MAC(b[6:12]) == link.MAC {
 						t.Fatalf("the pod's stack answers: %x", b[:n])
 					}
 				}
@@ -338,7 +339,7 @@ func TestOnlyThePodsMACLeaves(t *testing.T) {
 // reach there too, TestReservedAddressesDoNotReachThePod shows.)
 func TestLayer2InterfaceLetsDHCPCross(t *testing.T) {
 	p := newTestPod(t, shapes["no address"]...)
-	p.wire(Options{Interface: "eth0"})
+	p.wire(plan.Options{Interface: "eth0"})
 	if out, err := p.run(p.pod, "nft", "list", "ruleset"); err != nil || strings.Contains(out, "forward") {
 		t.Errorf("nft: %v: %s", err, out)
 	}
@@ -387,7 +388,7 @@ func TestNftListsEveryWiring(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.close()
-		filter, err := s.nft.read(bridgeFilter, "podnic-eth0")
+		filter, err := s.nft.Read(plan.BridgeFilter, "podnic-eth0")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,11 +1,14 @@
 package network
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"net/netip"
 
 	"github.com/podnic/podnic/network/identity"
+	"github.com/podnic/podnic/network/internal/rtnl"
+	"github.com/podnic/podnic/network/plan"
 )
 
 // State is what a look at the namespace shows. Nothing is changed or locked, and no privilege is needed: where the record
@@ -13,22 +16,22 @@ import (
 type State struct {
 	ID     NamespaceID
 	Wired  bool
-	Names  Names
+	Names  plan.Names
 	Record *Record // nil when there is none that this process may read
 	// Options are those of the record, or what can be told of them from the wiring.
-	Options Options
+	Options plan.Options
 	// Original is what the pod's interface held before, and holds now if nothing is wired.
-	Original *Snapshot
-	Current  *Snapshot
+	Original *plan.Snapshot
+	Current  *plan.Snapshot
 	// Missing are the changes that would mend the wiring. None if it is as it should be.
-	Missing []Step
+	Missing []plan.Step
 	// Deviations say what Missing would mend.
-	Deviations []Deviation
+	Deviations []plan.Deviation
 	// Server is the address that a UDP server answers from. Where the wiring is KubeVirt's, ServerHeld says whether a link
 	// has it: else nothing can be sent.
 	Server     netip.Addr
 	ServerHeld bool
-	// FilterHidden says that this process may not see the filter: reading it takes CAP_NET_ADMIN.
+	// FilterHidden says that this process may not see the filter: reading it requires CAP_NET_ADMIN.
 	FilterHidden bool
 	// Attached says that somebody, a guest, holds the tap's other end.
 	Attached bool
@@ -53,7 +56,7 @@ func Inspect(req Request) (*State, error) {
 		state.Warnings = append(state.Warnings, err.Error())
 	}
 	state.Warnings = append(state.Warnings, s.warnings...)
-	managed := s.found.names.managed
+	managed := s.found.names.Managed
 	state.Wired, state.Names = managed || len(s.found.marked) > 0, s.found.names
 	if state.Wired && record != nil && record.managed() == managed {
 		state.Record = record
@@ -64,11 +67,11 @@ func Inspect(req Request) (*State, error) {
 	if state.Current, err = s.read(s.found.all, s.found.nic.Index, state.Names); err != nil {
 		return nil, asRefusal(err)
 	}
-	if tap := state.Current.Link(Tap); tap != nil {
+	if tap := state.Current.Link(plan.Tap); tap != nil {
 		state.Attached = tap.LowerUp
 	}
-	if state.Current.Link(NIC) == nil {
-		return nil, Refuse("%s, which was wired, is gone: the pod's network was taken away; run `podnic restore` to remove what is left", state.Names.Interface)
+	if state.Current.Link(plan.NIC) == nil {
+		return nil, plan.Refuse("%s, which was wired, is gone: the pod's network was taken away; run `podnic restore` to remove what is left", state.Names.Interface)
 	}
 	switch {
 	case !state.Wired:
@@ -84,37 +87,22 @@ func Inspect(req Request) (*State, error) {
 	case state.Record != nil:
 		state.Options, state.Original = record.Options, record.Original
 	default:
-		state.Options, state.Original = optionsOf(state.Current, state.Names), rebuild(state.Current, state.Names)
+		state.Options, state.Original = plan.OptionsOf(state.Current, state.Names), plan.Rebuild(state.Current, state.Names)
 	}
 	wanted := s.wired(state.Original, state.Options)
 	if s.hiddenFilter {
 		state.Current.Filter, state.FilterHidden = wanted.Filter, true
 	}
-	if s.noFilter && wantedFilter(state.Original, state.Options) != nil {
+	if s.noFilter && plan.WantedFilter(state.Original, state.Options) != nil {
 		state.Warnings = append(state.Warnings, unfiltered)
 	}
-	now, err := bootTime()
+	now, err := rtnl.BootTime()
 	if err != nil {
 		return nil, err
 	}
-	wanted = wanted.at(now)
-	state.Missing, state.Deviations = Diff(state.Current, wanted), Deviations(state.Current, wanted)
+	wanted = wanted.At(now)
+	state.Missing, state.Deviations = plan.Diff(state.Current, wanted), plan.Deviations(state.Current, wanted)
 	return state, nil
-}
-
-// optionsOf reads from the wiring what it was made with.
-func optionsOf(wired *Snapshot, names Names) Options {
-	o := Options{Interface: names.Interface, Binding: BindingBridge, Socket: SocketPacket, Tap: names.Tap, Queues: 1}
-	if bridge := wired.Link(Bridge); bridge != nil && !bridge.NoARP {
-		o.Socket = SocketUDP
-	}
-	if tap := wired.Link(Tap); tap != nil && tap.TapOptions != nil {
-		o.TapOwner, o.TapGroup = tap.TapOptions.Owner, tap.TapOptions.Group
-		if tap.TapOptions.MultiQueue {
-			o.Queues = 2
-		}
-	}
-	return o
 }
 
 // Recorded is the record of the namespace's interface; nil when there is none that counts. Nothing is locked.
@@ -136,18 +124,22 @@ func Recorded(req Request) (*Record, error) {
 }
 
 // SetDomain writes into an interface's record which guest was given the interface.
-func SetDomain(stateDir, iface string, domain DomainRef) error {
-	store := Store{stateDir, iface}
-	r, err := store.Load()
+func SetDomain(ctx context.Context, req Request, iface string, domain DomainRef) error {
+	s, err := openLocked(ctx, req)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	r, err := s.load(iface)
 	if err != nil {
 		return err
 	}
 	if r == nil {
-		return Refuse("there is no record %s to write the guest's name into", store.Path())
+		return plan.Refuse("there is no record %s to write the guest's name into", s.store.Path())
 	}
 	r.Domain = &domain
-	return store.Save(r)
+	return s.store.Save(r)
 }
 
 // Identity is who the guest has to be, and warnings of what it does not get.
-func (s *State) Identity() (identity.Identity, []string) { return Identify(s.Original) }
+func (s *State) Identity() (identity.Identity, []string) { return plan.Identify(s.Original) }

@@ -7,14 +7,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/vishvananda/netlink/nl"
+	"github.com/podnic/podnic/network/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
 
 // Two locks exclude others from a namespace (docs/adr/0024-a-lock-that-takes-a-capability.md).
 //
 // The claim is a group of the namespace's packet log (nfnetlink_log), to which one netlink socket at a time can be bound.
-// It takes CAP_NET_ADMIN in the namespace, shows in no ruleset, costs one request, and ends with the socket. Who has it is
+// It requires CAP_NET_ADMIN in the namespace, shows in no ruleset, costs one request, and ends with the socket. Who has it is
 // alone among podnics of this version, whatever a process without the capability does.
 //
 // flock on the inode of the namespace is what podnics before the claim have, and what tells who works there, by
@@ -23,37 +23,6 @@ import (
 
 // claimGroup is the group: "pn". One that something else uses is not seen to be free.
 const claimGroup = 0x706e
-
-// Of include/uapi/linux/netfilter/nfnetlink_log.h.
-const (
-	nfulnlMsgConfig  = 1
-	nfulaCfgCmd      = 1
-	nfulnlCfgCmdBind = 1
-)
-
-var errNoClaims = errors.New("the kernel has no nfnetlink_log (CONFIG_NETFILTER_NETLINK_LOG)")
-
-// claim binds the socket to the group, and reports whether it was free.
-func claim(socket *rtnl) (bool, error) {
-	err := socket.do(unix.NFNL_SUBSYS_ULOG<<8|nfulnlMsgConfig, 0,
-		&nl.Nfgenmsg{ResId: nl.Swap16(claimGroup)}, nl.NewRtAttr(nfulaCfgCmd, []byte{nfulnlCfgCmdBind}))
-	switch {
-	case err == nil:
-		return true, nil
-	case errors.Is(err, unix.EINVAL): // nobody takes the request (nfnetlink_rcv_msg)
-		return false, errNoClaims
-	case !errors.Is(err, unix.EPERM):
-		return false, err
-	}
-	// EPERM says that another socket is bound to it (nfulnl_recv_config), or that this one may ask for nothing at all. Then
-	// it may not ask for the ruleset's generation either.
-	const subsystem = unix.NFNL_SUBSYS_NFTABLES << 8
-	_, err = socket.get(subsystem|unix.NFT_MSG_GETGEN, subsystem|unix.NFT_MSG_NEWGEN, &nl.Nfgenmsg{})
-	if errors.Is(err, unix.EPERM) {
-		return false, err
-	}
-	return false, nil
-}
 
 const (
 	// lockPoll is how often a lock that somebody holds is asked for again. flock(2) has no time limit of its own, and a
@@ -64,28 +33,38 @@ const (
 )
 
 // Lock excludes every other podnic that would change this namespace, in this pod or on its node, until the returned
-// function is called or the process ends. It takes CAP_NET_ADMIN, and waits for at most the given time. The warning, if
+// function is called or the process ends. It requires CAP_NET_ADMIN, and waits for at most the given time. The warning, if
 // there is one, names who else holds flock on the namespace, for nothing.
 func (n *Namespace) Lock(ctx context.Context, wait time.Duration) (unlock func(), warning string, err error) {
-	var socket *rtnl
-	if err := n.Do(func() (err error) { socket, err = newNetlink(unix.NETLINK_NETFILTER); return err }); err != nil {
-		return nil, "", fmt.Errorf("lock %s: open a netlink socket: %w", n, filterError(err))
+	l := &locking{ns: n, wait: wait, judged: time.Now().Add(min(lockGrace, wait/2))}
+	err = n.Do(func() (err error) { l.socket, err = rtnl.OpenHere(unix.NETLINK_NETFILTER); return err })
+	switch {
+	case errors.Is(err, unix.EPROTONOSUPPORT): // nor has it nfnetlink
+		l.noClaim = true
+	case err != nil:
+		return nil, "", fmt.Errorf("lock %s: open a netlink socket: %w", n, err)
 	}
-	l := &locking{ns: n, socket: socket, wait: wait, judged: time.Now().Add(min(lockGrace, wait/2))}
 	if warning, err = l.take(ctx); err != nil {
-		socket.close()
+		l.release()
 		return nil, "", err
 	}
 	return func() {
 		_ = unix.Flock(int(n.file.Fd()), unix.LOCK_UN) // first, or who has the claim next would wait for it
-		socket.close()
+		l.release()
 	}, warning, nil
+}
+
+// release gives the claim back.
+func (l *locking) release() {
+	if l.socket != nil {
+		l.socket.Close()
+	}
 }
 
 // locking is a lock on its way.
 type locking struct {
 	ns      *Namespace
-	socket  *rtnl
+	socket  *rtnl.Conn // nil where the kernel has no nfnetlink
 	wait    time.Duration
 	claimed bool
 	noClaim bool      // the kernel has none
@@ -123,9 +102,9 @@ func (l *locking) take(ctx context.Context) (warning string, err error) {
 func (l *locking) try() (bool, error) {
 	if !l.claimed && !l.noClaim {
 		var err error
-		l.claimed, err = claim(l.socket)
+		l.claimed, err = l.socket.Claim(claimGroup)
 		switch {
-		case errors.Is(err, errNoClaims):
+		case errors.Is(err, rtnl.ErrNoClaims):
 			l.noClaim = true
 		case err != nil:
 			return false, fmt.Errorf("lock %s: %w", l.ns, err)
@@ -133,7 +112,7 @@ func (l *locking) try() (bool, error) {
 			return false, nil
 		}
 	}
-	err := ignoringEINTR(func() error { return unix.Flock(int(l.ns.file.Fd()), unix.LOCK_EX|unix.LOCK_NB) })
+	err := rtnl.IgnoringEINTR(func() error { return unix.Flock(int(l.ns.file.Fd()), unix.LOCK_EX|unix.LOCK_NB) })
 	if err != nil && !errors.Is(err, unix.EWOULDBLOCK) {
 		return false, fmt.Errorf("lock %s: %w", l.ns, err)
 	}
@@ -153,7 +132,7 @@ func (l *locking) without() (warning string, ok bool) {
 		if locked, err := l.try(); locked || err != nil { // it was let go of meanwhile
 			return "", locked
 		}
-		return fmt.Sprintf("%s holds the lock of %s and is no podnic, since %s: it was not waited for, and other podnics are excluded by a lock that takes CAP_NET_ADMIN, but one older than that would not be; end that process", h, l.ns, h.idle), true
+		return fmt.Sprintf("%s holds the lock of %s and is no podnic, since %s: it was not waited for, and other podnics are excluded by a lock that requires CAP_NET_ADMIN, but one older than that would not be; end that process", h, l.ns, h.idle), true
 	}
 	return "", false
 }
@@ -171,7 +150,7 @@ func (l *locking) busy() error {
 	}
 	switch {
 	case idle != nil && l.noClaim:
-		return busy("%s holds the lock of %s and is no podnic, since %s: end that process (%w, by which podnic would go on without)", idle, l.ns, idle.idle, errNoClaims)
+		return busy("%s holds the lock of %s and is no podnic, since %s: end that process (%w, by which podnic would go on without)", idle, l.ns, idle.idle, rtnl.ErrNoClaims)
 	case len(names) > 0:
 		return busy("another podnic is changing %s (%s) and has not finished after %v: wait for it, or allow more with --lock-timeout", l.ns, strings.Join(names, ", "), l.wait)
 	case l.claimed || l.noClaim:

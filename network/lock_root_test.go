@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/podnic/podnic/network/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
 
@@ -160,6 +161,31 @@ func TestWhoMayBePodnicIsWaitedForAndNamed(t *testing.T) {
 	waits(unlock, fmt.Sprintf("process %d of uid 0, ", os.Getpid()), "network.test")
 }
 
+// TestRecordIsWrittenUnderTheLock has another podnic change the namespace while the guest's name is to be written down.
+func TestRecordIsWrittenUnderTheLock(t *testing.T) {
+	p := newTestPod(t, shapes["ptp"]...)
+	p.prepare()
+	req := p.request()
+	req.LockTimeout = time.Millisecond
+	ns, err := OpenNamespace(req.Namespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	unlock, _, err := ns.Lock(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := SetDomain(t.Context(), req, "eth0", DomainRef{Name: "vm-0"}); !errors.Is(err, ErrBusy) {
+		t.Errorf("while another works there: %v", err)
+	}
+	unlock()
+	if err := SetDomain(t.Context(), req, "eth0", DomainRef{Name: "vm-0"}); err != nil {
+		t.Error(err)
+	}
+	p.restore()
+}
+
 // prepareBy has another process prepare the pod from inside, by a command that ends with the program.
 func (p *testPod) prepareBy(command ...string) (string, error) {
 	p.t.Helper()
@@ -275,12 +301,12 @@ func TestTheRulesetIsNotTouchedByTheLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ns.Close()
-	n := &nft{ns: ns}
-	defer n.close()
-	if err := n.open(); err != nil {
+	n := &rtnl.NFT{NS: ns}
+	defer n.Close()
+	if err := n.Open(); err != nil {
 		t.Fatal(err)
 	}
-	before := n.now()
+	before := n.Now()
 	p.squat(squatters["without a capability"].command)
 	unlock, warning, err := ns.Lock(t.Context(), time.Millisecond)
 	if err != nil || warning == "" {
@@ -290,7 +316,7 @@ func TestTheRulesetIsNotTouchedByTheLock(t *testing.T) {
 		t.Errorf("%v: %s", err, rules)
 	}
 	unlock()
-	if after := n.now(); after != before {
+	if after := n.Now(); after != before {
 		t.Errorf("the ruleset was of generation %d and is of %d", before, after)
 	}
 }

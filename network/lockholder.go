@@ -2,6 +2,7 @@ package network
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -76,7 +77,7 @@ func (n *Namespace) judge(pid int, where string) lockHolder {
 		return h
 	}
 	h.uid, _, _ = strings.Cut(status["Uid"], "\t")
-	h.command = commandOf(pid, status["Name"])
+	h.command = cmp.Or(commandLine(pid), status["Name"])
 	effective, err := strconv.ParseUint(status["CapEff"], 16, 64)
 	switch {
 	case err != nil:
@@ -101,23 +102,8 @@ func readStatus(pid int) (map[string]string, error) {
 	return fields, err
 }
 
-// maxCommand is how much of a command line is told.
-const maxCommand = 80
-
-func commandOf(pid int, name string) string {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	line := strings.TrimSpace(strings.ReplaceAll(string(b), "\x00", " "))
-	if err != nil || line == "" {
-		return name
-	}
-	if len(line) > maxCommand {
-		line = line[:maxCommand] + "…"
-	}
-	return line
-}
-
 // below reports whether a process is for certain in a user namespace below the one that the network namespace is of: then
-// no capability of it counts there (cap_capable in security/commoncap.c). To ask takes CAP_SYS_PTRACE, or its uid.
+// no capability of it counts there (cap_capable in security/commoncap.c). To ask requires CAP_SYS_PTRACE, or its uid.
 func (n *Namespace) below(pid int) bool {
 	owner, err := unix.IoctlRetInt(int(n.file.Fd()), unix.NS_GET_USERNS)
 	if err != nil {

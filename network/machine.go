@@ -6,6 +6,8 @@ import (
 	"runtime"
 
 	"github.com/podnic/podnic/network/identity"
+	"github.com/podnic/podnic/network/internal/rtnl"
+	"github.com/podnic/podnic/network/plan"
 	"golang.org/x/sys/unix"
 )
 
@@ -15,11 +17,11 @@ func CheckMachine() (warnings []string, err error) {
 	if err := checkCapabilities(capNetAdmin, capNetRaw, capSysAdmin); err != nil {
 		return nil, err
 	}
-	if err := checkTunDevice(); err != nil {
+	if err := rtnl.CheckTunDevice(); err != nil {
 		return nil, err
 	}
 	err = inNewNamespace(tryFilter)
-	if errors.Is(err, errNoFilter) {
+	if errors.Is(err, rtnl.ErrNoFilter) {
 		return []string{unfiltered}, nil
 	}
 	return nil, err
@@ -41,7 +43,7 @@ func inNewNamespace(f func() error) error {
 
 // tryFilter puts a filter in place: that a kernel has no nftables for bridges is seen no earlier.
 func tryFilter() error {
-	n := &nft{ns: &Namespace{}}
-	defer n.close()
-	return n.put(provisionFilter(namesFor("eth0", DefaultTap), identity.ServerLinkLocal, nil), false)
+	n := &rtnl.NFT{NS: &Namespace{}}
+	defer n.Close()
+	return n.Put(plan.ProvisionFilter(plan.NamesFor("eth0", plan.DefaultTap), identity.ServerLinkLocal, nil), false)
 }

@@ -8,12 +8,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/podnic/podnic/network/plan"
 	"golang.org/x/sys/unix"
 )
-
-// BindingManagedTap says that KubeVirt's node agent joins NIC and tap, and not podnic. Nobody can ask for it: it is what a
-// record has that a sidecar made, and what a look at such a namespace finds.
-const BindingManagedTap = "managedTap"
 
 // discoverManaged finds an interface that KubeVirt has wired: the one that is named, else eth0, else the first. Nil when
 // there is none, or when its wiring is not complete. The wiring, as KubeVirt's pkg/network/setup/netpod (managedTapSpec, at
@@ -25,20 +22,20 @@ const BindingManagedTap = "managedTap"
 //	eth0       placeholder, down, with the MAC, the MTU and the addresses
 //
 // The routes are gone: nothing keeps them.
-func discoverManaged(all []Link, iface string) *discovery {
+func discoverManaged(all []plan.Link, iface string) *discovery {
 	var found []*discovery
 	for _, placeholder := range all {
-		names := ManagedTapNames(placeholder.Name)
-		nic := slices.IndexFunc(all, func(l Link) bool { return l.Name == names.NIC })
-		bridge := slices.IndexFunc(all, func(l Link) bool { return l.Name == names.Bridge })
+		names := plan.ManagedTapNames(placeholder.Name)
+		nic := slices.IndexFunc(all, func(l plan.Link) bool { return l.Name == names.NIC })
+		bridge := slices.IndexFunc(all, func(l plan.Link) bool { return l.Name == names.Bridge })
 		if nic < 0 || bridge < 0 || all[nic].MasterIndex != all[bridge].Index || !all[bridge].Up {
 			continue
 		}
-		tap := slices.IndexFunc(all, func(l Link) bool { return l.Kind == kindTun && l.MasterIndex == all[bridge].Index })
+		tap := slices.IndexFunc(all, func(l plan.Link) bool { return l.Kind == plan.KindTun && l.MasterIndex == all[bridge].Index })
 		if tap < 0 {
 			continue
 		}
-		names.Tap, names.managed = all[tap].Name, true
+		names.Tap, names.Managed = all[tap].Name, true
 		found = append(found, &discovery{all: all, nic: all[nic], names: names})
 	}
 	wanted := func(name string) int {
@@ -57,36 +54,23 @@ func discoverManaged(all []Link, iface string) *discovery {
 
 // managedUnderWay reports whether KubeVirt has begun to wire an interface. Then the link of that name may be the placeholder
 // already.
-func managedUnderWay(all []Link, iface string) bool {
-	names := ManagedTapNames(iface)
-	return slices.ContainsFunc(all, func(l Link) bool { return l.Name == names.NIC || l.Name == names.Bridge })
-}
-
-// managedRole is the part that a link plays in KubeVirt's wiring, by name: KubeVirt marks nothing.
-func managedRole(l Link, names Names) (Role, bool) {
-	switch {
-	case l.Kind == kindBridge && l.Name == names.Bridge:
-		return Bridge, true
-	case l.Kind == kindTun && l.Name == names.Tap:
-		return Tap, true
-	case l.Name == names.Interface:
-		return Placeholder, true
-	}
-	return "", false
+func managedUnderWay(all []plan.Link, iface string) bool {
+	names := plan.ManagedTapNames(iface)
+	return slices.ContainsFunc(all, func(l plan.Link) bool { return l.Name == names.NIC || l.Name == names.Bridge })
 }
 
 // managed completes what Inspect sees of KubeVirt's wiring. What the pod's interface held is in the record; without one,
 // what the placeholder keeps of it is all there is.
 func (s *State) managed() {
-	s.Options = optionsOf(s.Current, s.Names)
-	s.Options.Binding, s.Options.Socket = BindingManagedTap, SocketUDP
+	s.Options = plan.OptionsOf(s.Current, s.Names)
+	s.Options.Binding, s.Options.Socket = plan.BindingManagedTap, plan.SocketUDP
 	if s.Record != nil {
 		s.Original = s.Record.Original
 		return
 	}
-	s.Original = rebuild(s.Current, s.Names)
-	for _, a := range s.Original.addressesOf(NIC) {
-		if a.is4() {
+	s.Original = plan.Rebuild(s.Current, s.Names)
+	for _, a := range s.Original.AddressesOf(plan.NIC) {
+		if a.Is4() {
 			s.Original.Routes = append(s.Original.Routes, connectedRoute(a.Local))
 		}
 	}
@@ -95,19 +79,19 @@ func (s *State) managed() {
 }
 
 // connectedRoute is the route that an address brings with it, unless the pod network took it away.
-func connectedRoute(address netip.Prefix) Route {
-	return Route{
+func connectedRoute(address netip.Prefix) plan.Route {
+	return plan.Route{
 		Destination: address.Masked(), Table: unix.RT_TABLE_MAIN, Type: unix.RTN_UNICAST, Protocol: unix.RTPROT_KERNEL,
-		Scope: unix.RT_SCOPE_LINK, PrefSrc: address.Addr(), Hops: []Hop{{Link: NIC}},
+		Scope: unix.RT_SCOPE_LINK, PrefSrc: address.Addr(), Hops: []plan.Hop{{Link: plan.NIC}},
 	}
 }
 
 // refuseManaged refuses to change what KubeVirt has wired.
 func (s *session) refuseManaged() error {
-	if !s.found.names.managed {
+	if !s.found.names.Managed {
 		return nil
 	}
-	return Refuse("%s is wired by KubeVirt (%s), whose node agent owns it: run `podnic sidecar`, or look with `podnic status`", s.found.names.Interface, s.found.names.Bridge)
+	return plan.Refuse("%s is wired by KubeVirt (%s), whose node agent owns it: run `podnic sidecar`, or look with `podnic status`", s.found.names.Interface, s.found.names.Bridge)
 }
 
 // RecordManaged writes down what an interface holds that KubeVirt's node agent is going to wire, since that keeps no
@@ -117,14 +101,14 @@ func RecordManaged(req Request) (*State, error) {
 	if err != nil || seen.Wired || seen.underWay {
 		return seen, err
 	}
-	store, nic := Store{req.StateDir, seen.Names.Interface}, seen.Original.Link(NIC)
+	store, nic := Store{req.StateDir, seen.Names.Interface}, seen.Original.Link(plan.NIC)
 	if err := checkReserved(store.Interface); err != nil {
 		return nil, err
 	}
-	if known, err := store.Load(); err == nil && known != nil && !nic.Up && known.Namespace == seen.ID && known.Original.Link(NIC).Index == nic.Index {
+	if known, err := store.Load(); err == nil && known != nil && !nic.Up && known.Namespace == seen.ID && known.Original.Link(plan.NIC).Index == nic.Index {
 		return seen, nil // set down to be wired: the routes are gone already
 	}
-	options := Options{Interface: seen.Names.Interface, Binding: BindingManagedTap, Socket: SocketUDP}
+	options := plan.Options{Interface: seen.Names.Interface, Binding: plan.BindingManagedTap, Socket: plan.SocketUDP}
 	return seen, store.Save(&Record{
 		Version: recordVersion, Namespace: seen.ID, Options: options, Original: seen.Original, Prepared: time.Now(),
 	})
@@ -138,7 +122,7 @@ func PodInterfaces(req Request) ([]string, error) {
 		return nil, err
 	}
 	defer s.close()
-	all, err := s.rtnl.links()
+	all, err := s.rtnl.Links()
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +133,7 @@ func PodInterfaces(req Request) ([]string, error) {
 	}
 	var names []string
 	for _, l := range all {
-		if l.Type == unix.ARPHRD_ETHER && l.MasterIndex == 0 && l.Kind != kindBridge && l.Kind != kindTun {
+		if l.Type == unix.ARPHRD_ETHER && l.MasterIndex == 0 && l.Kind != plan.KindBridge && l.Kind != plan.KindTun {
 			names = append(names, l.Name)
 		}
 	}

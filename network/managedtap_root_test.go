@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/podnic/podnic/network/plan"
 )
 
 // kubevirtWiring are the changes by which KubeVirt wires eth0, the tap last. Its placeholder is a dummy link, which not every
@@ -62,12 +63,12 @@ func TestManagedTapIsAwaitedAndKnown(t *testing.T) {
 	if a.error != nil {
 		t.Fatal(a.error)
 	}
-	names := ManagedTapNames("eth0")
-	names.managed = true
-	if a.Names != names || a.Options.Binding != BindingManagedTap || a.Options.Socket != SocketUDP || a.Options.Queues != 1 {
+	names := plan.ManagedTapNames("eth0")
+	names.Managed = true
+	if a.Names != names || a.Options.Binding != plan.BindingManagedTap || a.Options.Socket != plan.SocketUDP || a.Options.Queues != 1 {
 		t.Errorf("seen: %+v, %+v", a.Names, a.Options)
 	}
-	for _, role := range []Role{NIC, Bridge, Tap, Placeholder} {
+	for _, role := range []plan.Role{plan.NIC, plan.Bridge, plan.Tap, plan.Placeholder} {
 		if link := a.Current.Link(role); link == nil || link.Name != names.Of(role) {
 			t.Errorf("the link of the role %s is %+v", role, link)
 		}
@@ -105,7 +106,7 @@ func (p *testPod) requestFor(iface string) Request {
 }
 
 // asJSON is a snapshot as the record has it.
-func asJSON(t *testing.T, s *Snapshot) string {
+func asJSON(t *testing.T, s *plan.Snapshot) string {
 	t.Helper()
 	b, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
@@ -145,12 +146,12 @@ func TestPodInterfacesAreListed(t *testing.T) {
 
 // TestManagedTapNames are those of KubeVirt's pkg/network/link/names_test.go.
 func TestManagedTapNames(t *testing.T) {
-	for iface, want := range map[string]Names{
+	for iface, want := range map[string]plan.Names{
 		"eth0":           {Interface: "eth0", NIC: "eth0-nic", Bridge: "k6t-eth0", Tap: "tap0"},
 		"net1":           {Interface: "net1", NIC: "net1-nic", Bridge: "k6t-net1", Tap: "tap1"},
 		"pod16477688c0e": {Interface: "pod16477688c0e", NIC: "16477688c0e-nic", Bridge: "k6t-16477688c0e", Tap: "tap16477688c0e"},
 	} {
-		if got := ManagedTapNames(iface); got != want {
+		if got := plan.ManagedTapNames(iface); got != want {
 			t.Errorf("%s: %+v", iface, got)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/podnic/podnic/network/plan"
 	"golang.org/x/sys/unix"
 )
 
@@ -14,7 +15,7 @@ import (
 type Namespace struct {
 	path string
 	file *os.File // the nsfs inode; it keeps the namespace alive and is what Lock locks
-	// home is the namespace that the process is in; nil where it is this one: entering a namespace takes CAP_SYS_ADMIN,
+	// home is the namespace that the process is in; nil where it is this one: entering a namespace requires CAP_SYS_ADMIN,
 	// staying takes nothing.
 	home *os.File
 	// inside are functions for a thread that stays in the namespace; nil where there is none.
@@ -42,7 +43,7 @@ func OpenNamespace(path string) (*Namespace, error) {
 	n := &Namespace{path: path, file: f, home: own}
 	err = n.Do(func() error { return nil })
 	if errors.Is(err, unix.EPERM) {
-		err = Refuse("entering %s takes CAP_SYS_ADMIN, which this process lacks: run podnic inside the namespace, without --netns", path)
+		err = plan.Refuse("entering %s requires CAP_SYS_ADMIN, which this process lacks: run podnic inside the namespace, without --netns", path)
 	}
 	if err != nil {
 		n.Close()
@@ -56,13 +57,13 @@ func OpenNamespace(path string) (*Namespace, error) {
 func openNamespaceFile(path string) (*os.File, error) {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
-		return nil, Refuse("%w at %s: name one that exists with --netns", errNoNamespace, path)
+		return nil, plan.Refuse("%w at %s: name one that exists with --netns", errNoNamespace, path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the network namespace %s: %w", path, err)
 	}
 	defer unix.Close(fd)
-	not := Refuse("%s is %w: --netns wants a path such as /run/netns/NAME or /proc/PID/ns/net", path, errNotNamespace)
+	not := plan.Refuse("%s is %w: --netns wants a path such as /run/netns/NAME or /proc/PID/ns/net", path, errNotNamespace)
 	var system unix.Statfs_t
 	if err := unix.Fstatfs(fd, &system); err != nil {
 		return nil, fmt.Errorf("look at the network namespace %s: %w", path, err)
@@ -176,7 +177,7 @@ func (n *Namespace) ID() (NamespaceID, error) {
 		return err
 	})
 	if errors.Is(err, unix.ENOPROTOOPT) {
-		return NamespaceID{}, Refuse("the kernel does not tell network namespaces apart (SO_NETNS_COOKIE): podnic needs Linux 5.14 or newer")
+		return NamespaceID{}, plan.Refuse("the kernel does not tell network namespaces apart (SO_NETNS_COOKIE): podnic needs Linux 5.14 or newer")
 	}
 	if err != nil {
 		return NamespaceID{}, fmt.Errorf("read the cookie of %s: %w", n, err)
@@ -196,7 +197,7 @@ func (n *Namespace) initial() (found bool, err error) {
 			err = unix.Faccessat(dir, "somaxconn", unix.F_OK, 0)
 		}
 		if err != nil {
-			return Refuse("cannot tell whether %s is the machine's own, since /proc/sys/net cannot be read (%v): mount a full /proc, or say --allow-host-namespace if you are certain", n, err)
+			return plan.Refuse("cannot tell whether %s is the machine's own, since /proc/sys/net cannot be read (%v): mount a full /proc, or pass --allow-host-namespace if you are certain", n, err)
 		}
 		err = unix.Faccessat(dir, "dev_weight", unix.F_OK, 0)
 		if errors.Is(err, unix.ENOENT) {

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/podnic/podnic/network/internal/rtnl"
+	"github.com/podnic/podnic/network/plan"
 	"golang.org/x/sys/unix"
 )
 
@@ -82,7 +84,7 @@ func (p *testPod) attach() (detach func()) {
 func TestWiredNamespaceWithoutRecordCarriesTheOriginal(t *testing.T) {
 	forEachShape(t, func(t *testing.T, p *testPod) {
 		before := p.text()
-		want, _ := Identify(p.prepare().Record.Original)
+		want, _ := plan.Identify(p.prepare().Record.Original)
 		if err := os.Remove(p.recordPath()); err != nil {
 			t.Fatal(err)
 		}
@@ -187,7 +189,7 @@ func TestRecordOfAPastNetworkIsReplaced(t *testing.T) {
 	if err := os.WriteFile(p.recordPath(), old, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if id, _ := Identify(p.prepare().Record.Original); id.Address.String() != "10.244.1.99/24" {
+	if id, _ := plan.Identify(p.prepare().Record.Original); id.Address.String() != "10.244.1.99/24" {
 		t.Errorf("the guest would get %s", id.Address)
 	}
 	p.restore()
@@ -300,7 +302,7 @@ func (p *testPod) wiredText() string {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	return strings.Join(comparable(seen.Current), "\n")
+	return strings.Join(plan.Comparable(seen.Current), "\n")
 }
 
 func TestNamesThatAreTakenAreRefused(t *testing.T) {
@@ -315,6 +317,37 @@ func TestNamesThatAreTakenAreRefused(t *testing.T) {
 				p.refused(p.tryPrepare, name)
 			})
 		}
+	}
+}
+
+// TestRestoreOfAnotherInterfaceIsRefused asks for one that is there and one that is not, with and without the record, and then
+// for the one that is wired, by either of its names.
+func TestRestoreOfAnotherInterfaceIsRefused(t *testing.T) {
+	p := newTestPod(t, append(slices.Clone(shapes["bridge"]), "link add net1 type veth peer name net1-peer", "link property add dev eth0 altname uplink")...)
+	before := p.text()
+	for _, name := range []string{"eth0", "uplink"} {
+		p.prepare()
+		wired := p.text()
+		named := func(iface, dir string) error {
+			req := p.request()
+			req.Options.Interface, req.StateDir = iface, dir
+			_, err := Restore(t.Context(), req, false)
+			return err
+		}
+		for _, dir := range []string{p.dir, t.TempDir()} {
+			for _, other := range []string{"net1", "net2"} {
+				if err := named(other, dir); !IsRefusal(err) || !strings.Contains(err.Error(), other+" is not wired, and eth0 is") {
+					t.Errorf("%s: %v", other, err)
+				}
+			}
+		}
+		if diff := cmp.Diff(wired, p.text()); diff != "" {
+			t.Errorf("the namespace has changed:\n%s", diff)
+		}
+		if err := named(name, p.dir); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		p.same(before)
 	}
 }
 
@@ -442,7 +475,7 @@ func TestAgentsExcludeEachOther(t *testing.T) {
 func TestLifetimesGoOnWhileWired(t *testing.T) {
 	p := newTestPod(t, shapes["much of everything"]...)
 	p.settle()
-	read := func() *Snapshot {
+	read := func() *plan.Snapshot {
 		seen, err := Inspect(p.request())
 		if err != nil {
 			t.Fatal(err)
@@ -451,7 +484,7 @@ func TestLifetimesGoOnWhileWired(t *testing.T) {
 	}
 	before := read()
 	p.prepare()
-	time.Sleep((lifetimeSlack + 1) * time.Second) // time itself is what is tested
+	time.Sleep((plan.LifetimeSlack + 1) * time.Second) // time itself is what is tested
 	p.restore()
 	after := read()
 	limited := 0
@@ -459,7 +492,7 @@ func TestLifetimesGoOnWhileWired(t *testing.T) {
 		if a.ValidUntil != 0 {
 			limited++
 		}
-		if i >= len(after.Addresses) || !a.same(after.Addresses[i]) || !a.sameLifetimes(after.Addresses[i]) {
+		if i >= len(after.Addresses) || !a.Same(after.Addresses[i]) || !a.SameLifetimes(after.Addresses[i]) {
 			t.Errorf("the address %+v came back as %+v", a, after.Addresses[min(i, len(after.Addresses)-1)])
 		}
 	}
@@ -467,7 +500,7 @@ func TestLifetimesGoOnWhileWired(t *testing.T) {
 		if r.Expires != 0 {
 			limited++
 		}
-		if !slices.ContainsFunc(after.Routes, r.same) {
+		if !slices.ContainsFunc(after.Routes, r.Same) {
 			t.Errorf("the route %+v did not come back", r)
 		}
 	}
@@ -500,11 +533,11 @@ func TestOptionsThatDifferFromTheRecordsAreRefused(t *testing.T) {
 	p := newTestPod(t, shapes["bridge"]...)
 	p.prepare()
 	owner := uint32(107)
-	for flag, options := range map[string]Options{
+	for flag, options := range map[string]plan.Options{
 		"--tap is":       {Tap: "tap9"},
 		"--tap-owner is": {TapOwner: &owner},
 		"--queues is":    {Queues: 2},
-		"--socket is":    {Socket: SocketUDP},
+		"--socket is":    {Socket: plan.SocketUDP},
 		"--interface is": {Interface: "eth1"},
 	} {
 		req := p.request()
@@ -533,7 +566,7 @@ func TestRecordIsPrivate(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer old.Close()
-	if err := SetDomain(p.dir, "eth0", DomainRef{Name: "vm-0"}); err != nil {
+	if err := SetDomain(t.Context(), p.request(), "eth0", DomainRef{Name: "vm-0"}); err != nil {
 		t.Fatal(err)
 	}
 	if b, err := io.ReadAll(old); err != nil || len(b) == 0 || strings.Contains(string(b), "vm-0") {
@@ -635,22 +668,22 @@ func TestFilterIsPutWholeOrNotAtAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ns.Close()
-	n := &nft{ns: ns}
-	defer n.close()
+	n := &rtnl.NFT{NS: ns}
+	defer n.Close()
 	_, wanted := p.goal()
 	broken := *wanted.Filter
-	broken.rules = append(slices.Clone(broken.rules), filterRule{chain: "nowhere"})
-	if err := n.put(&broken, false); !errors.Is(err, unix.ENOENT) {
+	broken.Compiled = append(slices.Clone(broken.Compiled), plan.FilterRule{Chain: "nowhere"})
+	if err := n.Put(&broken, false); !errors.Is(err, unix.ENOENT) {
 		t.Errorf("a rule in a chain that is not there: %v", err)
 	}
-	if f, err := n.read(bridgeFilter, broken.Table); f != nil || err != nil {
+	if f, err := n.Read(plan.BridgeFilter, broken.Table); f != nil || err != nil {
 		t.Errorf("left: %v, %v", f, err)
 	}
-	if err := n.put(wanted.Filter, false); err != nil {
+	if err := n.Put(wanted.Filter, false); err != nil {
 		t.Fatal(err)
 	}
-	n.close() // so that it is read, and not remembered
-	if f, err := n.read(bridgeFilter, broken.Table); err != nil || !f.same(wanted.Filter) {
+	n.Close() // so that it is read, and not remembered
+	if f, err := n.Read(plan.BridgeFilter, broken.Table); err != nil || !f.Same(wanted.Filter) {
 		t.Errorf("read back: %v, %v", f, err)
 	}
 }

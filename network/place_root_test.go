@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/podnic/podnic/network/plan"
 )
 
 // TestRecordIsFoundByTheLink where too little is left of the wiring to tell the interface's name, which is one that the names
@@ -21,7 +23,7 @@ func TestRecordIsFoundByTheLink(t *testing.T) {
 	before := text()
 	p.prepare()
 	p.ip("link del " + long)
-	p.ip("link del " + namesFor(long, "tap0").Bridge)
+	p.ip("link del " + plan.NamesFor(long, "tap0").Bridge)
 	if r := p.restore(); len(r.Warnings) > 0 {
 		t.Errorf("the record was not found: %v", r.Warnings)
 	}

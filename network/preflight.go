@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/podnic/podnic/network/internal/rtnl"
+	"github.com/podnic/podnic/network/plan"
 	"golang.org/x/sys/unix"
 )
 
@@ -21,11 +23,11 @@ var linkKinds = map[string]string{
 }
 
 // checkKind refuses a link that cannot be a bridge port for a guest.
-func checkKind(l Link) error {
+func checkKind(l plan.Link) error {
 	switch {
 	case l.Type == unix.ARPHRD_LOOPBACK:
-		return Refuse("%s is the loopback: name the pod's interface with --interface", l.Name)
-	case l.Kind == kindVeth:
+		return plan.Refuse("%s is the loopback: name the pod's interface with --interface", l.Name)
+	case l.Kind == plan.KindVeth:
 		return nil
 	}
 	reason, known := linkKinds[l.Kind]
@@ -36,23 +38,23 @@ func checkKind(l Link) error {
 	if kind == "" {
 		kind = "physical"
 	}
-	return Refuse("%s cannot be wired to a guest: it is a %s link, and %s", l.Name, kind, reason)
+	return plan.Refuse("%s cannot be wired to a guest: it is a %s link, and %s", l.Name, kind, reason)
 }
 
 // checkFree refuses links and things on the link that podnic could not take along.
-func checkFree(all []Link, nic Link) error {
+func checkFree(all []plan.Link, nic plan.Link) error {
 	if nic.MasterIndex != 0 {
-		return Refuse("%s is already a port of %s: take it out first (ip link set %s nomaster)", nic.Name, nameOf(all, nic.MasterIndex), nic.Name)
+		return plan.Refuse("%s is already a port of %s: take it out first (ip link set %s nomaster)", nic.Name, nameOf(all, nic.MasterIndex), nic.Name)
 	}
 	for _, l := range all {
-		if l.ParentIndex == nic.Index && !l.HasPeer && l.Kind != kindVeth {
-			return Refuse("the %s link %s stands on %s, and would hear nothing once %s is a bridge port: remove it first", l.Kind, l.Name, nic.Name, nic.Name)
+		if l.ParentIndex == nic.Index && !l.HasPeer && l.Kind != plan.KindVeth {
+			return plan.Refuse("the %s link %s stands on %s, and would hear nothing once %s is a bridge port: remove it first", l.Kind, l.Name, nic.Name, nic.Name)
 		}
 	}
 	return nil
 }
 
-func nameOf(all []Link, index int) string {
+func nameOf(all []plan.Link, index int) string {
 	for _, l := range all {
 		if l.Index == index {
 			return l.Name
@@ -61,27 +63,9 @@ func nameOf(all []Link, index int) string {
 	return fmt.Sprintf("link %d", index)
 }
 
-// checkMTU refuses a link that the guest could not be served on.
-func checkMTU(original *Snapshot) error {
-	f := &identifier{from: original}
-	f.addresses()
-	if err := f.roomForDHCP(original.Link(NIC)); err != nil {
-		return Refuse("%w", err)
-	}
-	return nil
-}
-
-// checkTap refuses a tap of a name that another link of the wiring has, or has for a moment.
-func (n Names) checkTap() error {
-	if i := slices.Index([]string{n.Interface, n.NIC, n.Bridge, n.Aside}, n.Tap); i >= 0 && n.Tap != "" {
-		return Refuse("the tap cannot be called %s: the wiring of %s needs that name itself; choose another with --tap (in a domain, <target dev=…>; in a CNI configuration, tap)", n.Tap, n.Interface)
-	}
-	return nil
-}
-
 // checkNames refuses when a name that the wiring needs is somebody else's, or an alternative one of the pod's link.
-func checkNames(all []Link, nic int, names Names) error {
-	if err := names.checkTap(); err != nil {
+func checkNames(all []plan.Link, nic int, names plan.Names) error {
+	if err := names.CheckTap(); err != nil {
 		return err
 	}
 	needed := []string{names.Interface, names.NIC, names.Bridge, names.Tap, names.Aside}
@@ -93,10 +77,10 @@ func checkNames(all []Link, nic int, names Names) error {
 				if name == names.Tap {
 					remedy = "choose another name for the tap with --tap, or " + remedy
 				}
-				return Refuse("the name %s is needed, and is an alternative name of %s: %s", name, l.Name, remedy)
+				return plan.Refuse("the name %s is needed, and is an alternative name of %s: %s", name, l.Name, remedy)
 			}
 		}
-		if l.Index == nic || markedFor(l.Group, nic) {
+		if l.Index == nic || plan.MarkedFor(l.Group, nic) {
 			continue
 		}
 		for _, name := range append([]string{l.Name}, l.AltNames...) {
@@ -107,7 +91,7 @@ func checkNames(all []Link, nic int, names Names) error {
 			if name == names.Tap {
 				remedy = "choose another name with --tap, or remove it (ip link delete " + name + ")"
 			}
-			return Refuse("the name %s is needed and taken by a link that podnic did not make: %s", name, remedy)
+			return plan.Refuse("the name %s is needed and taken by a link that podnic did not make: %s", name, remedy)
 		}
 	}
 	return nil
@@ -122,18 +106,18 @@ var nodeLinks = []string{"cni0", "cbr0", "docker0", "flannel.1", "cilium_host", 
 
 // checkNotNode refuses a namespace that is plainly a node's, though not the machine's own: that of a kind node, say, into
 // which a hostNetwork pod is put.
-func checkNotNode(all []Link) error {
+func checkNotNode(all []plan.Link) error {
 	veths := 0
 	for _, l := range all {
-		if slices.Contains(nodeLinks, l.Name) || strings.HasPrefix(l.Name, "cali") && l.Kind == kindVeth {
-			return Refuse("this is a node's network namespace, not a pod's (it has the link %s): run podnic in the pod (without hostNetwork), or say --allow-host-namespace if you are certain", l.Name)
+		if slices.Contains(nodeLinks, l.Name) || strings.HasPrefix(l.Name, "cali") && l.Kind == plan.KindVeth {
+			return plan.Refuse("this is a node's network namespace, not a pod's (it has the link %s): run podnic in the pod (without hostNetwork), or pass --allow-host-namespace if you are certain", l.Name)
 		}
-		if l.Kind == kindVeth && l.HasPeer {
+		if l.Kind == plan.KindVeth && l.HasPeer {
 			veths++
 		}
 	}
 	if veths > nodeVeths {
-		return Refuse("this looks like a node's network namespace, not a pod's (it has %d veth links): run podnic in the pod (without hostNetwork), or say --allow-host-namespace if you are certain", veths)
+		return plan.Refuse("this looks like a node's network namespace, not a pod's (it has %d veth links): run podnic in the pod (without hostNetwork), or pass --allow-host-namespace if you are certain", veths)
 	}
 	return nil
 }
@@ -179,26 +163,26 @@ func checkCapabilities(needed ...capability) error {
 		return nil
 	}
 	list := strings.Join(missing, ", ")
-	return Refuse("this process lacks CAP_%s: add it to the container (securityContext.capabilities.add: [%s], as uid 0)",
+	return plan.Refuse("this process lacks CAP_%s: add it to the container (securityContext.capabilities.add: [%s], as uid 0)",
 		strings.Join(missing, " and CAP_"), list)
 }
 
 // checkNexthops refuses nexthop objects, which vanish when the link is set down, and which a snapshot does not hold.
-func (r *rtnl) checkNexthops(nic Link) error {
-	ids, err := r.nexthopObjects(nic.Index)
+func checkNexthops(r *rtnl.Conn, nic plan.Link) error {
+	ids, err := r.NexthopObjects(nic.Index)
 	if err != nil {
 		return err
 	}
 	if len(ids) > 0 {
-		return Refuse("%s has the nexthop object %d, which podnic cannot put back: use routes with their own next hops", nic.Name, ids[0])
+		return plan.Refuse("%s has the nexthop object %d, which podnic cannot put back: use routes with their own next hops", nic.Name, ids[0])
 	}
 	return nil
 }
 
 func asRefusal(err error) error {
-	var unsupported unsupportedError
+	var unsupported rtnl.UnsupportedError
 	if errors.As(err, &unsupported) {
-		return Refuse("%w", err)
+		return plan.Refuse("%w", err)
 	}
 	return err
 }

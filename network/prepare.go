@@ -5,14 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/podnic/podnic/network/internal/rtnl"
+	"github.com/podnic/podnic/network/plan"
 )
 
 // Result is what prepare did, or found done.
 type Result struct {
 	Record *Record
-	Names  Names
+	Names  plan.Names
 	// Steps are the changes that were made; none if everything was as it should be.
-	Steps []Step
+	Steps []plan.Step
 	// Found says that the interface was wired before, well or not.
 	Found bool
 	// Repaired says that the steps mended a wiring that was there.
@@ -29,7 +32,7 @@ type Result struct {
 // Prepare gives the pod's interface to a bridge and a tap. It is idempotent: a wiring that is there is checked and
 // mended. After an error that is neither a refusal nor a [StuckError], the namespace is what it was.
 func Prepare(ctx context.Context, req Request) (*Result, error) {
-	p, err := plan(ctx, req)
+	p, err := preparationFor(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -38,8 +41,8 @@ func Prepare(ctx context.Context, req Request) (*Result, error) {
 }
 
 // Plan lists what Prepare would do, and changes nothing.
-func Plan(ctx context.Context, req Request) ([]Step, error) {
-	p, err := plan(ctx, req)
+func Plan(ctx context.Context, req Request) ([]plan.Step, error) {
+	p, err := preparationFor(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -50,20 +53,20 @@ func Plan(ctx context.Context, req Request) ([]Step, error) {
 // preparation is all that is known before the first change.
 type preparation struct {
 	*session
-	asked    Options // as they were given, without the defaults
+	asked    plan.Options // as they were given, without the defaults
 	record   *Record
 	fresh    bool // the record is not on disk yet
-	names    Names
-	current  *Snapshot
-	wanted   *Snapshot
+	names    plan.Names
+	current  *plan.Snapshot
+	wanted   *plan.Snapshot
 	warnings []string
 	known    time.Time
 }
 
-// plan finds out what is and what should be.
-func plan(ctx context.Context, req Request) (_ *preparation, err error) {
+// preparationFor finds out what is and what should be.
+func preparationFor(ctx context.Context, req Request) (_ *preparation, err error) {
 	asked := req.Options
-	if req.Options, err = req.Options.normal(); err != nil {
+	if req.Options, err = req.Options.Normal(); err != nil {
 		return nil, err
 	}
 	s, err := open(req)
@@ -111,22 +114,22 @@ func (p *preparation) read() (err error) {
 		p.record = nil // nothing is wired that the record is of: what it remembers is past
 	}
 	if p.record != nil {
-		if diff := p.asked.otherwise(p.record.Options).differences(p.record.Options); len(diff) > 0 {
-			return Refuse("the interface is wired already, with other options: %s; use the same, or run `podnic restore` first", join(diff))
+		if diff := p.asked.Otherwise(p.record.Options).Differences(p.record.Options); len(diff) > 0 {
+			return plan.Refuse("the interface is wired already, with other options: %s; use the same, or run `podnic restore` first", join(diff))
 		}
 		p.names = p.record.Options.Names()
-		nic := p.record.Original.Link(NIC).Index
+		nic := p.record.Original.Link(plan.NIC).Index
 		if p.found.nic.Index != nic || p.found.nic.Name == "" {
-			return Refuse("%s, which was wired, is gone (link %d): the pod's network was taken away; run `podnic restore` to remove what is left", p.names.Interface, nic)
+			return plan.Refuse("%s, which was wired, is gone (link %d): the pod's network was taken away; run `podnic restore` to remove what is left", p.names.Interface, nic)
 		}
 		p.current, err = p.session.read(p.found.all, nic, p.names)
 		return err
 	}
 	if wired && p.Options.Interface != "" && p.Options.Interface != p.found.names.Interface {
-		return Refuse("%s is wired already, and podnic serves one interface for now: restore it first", p.found.names.Interface)
+		return plan.Refuse("%s is wired already, and podnic serves one interface for now: restore it first", p.found.names.Interface)
 	}
 	if wired && p.found.nic.Name == "" {
-		return Refuse("%s, which was wired, is gone (link %d): the pod's network was taken away; run `podnic restore` to remove what is left", p.found.names.Interface, p.found.nic.Index)
+		return plan.Refuse("%s, which was wired, is gone (link %d): the pod's network was taken away; run `podnic restore` to remove what is left", p.found.names.Interface, p.found.nic.Index)
 	}
 	p.names, p.store.Interface = p.found.names, p.found.names.Interface
 	options := p.Options
@@ -137,12 +140,12 @@ func (p *preparation) read() (err error) {
 	original := p.current
 	if wired {
 		if p.asked.Tap != "" && p.asked.Tap != options.Tap {
-			return Refuse("the interface is wired already, with the tap %s: say --tap %s, or run `podnic restore` first", options.Tap, options.Tap)
+			return plan.Refuse("the interface is wired already, with the tap %s: pass --tap %s, or run `podnic restore` first", options.Tap, options.Tap)
 		}
-		if options, err = p.asked.otherwise(optionsOf(p.current, p.names)).normal(); err != nil {
+		if options, err = p.asked.Otherwise(plan.OptionsOf(p.current, p.names)).Normal(); err != nil {
 			return err
 		}
-		original = rebuild(p.current, p.names)
+		original = plan.Rebuild(p.current, p.names)
 		p.warnings = append(p.warnings, lostRecord(p.store.Path()))
 	}
 	p.fresh = true
@@ -169,21 +172,21 @@ func (p *preparation) check() error {
 		if err := checkFree(p.found.all, p.found.nic); err != nil {
 			return err
 		}
-		if err := p.rtnl.checkNexthops(p.found.nic); err != nil {
+		if err := checkNexthops(p.rtnl, p.found.nic); err != nil {
 			return err
 		}
-		if err := checkMTU(p.record.Original); err != nil {
+		if err := plan.CheckMTU(p.record.Original); err != nil {
 			return err
 		}
 	}
-	return p.ns.Do(checkTunDevice)
+	return p.ns.Do(rtnl.CheckTunDevice)
 }
 
 // spareGuest keeps the tap as it is while a guest holds it, whatever somebody did to it: one that is made again is one
 // that the guest has lost.
 func (p *preparation) spareGuest() {
-	have, want := p.current.Link(Tap), p.wanted.Link(Tap)
-	if have == nil || !have.LowerUp || sameTap(have.TapOptions, want.TapOptions) {
+	have, want := p.current.Link(plan.Tap), p.wanted.Link(plan.Tap)
+	if have == nil || !have.LowerUp || plan.SameTap(have.TapOptions, want.TapOptions) {
 		return
 	}
 	want.TapOptions = have.TapOptions
@@ -205,7 +208,7 @@ func (p *preparation) prepare() (*Result, error) {
 	}
 	if p.fresh {
 		if err := p.store.Save(p.record); err != nil {
-			return nil, &RefusalError{Reason: err}
+			return nil, &plan.RefusalError{Reason: err}
 		}
 	}
 	repair := len(p.found.marked) > 0
@@ -215,7 +218,7 @@ func (p *preparation) prepare() (*Result, error) {
 		before = p.current
 	}
 	steps, err := p.reach(p.current, p.wanted, p.names)
-	if errors.Is(err, errNoFilter) {
+	if errors.Is(err, rtnl.ErrNoFilter) {
 		steps, err = p.withoutFilter()
 	}
 	if err != nil {
@@ -234,14 +237,14 @@ func (p *preparation) prepare() (*Result, error) {
 			r.Warnings = append(r.Warnings, "the repair is not counted: "+err.Error())
 		}
 	}
-	if p.noFilter && wantedFilter(p.record.Original, p.record.Options) != nil {
+	if p.noFilter && plan.WantedFilter(p.record.Original, p.record.Options) != nil {
 		r.Warnings = append(r.Warnings, unfiltered)
 	}
 	if repair {
 		for _, s := range steps {
-			if c, ok := s.change.(createLink); ok && c.link.Role == Tap {
+			if c, ok := s.Change.(plan.CreateLink); ok && c.Link.Role == plan.Tap {
 				r.TapRemade = true
-				r.Warnings = append(r.Warnings, fmt.Sprintf("%s was gone and has been made again: a guest that runs holds the old one and must be restarted", c.link.Name))
+				r.Warnings = append(r.Warnings, fmt.Sprintf("%s was gone and has been made again: a guest that runs holds the old one and must be restarted", c.Link.Name))
 			}
 		}
 	}
@@ -253,19 +256,19 @@ func (p *preparation) prepare() (*Result, error) {
 func (p *preparation) state() *State {
 	s := &State{
 		ID: p.id, Wired: true, Names: p.names, Record: p.record, Options: p.record.Options, Original: p.record.Original,
-		Current: p.reached, Attached: p.reached.Link(Tap).LowerUp,
+		Current: p.reached, Attached: p.reached.Link(plan.Tap).LowerUp,
 	}
-	if p.noFilter && wantedFilter(s.Original, s.Options) != nil {
+	if p.noFilter && plan.WantedFilter(s.Original, s.Options) != nil {
 		s.Warnings = append(s.Warnings, unfiltered)
 	}
 	return s
 }
 
 // withoutFilter goes on where the kernel turned out to have no nftables for bridges, which only a table shows.
-func (p *preparation) withoutFilter() ([]Step, error) {
+func (p *preparation) withoutFilter() ([]plan.Step, error) {
 	p.noFilter = true
 	p.wanted.Filter = nil
-	now, err := p.snapshot(p.wanted.Link(NIC).Index, p.names)
+	now, err := p.snapshot(p.wanted.Link(plan.NIC).Index, p.names)
 	if err != nil {
 		return nil, err
 	}

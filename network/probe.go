@@ -8,15 +8,15 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/nftables"
-	"github.com/vishvananda/netlink/nl"
+	"github.com/podnic/podnic/network/internal/rtnl"
+	"github.com/podnic/podnic/network/plan"
 	"golang.org/x/sys/unix"
 )
 
 // What follows tells whether something would work without trying it: nothing of it changes the namespace.
 
 // ErrHidden says that this process may not see what it was asked for.
-var ErrHidden = errors.New("that takes CAP_NET_ADMIN, which this process lacks")
+var ErrHidden = errors.New("that requires CAP_NET_ADMIN, which this process lacks")
 
 // LackingCapabilities are those of the capabilities that wiring needs which this process does not have, as NET_ADMIN.
 func LackingCapabilities() ([]string, error) {
@@ -34,36 +34,32 @@ func LackingCapabilities() ([]string, error) {
 }
 
 // CheckTun tells whether taps can be made.
-func CheckTun() error { return checkTunDevice() }
+func CheckTun() error { return rtnl.CheckTunDevice() }
 
 // Initial reports whether this is the machine's own namespace.
 func (n *Namespace) Initial() (bool, error) { return n.initial() }
 
 // LinkKinds are the kinds of links that the wiring is made of, but for taps.
-var LinkKinds = []string{kindBridge, kindVeth}
+var LinkKinds = []string{plan.KindBridge, plan.KindVeth}
 
 // CheckKind tells whether the kernel can make links of a kind. It asks for one with a multicast address, which the kind's
 // own check refuses with EADDRNOTAVAIL (br_validate, veth_validate), and which gets as far only where the kind is known:
 // else the answer is EOPNOTSUPP (rtnl_newlink). The kernel may load a module for that, as prepare would have it do.
 func CheckKind(ns *Namespace, kind string) error {
 	return inScratch(ns, func() error {
-		r, err := newNetlink(unix.NETLINK_ROUTE)
+		r, err := rtnl.OpenHere(unix.NETLINK_ROUTE)
 		if err != nil {
 			return err
 		}
-		defer r.close()
-		info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
-		info.AddRtAttr(unix.IFLA_INFO_KIND, []byte(kind))
-		err = r.do(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, nl.NewIfInfomsg(unix.AF_UNSPEC),
-			nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated("podnic-probe")),
-			nl.NewRtAttr(unix.IFLA_ADDRESS, []byte{1, 0, 0, 0, 0, 1}), info)
+		defer r.Close()
+		err = r.ProbeKind(kind)
 		switch {
 		case errors.Is(err, unix.EADDRNOTAVAIL):
 			return nil
 		case errors.Is(err, unix.EPERM):
 			return ErrHidden
 		case errors.Is(err, unix.EOPNOTSUPP):
-			return Refuse("the kernel has no links of the kind %s: load the module %s on the node", kind, kind)
+			return plan.Refuse("the kernel has no links of the kind %s: load the module %s on the node", kind, kind)
 		case err == nil:
 			return fmt.Errorf("the kernel made a %s with a multicast address", kind)
 		}
@@ -95,23 +91,13 @@ func inScratch(ns *Namespace, f func() error) error {
 
 // CheckFilter tells whether the kernel has nftables for bridges, which only shows when a table is made. It makes one in a
 // transaction that cannot succeed, since it also deletes a chain that is not there: the kernel takes all of it back.
-func CheckFilter(ns *Namespace) error { return checkFamily(ns, nftables.TableFamilyBridge) }
+func CheckFilter(ns *Namespace) error { return checkFamily(ns, plan.BridgeFilter.Number) }
 
-func checkFamily(ns *Namespace, family nftables.TableFamily) error {
+func checkFamily(ns *Namespace, family byte) error {
 	return inScratch(ns, func() error {
-		conn, err := nftables.New(nftables.AsLasting())
-		if err != nil {
-			return filterError(err)
-		}
-		defer conn.CloseLasting() //nolint:errcheck // every request has been answered
-		table := conn.AddTable(&nftables.Table{Family: family, Name: "podnic-probe"})
-		conn.AddChain(&nftables.Chain{
-			Name: chainForward, Table: table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
-		})
-		conn.DelChain(&nftables.Chain{Name: "missing", Table: table})
-		switch err := filterError(conn.Flush()); {
-		case errors.Is(err, errNoFilter):
-			return &RefusalError{Reason: errors.New(unfiltered)}
+		switch err := rtnl.ProbeTable(family); {
+		case errors.Is(err, rtnl.ErrNoFilter):
+			return &plan.RefusalError{Reason: errors.New(unfiltered)}
 		case errors.Is(err, unix.ENOENT):
 			return nil
 		case errors.Is(err, unix.EPERM):
@@ -127,7 +113,7 @@ func checkFamily(ns *Namespace, family nftables.TableFamily) error {
 // Shape refuses an interface that cannot be wired, as Prepare would, and needs no privilege. A wiring that is there passed.
 func Shape(req Request) error {
 	var err error
-	if req.Options, err = req.Options.normal(); err != nil {
+	if req.Options, err = req.Options.Normal(); err != nil {
 		return err
 	}
 	s, err := open(req)
@@ -150,17 +136,17 @@ func Shape(req Request) error {
 	if err := checkFree(s.found.all, s.found.nic); err != nil {
 		return err
 	}
-	return s.rtnl.checkNexthops(s.found.nic)
+	return checkNexthops(s.rtnl, s.found.nic)
 }
 
 // LinkNames lists the links of a namespace by name.
 func LinkNames(ns *Namespace) ([]string, error) {
-	r, err := newRTNL(ns)
+	r, err := rtnl.Open(ns)
 	if err != nil {
 		return nil, err
 	}
-	defer r.close()
-	links, err := r.links()
+	defer r.Close()
+	links, err := r.Links()
 	if err != nil {
 		return nil, err
 	}
@@ -177,28 +163,9 @@ func LinkNames(ns *Namespace) ([]string, error) {
 func PacketFilters(ns *Namespace) ([]string, error) {
 	var found []string
 	err := ns.Do(func() error {
-		conn, err := nftables.New(nftables.AsLasting())
-		if err != nil {
-			return filterError(err)
-		}
-		defer conn.CloseLasting() //nolint:errcheck // every request has been answered
-		for _, family := range []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6, nftables.TableFamilyINet} {
-			chains, err := conn.ListChainsOfTableFamily(family)
-			if err != nil {
-				return filterError(err)
-			}
-			for _, chain := range chains {
-				if chain.Hooknum == nil || isStackFilter(chain.Table) { // ours lets the bridge's frames alone
-					continue
-				}
-				rules, err := conn.GetRules(chain.Table, chain)
-				if err != nil {
-					return err
-				}
-				if drops := chain.Policy != nil && *chain.Policy != nftables.ChainPolicyAccept; len(rules) > 0 || drops {
-					found = append(found, fmt.Sprintf("%s %s %s (rules: %d)", familyName(family), chain.Table.Name, chain.Name, len(rules)))
-				}
-			}
+		var err error
+		if found, err = rtnl.PacketChains(); err != nil {
+			return err
 		}
 		for _, name := range []string{"ip", "ip6"} {
 			// Of the reading thread's namespace.
@@ -215,18 +182,13 @@ func PacketFilters(ns *Namespace) ([]string, error) {
 	switch {
 	case errors.Is(err, unix.EPERM):
 		return nil, ErrHidden
-	case errors.Is(err, errNoFilter):
+	case errors.Is(err, rtnl.ErrNoFilter):
 		return found, nil
 	case err != nil:
 		return nil, fmt.Errorf("list packet filters in %s: %w", ns, err)
 	}
 	slices.Sort(found)
 	return found, nil
-}
-
-var familyNames = map[nftables.TableFamily]string{
-	nftables.TableFamilyIPv4: "ip", nftables.TableFamilyIPv6: "ip6", nftables.TableFamilyINet: "inet",
-	nftables.TableFamilyARP: "arp", nftables.TableFamilyBridge: "bridge", nftables.TableFamilyNetdev: "netdev",
 }
 
 // Sysctl reads a setting of a namespace by its path below /proc/sys. An error is os.ErrNotExist where the kernel has none.

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/podnic/podnic/network/internal/rtnl"
+	"github.com/podnic/podnic/network/plan"
 	"golang.org/x/sys/unix"
 )
 
@@ -14,7 +16,7 @@ import (
 // make for the interface of the options, and nil for podnic's own. It is idempotent. others are the provisions that were
 // made for other interfaces, of which those of the same namespace share settings and address with this one. After an
 // error of a first call, the namespace is what it was.
-func Provide(ctx context.Context, req Request, links *Names, others []*Provision) (warnings []string, err error) {
+func Provide(ctx context.Context, req Request, links *plan.Names, others []*Provision) (warnings []string, err error) {
 	s, err := openLocked(ctx, req)
 	if err != nil {
 		return nil, err
@@ -39,14 +41,14 @@ func Provide(ctx context.Context, req Request, links *Names, others []*Provision
 			return nil, err
 		}
 		if err := s.store.save(provisionFile, p); err != nil {
-			return nil, &RefusalError{Reason: err}
+			return nil, &plan.RefusalError{Reason: err}
 		}
 	}
 	if links != nil && p.Links == nil {
 		warnings = append(warnings, fmt.Sprintf("%s has no IPv4 address: there is nothing to serve, and no filter", links.Interface))
 	}
 	err = s.provide(p)
-	if errors.Is(err, errNoFilter) {
+	if errors.Is(err, rtnl.ErrNoFilter) {
 		warnings, err = append(warnings, unfiltered), nil
 	}
 	if err != nil && fresh {
@@ -76,21 +78,21 @@ func openLocked(ctx context.Context, req Request) (*session, error) {
 }
 
 // newProvision is what has to be given, and what is there now.
-func (s *session) newProvision(links *Names, others []*Provision) (*Provision, error) {
+func (s *session) newProvision(links *plan.Names, others []*Provision) (*Provision, error) {
 	link, err := s.named(s.Options.Interface)
 	if err != nil {
 		return nil, err
 	}
 	p := &Provision{Version: provisionVersion, Namespace: s.id, Links: links, Sysctls: make(map[string]string)}
-	if links != nil && isMark(link.Group) {
-		return nil, Refuse("%s is wired by podnic already, so nobody else can wire it: run `podnic restore` first", link.Name)
+	if links != nil && plan.IsMark(link.Group) {
+		return nil, plan.Refuse("%s is wired by podnic already, so nobody else can wire it: run `podnic restore` first", link.Name)
 	}
 	if links != nil {
-		addresses, err := s.rtnl.addresses(map[int]Role{link.Index: NIC}, 0)
+		addresses, err := s.rtnl.Addresses(map[int]plan.Role{link.Index: plan.NIC}, 0)
 		if err != nil {
 			return nil, err
 		}
-		if !slices.ContainsFunc(addresses, Address.is4) {
+		if !slices.ContainsFunc(addresses, plan.Address.Is4) {
 			p.Links = nil // nothing is served, and a server of the pod network must be heard
 		}
 		if p.Blocked, err = s.blocked(link.Index); err != nil {
@@ -120,16 +122,16 @@ func (s *session) newProvision(links *Names, others []*Provision) (*Provision, e
 }
 
 // blocked are the destinations that the namespace blocks as it is, for a link.
-func (s *session) blocked(nic int) ([]Blocked, error) {
-	var now Snapshot
+func (s *session) blocked(nic int) ([]plan.Blocked, error) {
+	var now plan.Snapshot
 	var err error
-	if now.Routes, now.Barriers, err = s.rtnl.routes(map[int]Role{nic: NIC}, 0); err != nil {
+	if now.Routes, now.Barriers, err = s.rtnl.Routes(map[int]plan.Role{nic: plan.NIC}, 0); err != nil {
 		return nil, err
 	}
-	if now.Rules, err = s.rtnl.rules(); err != nil {
+	if now.Rules, err = s.rtnl.Rules(); err != nil {
 		return nil, err
 	}
-	return now.blocked(), nil
+	return now.Blocked(), nil
 }
 
 // sharing are those of the others that are of the same namespace. What they were given by the first of them stays until
@@ -139,24 +141,24 @@ func (p *Provision) sharing(others []*Provision) []*Provision {
 }
 
 // named finds a link by name, in a namespace that is not a node's.
-func (s *session) named(name string) (Link, error) {
-	all, err := s.rtnl.links()
+func (s *session) named(name string) (plan.Link, error) {
+	all, err := s.rtnl.Links()
 	if err != nil {
-		return Link{}, err
+		return plan.Link{}, err
 	}
 	if !s.AllowHostNamespace {
 		if err := checkNotNode(all); err != nil {
-			return Link{}, err
+			return plan.Link{}, err
 		}
 	}
-	i := slices.IndexFunc(all, func(l Link) bool { return l.Name == name })
+	i := slices.IndexFunc(all, func(l plan.Link) bool { return l.Name == name })
 	if i < 0 {
-		return Link{}, noInterface(name, all)
+		return plan.Link{}, noInterface(name, all)
 	}
 	return all[i], nil
 }
 
-// provide gives what is not there. Without nftables for bridges it does the rest and returns errNoFilter.
+// provide gives what is not there. Without nftables for bridges it does the rest and returns rtnl.ErrNoFilter.
 func (s *session) provide(p *Provision) error {
 	for name, value := range sysctls {
 		if err := s.setSysctl(name, value); err != nil {
@@ -166,24 +168,24 @@ func (s *session) provide(p *Provision) error {
 	if p.Links == nil {
 		return nil
 	}
-	index, err := s.rtnl.indexOf("lo")
+	index, err := s.rtnl.IndexOf("lo")
 	if err != nil {
 		return err
 	}
-	err = s.rtnl.do(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, p.serverAddress().encode(index, 0)...)
+	err = s.rtnl.Do(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, rtnl.EncodeAddress(p.serverAddress(), index, 0)...)
 	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("add address %s to lo: %w", p.serverAddress(), err)
 	}
 	for _, wanted := range p.filters() {
-		have, err := s.nft.read(wanted.family, wanted.Table)
+		have, err := s.nft.Read(wanted.Family, wanted.Table)
 		if err != nil {
 			return err
 		}
-		if have.same(wanted) {
+		if have.Same(wanted) {
 			continue
 		}
-		if err := s.nft.put(wanted, have != nil); err != nil {
-			return fmt.Errorf("put filter %s: %w", wanted.name(), err)
+		if err := s.nft.Put(wanted, have != nil); err != nil {
+			return fmt.Errorf("put filter %s: %w", wanted.Name(), err)
 		}
 	}
 	return nil
@@ -217,8 +219,8 @@ func (s *session) withdraw(p *Provision, others []*Provision) error {
 	others = p.sharing(others)
 	if p.Links != nil {
 		for _, f := range p.filters() {
-			if err := s.nft.remove(f.family, f.Table); err != nil && !errors.Is(err, errNoFilter) {
-				return fmt.Errorf("remove filter %s: %w", f.name(), err)
+			if err := s.nft.Remove(f.Family, f.Table); err != nil && !errors.Is(err, rtnl.ErrNoFilter) {
+				return fmt.Errorf("remove filter %s: %w", f.Name(), err)
 			}
 		}
 		if err := s.takeAddress(p, others); err != nil {
@@ -247,11 +249,11 @@ func (s *session) takeAddress(p *Provision, others []*Provision) error {
 	if !p.Address || slices.ContainsFunc(others, func(o *Provision) bool { return o.Links != nil && o.server() == p.server() }) {
 		return nil
 	}
-	index, err := s.rtnl.indexOf("lo")
+	index, err := s.rtnl.IndexOf("lo")
 	if err != nil {
 		return err
 	}
-	if err := gone(s.rtnl.do(unix.RTM_DELADDR, 0, p.serverAddress().encodeDelete(index)...)); err != nil {
+	if err := rtnl.Gone(s.rtnl.Do(unix.RTM_DELADDR, 0, rtnl.EncodeAddressDelete(p.serverAddress(), index)...)); err != nil {
 		return fmt.Errorf("delete address %s from lo: %w", p.serverAddress(), err)
 	}
 	return nil

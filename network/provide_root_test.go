@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/podnic/podnic/network/plan"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,13 +26,13 @@ func (p *testPod) everything() string {
 	}
 	defer s.close()
 	text := p.text() + settings
-	for _, family := range []*filterFamily{bridgeFilter, stackFilter} {
-		filter, err := s.nft.read(family, "podnic-eth0")
+	for _, family := range []*plan.FilterFamily{plan.BridgeFilter, plan.StackFilter} {
+		filter, err := s.nft.Read(family, "podnic-eth0")
 		if err != nil {
 			p.t.Fatal(err)
 		}
 		if filter != nil {
-			text += filter.name() + "\n" + strings.Join(filter.Rules, "\n") + "\n"
+			text += filter.Name() + "\n" + strings.Join(filter.Rules, "\n") + "\n"
 		}
 	}
 	return text
@@ -43,7 +44,7 @@ func (p *testPod) provideFor(iface string) Request {
 	return req
 }
 
-func (p *testPod) provide(links *Names, others ...*Provision) *Provision {
+func (p *testPod) provide(links *plan.Names, others ...*Provision) *Provision {
 	p.t.Helper()
 	if _, err := Provide(context.Background(), p.provideFor("eth0"), links, others); err != nil {
 		p.t.Fatal(err)
@@ -80,15 +81,15 @@ var given = []string{
 	"podnic-eth0", " eth0-nic drop", " tap0 ", "inet podnic-eth0", "prerouting meta 6 tap0 drop", "prerouting meta 6 eth0-nic drop",
 }
 
-func managedTap() *Names {
-	names := ManagedTapNames("eth0")
+func managedTap() *plan.Names {
+	names := plan.ManagedTapNames("eth0")
 	return &names
 }
 
 const podWithAddress = "addr add 10.244.1.5/24 dev eth0"
 
 func TestWithdrawIsTheInverseOfProvide(t *testing.T) {
-	for name, links := range map[string]*Names{"podnic's own wiring": nil, "somebody else's": managedTap()} {
+	for name, links := range map[string]*plan.Names{"podnic's own wiring": nil, "somebody else's": managedTap()} {
 		t.Run(name, func(t *testing.T) {
 			p := newTestPod(t, podWithAddress, "route add blackhole 169.254.169.254")
 			p.sysctl("net.ipv4.conf.all.rp_filter", "1")
@@ -150,7 +151,7 @@ func TestSharedProvisionStaysUntilTheLastOneGoes(t *testing.T) {
 			first := p.provide(managedTap())
 			firstReq, secondReq := p.provideFor("eth0"), p.provideFor("net1")
 			secondReq.StateDir = t.TempDir()
-			names := ManagedTapNames("net1")
+			names := plan.ManagedTapNames("net1")
 			if _, err := Provide(context.Background(), secondReq, &names, []*Provision{first}); err != nil {
 				t.Fatal(err)
 			}

@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/podnic/podnic/network/identity"
+	"github.com/podnic/podnic/network/internal/rtnl"
+	"github.com/podnic/podnic/network/plan"
 	"golang.org/x/sys/unix"
 )
 
@@ -26,9 +28,9 @@ type Provision struct {
 	Sysctls map[string]string `json:"sysctls"`
 	// Links are the names of the wiring that somebody else makes. Nil where it is podnic's own, which has an address and a
 	// filter itself, and where the interface has no IPv4 address, so that nothing is served.
-	Links *Names `json:"links,omitempty"`
+	Links *plan.Names `json:"links,omitempty"`
 	// Blocked is what routes of the pod block, where Links are somebody else's to wire.
-	Blocked []Blocked `json:"blocked,omitempty"`
+	Blocked []plan.Blocked `json:"blocked,omitempty"`
 	// Address says that the loopback did not have the server's address before.
 	Address bool `json:"address,omitempty"`
 	// Server is that address: each interface of a guest has a server of its own, and a guest can only tell them apart by it.
@@ -55,12 +57,12 @@ var sysctls = map[string]string{
 	"net/ipv4/conf/default/rp_filter": "0",
 }
 
-const loopback Role = "loopback"
+const loopback plan.Role = "loopback"
 
 // serverAddress is the address of a UDP server on a bridge that has none: on the loopback, where no other host sees it. The
 // label of any but the first is the interface's name, by which the server knows which address is its own.
-func (p *Provision) serverAddress() Address {
-	a := Address{Link: loopback, Local: netip.PrefixFrom(p.server(), 32), Label: "lo", Scope: unix.RT_SCOPE_HOST}
+func (p *Provision) serverAddress() plan.Address {
+	a := plan.Address{Link: loopback, Local: netip.PrefixFrom(p.server(), 32), Label: "lo", Scope: unix.RT_SCOPE_HOST}
 	if p.Links != nil && p.server() != identity.ServerLinkLocal {
 		a.Label = p.Links.Interface
 	}
@@ -80,11 +82,11 @@ const maxServers = 32
 // chooseServer gives the provision an address that none of those that it shares the namespace with has. One that is on the
 // loopback already is used if its label says that it is the interface's, or if it is the first and its label says nothing:
 // somebody put it there for this.
-func (p *Provision) chooseServer(there []Address, sharing []*Provision) error {
+func (p *Provision) chooseServer(there []plan.Address, sharing []*Provision) error {
 	address := identity.ServerLinkLocal
 	for range maxServers {
 		taken := slices.ContainsFunc(sharing, func(o *Provision) bool { return o.Links != nil && o.server() == address })
-		on := slices.IndexFunc(there, func(a Address) bool { return a.Local.Addr() == address })
+		on := slices.IndexFunc(there, func(a plan.Address) bool { return a.Local.Addr() == address })
 		switch {
 		case taken:
 		case on < 0 || there[on].Link == loopback && there[on].Label == p.Links.Interface:
@@ -96,12 +98,12 @@ func (p *Provision) chooseServer(there []Address, sharing []*Provision) error {
 		}
 		address = address.Next()
 	}
-	return Refuse("%d addresses from %s on are taken, one for each interface's server: remove some from lo", maxServers, identity.ServerLinkLocal)
+	return plan.Refuse("%d addresses from %s on are taken, one for each interface's server: remove some from lo", maxServers, identity.ServerLinkLocal)
 }
 
 // filters are those of a UDP server on the links.
-func (p *Provision) filters() []*Filter {
-	return []*Filter{provisionFilter(*p.Links, p.server(), p.Blocked), provisionStackFilter(*p.Links)}
+func (p *Provision) filters() []*plan.Filter {
+	return []*plan.Filter{plan.ProvisionFilter(*p.Links, p.server(), p.Blocked), plan.ProvisionStackFilter(*p.Links)}
 }
 
 const provisionFile = "provision.json"
@@ -116,19 +118,19 @@ func (s Store) LoadProvision() (*Provision, error) {
 	}
 	switch {
 	case IsLost(err):
-		return nil, Refuse("the record cannot be read: %w", err)
+		return nil, plan.Refuse("the record cannot be read: %w", err)
 	case err != nil || b == nil:
 		return nil, err
 	}
 	p := new(Provision)
 	if err := json.Unmarshal(b, p); err != nil {
-		return nil, Refuse("the record %s is damaged (%w)", path, err)
+		return nil, plan.Refuse("the record %s is damaged (%w)", path, err)
 	}
 	if p.Version > provisionVersion {
-		return nil, Refuse("the record %s was written by a newer podnic (version %d, this one reads up to %d): use that podnic", path, p.Version, provisionVersion)
+		return nil, plan.Refuse("the record %s was written by a newer podnic (version %d, this one reads up to %d): use that podnic", path, p.Version, provisionVersion)
 	}
 	if err := p.check(); err != nil {
-		return nil, Refuse("the record %s is damaged (%w)", path, err)
+		return nil, plan.Refuse("the record %s is damaged (%w)", path, err)
 	}
 	return p, nil
 }
@@ -151,7 +153,7 @@ func (p *Provision) check() error {
 			return fmt.Errorf("%s cannot hold %q", dotted(name), value)
 		}
 	}
-	if err := checkBlocked(p.Blocked); err != nil {
+	if err := plan.CheckBlocked(p.Blocked); err != nil {
 		return err
 	}
 	last := identity.ServerLinkLocal.As4()
@@ -163,7 +165,7 @@ func (p *Provision) check() error {
 		return nil
 	}
 	for _, name := range []string{p.Links.Interface, p.Links.NIC, p.Links.Bridge, p.Links.Tap} {
-		if !validName(name) {
+		if !plan.ValidName(name) {
 			return fmt.Errorf("%q cannot be the name of a link", name)
 		}
 	}
@@ -175,7 +177,7 @@ func (p *Provision) checkFor(iface string) error {
 	if p.Links == nil || iface == "" || p.Links.Interface == iface {
 		return nil
 	}
-	return Refuse("the record %s is of the interface %q, and not of %q", provisionFile, p.Links.Interface, iface)
+	return plan.Refuse("the record %s is of the interface %q, and not of %q", provisionFile, p.Links.Interface, iface)
 }
 
 // InspectProvision lists what is missing of what Provide gave, in words. Nothing is changed or locked.
@@ -213,18 +215,18 @@ func InspectProvision(req Request) (missing []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if !slices.ContainsFunc(there, func(a Address) bool { return a.Link == loopback && a.Local == p.serverAddress().Local }) {
+	if !slices.ContainsFunc(there, func(a plan.Address) bool { return a.Link == loopback && a.Local == p.serverAddress().Local }) {
 		missing = append(missing, fmt.Sprintf("lo does not have the address %s", p.serverAddress()))
 	}
 	for _, wanted := range p.filters() {
-		switch have, err := s.nft.read(wanted.family, wanted.Table); {
-		case errors.Is(err, errNoFilter):
+		switch have, err := s.nft.Read(wanted.Family, wanted.Table); {
+		case errors.Is(err, rtnl.ErrNoFilter):
 		case err != nil:
 			return nil, err
 		case have == nil:
-			missing = append(missing, fmt.Sprintf("there is no filter %s", wanted.name()))
-		case !have.same(wanted):
-			missing = append(missing, fmt.Sprintf("the filter %s is not as it was made", wanted.name()))
+			missing = append(missing, fmt.Sprintf("there is no filter %s", wanted.Name()))
+		case !have.Same(wanted):
+			missing = append(missing, fmt.Sprintf("the filter %s is not as it was made", wanted.Name()))
 		}
 	}
 	return missing, nil
@@ -232,19 +234,19 @@ func InspectProvision(req Request) (missing []string, err error) {
 
 // everyAddress lists the addresses of all links. Those of the loopback are so marked, the others have the link's name in the
 // place of a role.
-func (s *session) everyAddress() ([]Address, error) {
-	all, err := s.rtnl.links()
+func (s *session) everyAddress() ([]plan.Address, error) {
+	all, err := s.rtnl.Links()
 	if err != nil {
 		return nil, err
 	}
-	names := make(map[int]Role, len(all))
+	names := make(map[int]plan.Role, len(all))
 	for _, l := range all {
-		names[l.Index] = Role(l.Name)
+		names[l.Index] = plan.Role(l.Name)
 		if l.Type == unix.ARPHRD_LOOPBACK {
 			names[l.Index] = loopback
 		}
 	}
-	return s.rtnl.addresses(names, 0)
+	return s.rtnl.Addresses(names, 0)
 }
 
 // serverOf is the address that the server of an interface has to answer from where the wiring gives it none: the one with
@@ -255,12 +257,12 @@ func (s *session) serverOf(iface string) (address netip.Addr, held bool, err err
 		return netip.Addr{}, false, err
 	}
 	for _, a := range there {
-		if a.Link == loopback && a.Label == iface && a.is4() {
+		if a.Link == loopback && a.Label == iface && a.Is4() {
 			return a.Local.Addr(), true, nil
 		}
 	}
 	first := identity.ServerLinkLocal
-	return first, slices.ContainsFunc(there, func(a Address) bool { return a.Local.Addr() == first }), nil
+	return first, slices.ContainsFunc(there, func(a plan.Address) bool { return a.Local.Addr() == first }), nil
 }
 
 // sysctl reads a setting of the namespace. It is looked up in the reading thread's namespace.

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/podnic/podnic/network/plan"
 	"github.com/podnic/podnic/network/statedir"
 )
 
@@ -16,11 +17,11 @@ const recordFile = "record.json"
 
 // Record is what prepare leaves on disk before its first change: all that it takes to undo the wiring.
 type Record struct {
-	Version   int         `json:"version"`
-	Namespace NamespaceID `json:"namespace"`
-	Options   Options     `json:"options"`
-	Original  *Snapshot   `json:"original"`
-	Prepared  time.Time   `json:"prepared"`
+	Version   int            `json:"version"`
+	Namespace NamespaceID    `json:"namespace"`
+	Options   plan.Options   `json:"options"`
+	Original  *plan.Snapshot `json:"original"`
+	Prepared  time.Time      `json:"prepared"`
 	// Domain is the guest that was given the interface, once somebody starts one.
 	Domain *DomainRef `json:"domain,omitempty"`
 	// Repairs is how often a later prepare found the wiring not as it should be, and mended it.
@@ -49,14 +50,14 @@ func versionOf(b []byte) (int, error) {
 
 func decodeRecord(b []byte, path string) (*Record, error) {
 	damaged := func(err error) error {
-		return Refuse("the record %s is damaged (%w): move it away, and podnic goes by what the namespace itself carries", path, err)
+		return plan.Refuse("the record %s is damaged (%w): move it away, and podnic goes by what the namespace itself carries", path, err)
 	}
 	version, err := versionOf(b)
 	if err != nil {
 		return nil, damaged(err)
 	}
 	if version > recordVersion {
-		return nil, Refuse("the record %s was written by a newer podnic (version %d, this one reads up to %d): use that podnic", path, version, recordVersion)
+		return nil, plan.Refuse("the record %s was written by a newer podnic (version %d, this one reads up to %d): use that podnic", path, version, recordVersion)
 	}
 	r := new(Record)
 	err = json.Unmarshal(b, r)
@@ -71,7 +72,7 @@ func decodeRecord(b []byte, path string) (*Record, error) {
 }
 
 // managed reports whether the record is of an interface that KubeVirt wires: it cannot be put back by podnic.
-func (r *Record) managed() bool { return r.Options.Binding == BindingManagedTap }
+func (r *Record) managed() bool { return r.Options.Binding == plan.BindingManagedTap }
 
 // path is where the record lies, in a state directory.
 func (r *Record) path(stateDir string) string {
@@ -84,7 +85,7 @@ func (r *Record) path(stateDir string) string {
 // checkReserved refuses an interface whose directory would have the name of one of podnic's own files.
 func checkReserved(iface string) error {
 	if statedir.Reserved(iface) {
-		return Refuse("an interface called %s cannot be served, since podnic has a file of that name: rename it (ip link set %s name eth0)", iface, iface)
+		return plan.Refuse("an interface called %s cannot be served, since podnic has a file of that name: rename it (ip link set %s name eth0)", iface, iface)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/network/identity"
+	"github.com/podnic/podnic/network/plan"
 	"golang.org/x/sys/unix"
 )
 
@@ -92,11 +93,11 @@ func (s *podStack) reached() string {
 
 // wirings are all ways in which guest and pod network are joined, each as a function that does it.
 var wirings = map[string]func(p *testPod){
-	"packet": func(p *testPod) { p.wire(Options{Socket: SocketPacket}) },
-	"udp":    func(p *testPod) { p.wire(Options{Socket: SocketUDP}) },
+	"packet": func(p *testPod) { p.wire(plan.Options{Socket: plan.SocketPacket}) },
+	"udp":    func(p *testPod) { p.wire(plan.Options{Socket: plan.SocketUDP}) },
 	"layer 2": func(p *testPod) {
 		p.ip("addr flush dev eth0")
-		p.wire(Options{Interface: "eth0"})
+		p.wire(plan.Options{Interface: "eth0"})
 	},
 	"managedTap": func(p *testPod) {
 		p.provide(managedTap())
@@ -104,7 +105,7 @@ var wirings = map[string]func(p *testPod){
 	},
 }
 
-func (p *testPod) wire(o Options) {
+func (p *testPod) wire(o plan.Options) {
 	p.t.Helper()
 	req := p.request()
 	req.Options = o
@@ -187,10 +188,10 @@ func answered(t *testing.T, from, to port, src identity.MAC) (answer []byte) {
 
 // TestWhatCrossesToReservedAddresses is what ADR 20 decides: LLDP crosses, and DHCP to its address does not.
 func TestWhatCrossesToReservedAddresses(t *testing.T) {
-	for _, socket := range []string{SocketPacket, SocketUDP} {
+	for _, socket := range []string{plan.SocketPacket, plan.SocketUDP} {
 		t.Run(socket, func(t *testing.T) {
 			p := newTestPod(t, shapes["bridge"]...)
-			p.wire(Options{Socket: socket})
+			p.wire(plan.Options{Socket: socket})
 			guest, node := p.ends()
 			for last := range byte(16) {
 				dst := identity.MAC{1, 0x80, 0xc2, 0, 0, last}

@@ -3,14 +3,17 @@ package network
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
+
+	"github.com/podnic/podnic/network/plan"
 )
 
 // Restoration is what restore did.
 type Restoration struct {
-	Steps    []Step
-	Names    Names
-	Original *Snapshot // nil when there was nothing to restore
+	Steps    []plan.Step
+	Names    plan.Names
+	Original *plan.Snapshot // nil when there was nothing to restore
 	Warnings []string
 }
 
@@ -29,7 +32,7 @@ func Restore(ctx context.Context, req Request, force bool) (*Restoration, error)
 	if err := s.lock(ctx); err != nil {
 		return nil, err
 	}
-	links, err := s.rtnl.links()
+	links, err := s.rtnl.Links()
 	if err != nil {
 		return nil, err
 	}
@@ -43,6 +46,9 @@ func Restore(ctx context.Context, req Request, force bool) (*Restoration, error)
 	if err != nil {
 		return nil, err
 	}
+	if err := s.checkNamed(record); err != nil {
+		return nil, err
+	}
 	if record != nil && record.managed() {
 		return nil, kubeVirts(record, s.StateDir)
 	}
@@ -54,19 +60,19 @@ func Restore(ctx context.Context, req Request, force bool) (*Restoration, error)
 	if err != nil {
 		return nil, err
 	}
-	if tap := current.Link(Tap); tap != nil && tap.LowerUp && !force {
-		return nil, Refuse("a guest holds %s: it would lose its network; end it first, or say --force", tap.Name)
+	if tap := current.Link(plan.Tap); tap != nil && tap.LowerUp && !force {
+		return nil, plan.Refuse("a guest holds %s: it would lose its network; end it first, or pass --force", tap.Name)
 	}
-	switch nic := current.Link(NIC); {
+	switch nic := current.Link(plan.NIC); {
 	case nic == nil:
 		// The pod's link was deleted, as a pod network does when it takes the pod down. What we made goes too.
 		r.Warnings = append(r.Warnings, fmt.Sprintf("%s, which was wired, is gone: only what podnic made was removed", r.Names.Interface))
-		r.Original = &Snapshot{Links: []Link{{Role: NIC, Index: s.found.nic.Index}}}
+		r.Original = &plan.Snapshot{Links: []plan.Link{{Role: plan.NIC, Index: s.found.nic.Index}}}
 	case r.Original == nil:
-		r.Original = rebuild(current, r.Names)
+		r.Original = plan.Rebuild(current, r.Names)
 		r.Warnings = append(r.Warnings, lostRecord(s.store.Path()))
 	}
-	if err := checkRestorable(s.found.all, r.Original.Link(NIC)); err != nil {
+	if err := checkRestorable(s.found.all, r.Original.Link(plan.NIC)); err != nil {
 		return nil, err
 	}
 	if r.Steps, err = s.reach(current, r.Original, r.Names); err != nil {
@@ -81,6 +87,19 @@ func (r *Restoration) remove(store Store) {
 	if err := store.Remove(); err != nil {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("the interface is the pod's, but its record stays: %v; the next prepare replaces it", err))
 	}
+}
+
+// checkNamed refuses to restore another interface than the one that was asked for. Where the wiring has lost so much that the
+// interface's name is a guess, and the record too, the one that there is is meant.
+func (s *session) checkNamed(record *Record) error {
+	name, wired := s.Options.Interface, s.found.names.Interface
+	if record != nil {
+		wired = record.Options.Interface
+	}
+	if name == "" || name == wired || slices.Contains(s.found.nic.AltNames, name) || record == nil && s.found.guessed {
+		return nil
+	}
+	return plan.Refuse("%s is not wired, and %s is: name that one with --interface", name, wired)
 }
 
 // forget is what restore does where nothing is wired: what records of the namespace remember is past.
@@ -109,12 +128,12 @@ func (s *session) forget() (*Restoration, error) {
 }
 
 func kubeVirts(record *Record, stateDir string) error {
-	return Refuse("the record %s is of an interface that KubeVirt wires, and podnic has nothing to take back", record.path(stateDir))
+	return plan.Refuse("the record %s is of an interface that KubeVirt wires, and podnic has nothing to take back", record.path(stateDir))
 }
 
-func anyMarked(links []Link) bool {
+func anyMarked(links []plan.Link) bool {
 	for _, l := range links {
-		if isMark(l.Group) {
+		if plan.IsMark(l.Group) {
 			return true
 		}
 	}
@@ -122,10 +141,10 @@ func anyMarked(links []Link) bool {
 }
 
 // checkRestorable refuses when somebody took the name that the pod's interface must have again.
-func checkRestorable(all []Link, nic *Link) error {
+func checkRestorable(all []plan.Link, nic *plan.Link) error {
 	for _, l := range all {
-		if l.Index != nic.Index && !isMark(l.Group) && nic.Name != "" && (l.Name == nic.Name || strings.Contains(" "+strings.Join(l.AltNames, " ")+" ", " "+nic.Name+" ")) {
-			return Refuse("the name %s is needed and taken by a link that podnic did not make: rename or remove it", nic.Name)
+		if l.Index != nic.Index && !plan.IsMark(l.Group) && nic.Name != "" && (l.Name == nic.Name || strings.Contains(" "+strings.Join(l.AltNames, " ")+" ", " "+nic.Name+" ")) {
+			return plan.Refuse("the name %s is needed and taken by a link that podnic did not make: rename or remove it", nic.Name)
 		}
 	}
 	return nil

@@ -5,31 +5,32 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/podnic/podnic/network/plan"
 	"golang.org/x/sys/unix"
 )
 
 // TestEachInterfaceHasAServerOfItsOwn chooses addresses for three interfaces: beside what an earlier podnic gave, which named
 // no address, and beside addresses that somebody has. The filter is of the address that was chosen.
 func TestEachInterfaceHasAServerOfItsOwn(t *testing.T) {
-	at := func(link Role, address, label string) Address {
-		return Address{Link: link, Local: netip.MustParsePrefix(address + "/32"), Label: label, Scope: unix.RT_SCOPE_HOST}
+	at := func(link plan.Role, address, label string) plan.Address {
+		return plan.Address{Link: link, Local: netip.MustParsePrefix(address + "/32"), Label: label, Scope: unix.RT_SCOPE_HOST}
 	}
-	names := ManagedTapNames("net1")
-	earlier := &Provision{Links: &Names{Interface: "eth0"}, Address: true}
+	names := plan.ManagedTapNames("net1")
+	earlier := &Provision{Links: &plan.Names{Interface: "eth0"}, Address: true}
 	for name, test := range map[string]struct {
-		there   []Address
+		there   []plan.Address
 		sharing []*Provision
 		want    string
 		ours    bool // it is added, and removed in the end
 	}{
 		"the first":                       {nil, nil, "169.254.75.10", true},
-		"somebody put it there":           {[]Address{at(loopback, "169.254.75.10", "lo")}, nil, "169.254.75.10", false},
-		"another interface's is left":     {[]Address{at(loopback, "169.254.75.10", "eth0")}, nil, "169.254.75.11", true},
-		"it is a bridge's":                {[]Address{at("eth0-br", "169.254.75.10", "eth0-br")}, nil, "169.254.75.11", true},
-		"an earlier podnic gave it":       {[]Address{at(loopback, "169.254.75.10", "lo")}, []*Provision{earlier}, "169.254.75.11", true},
+		"somebody put it there":           {[]plan.Address{at(loopback, "169.254.75.10", "lo")}, nil, "169.254.75.10", false},
+		"another interface's is left":     {[]plan.Address{at(loopback, "169.254.75.10", "eth0")}, nil, "169.254.75.11", true},
+		"it is a bridge's":                {[]plan.Address{at("eth0-br", "169.254.75.10", "eth0-br")}, nil, "169.254.75.11", true},
+		"an earlier podnic gave it":       {[]plan.Address{at(loopback, "169.254.75.10", "lo")}, []*Provision{earlier}, "169.254.75.11", true},
 		"others that have no server":      {nil, []*Provision{{}}, "169.254.75.10", true},
-		"the next is somebody's":          {[]Address{at(loopback, "169.254.75.11", "lo")}, []*Provision{earlier}, "169.254.75.12", true},
-		"it is there from an earlier try": {[]Address{at(loopback, "169.254.75.11", "net1")}, []*Provision{earlier}, "169.254.75.11", true},
+		"the next is somebody's":          {[]plan.Address{at(loopback, "169.254.75.11", "lo")}, []*Provision{earlier}, "169.254.75.12", true},
+		"it is there from an earlier try": {[]plan.Address{at(loopback, "169.254.75.11", "net1")}, []*Provision{earlier}, "169.254.75.11", true},
 	} {
 		p := &Provision{Links: &names}
 		if err := p.chooseServer(test.there, test.sharing); err != nil {

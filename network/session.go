@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/podnic/podnic/network/internal/rtnl"
+	"github.com/podnic/podnic/network/plan"
 	"golang.org/x/sys/unix"
 )
 
@@ -16,12 +18,14 @@ type Request struct {
 	Namespace string
 	// StateDir is the directory of the record.
 	StateDir string
-	Options  Options
+	Options  plan.Options
 	// LockTimeout bounds the wait for another podnic.
 	LockTimeout time.Duration
 	// AllowHostNamespace lifts the refusal to work in the machine's own namespace, or in a node's.
 	AllowHostNamespace bool
 
+	// Others are users who are believed besides root and the effective user. A request that changes anything has none.
+	Others []uint32 `json:"-"`
 	// StayFirst leaves a record of version 1 where it is: the podnic that wrote it, or another of its version, serves.
 	StayFirst bool
 
@@ -40,11 +44,11 @@ type session struct {
 	ns    *Namespace
 	id    NamespaceID
 	store Store
-	rtnl  *rtnl
-	nft   *nft
+	rtnl  *rtnl.Conn
+	nft   *rtnl.NFT
 	found *discovery
 	// reached is the namespace as it was when it was found to be as wanted.
-	reached *Snapshot
+	reached *plan.Snapshot
 	close   func()
 	unlock  func()
 	// warnings are what was found on the way: who holds the lock that cannot be podnic, and records that are not to be
@@ -76,18 +80,18 @@ func (s *session) begin() (err error) {
 			return err
 		}
 		if initial {
-			return Refuse("%s is the machine's own, and rewiring it would take the machine off its network: run podnic in a pod, name one with --netns, or say --allow-host-namespace if you are certain", s.ns)
+			return plan.Refuse("%s is the machine's own, and rewiring it would take the machine off its network: run podnic in a pod, name one with --netns, or pass --allow-host-namespace if you are certain", s.ns)
 		}
 	}
 	if s.id, err = s.ns.ID(); err != nil {
 		return err
 	}
-	if s.rtnl, err = newRTNL(s.ns); err != nil {
+	if s.rtnl, err = rtnl.Open(s.ns); err != nil {
 		return err
 	}
-	s.rtnl.before = s.beforeRequest
-	s.nft = &nft{ns: s.ns, before: s.beforeRequest}
-	s.close = func() { s.unlock(); s.nft.close(); s.rtnl.close(); s.ns.Close() }
+	s.rtnl.Before = s.beforeRequest
+	s.nft = &rtnl.NFT{NS: s.ns, Before: s.beforeRequest}
+	s.close = func() { s.unlock(); s.nft.Close(); s.rtnl.Close(); s.ns.Close() }
 	return nil
 }
 
@@ -107,7 +111,7 @@ func (s *session) lock(ctx context.Context) error {
 // load reads the record of an interface and refuses that of another namespace. One that is not to be believed is lost.
 func (s *session) load(iface string) (*Record, error) {
 	s.store.Interface = iface
-	r, err := s.store.Load()
+	r, err := s.store.load(s.Others...)
 	if IsLost(err) {
 		s.warnings = append(s.warnings, fmt.Sprintf("%v; nothing in it is believed", err))
 		return nil, nil
@@ -120,7 +124,7 @@ func (s *session) load(iface string) (*Record, error) {
 		if r.Namespace.Boot != s.id.Boot {
 			why = "the machine was started again since"
 		}
-		return nil, Refuse("the record %s is of another network namespace (%s): remove it if that namespace is gone, or name another directory with --state-dir", r.path(s.StateDir), why)
+		return nil, plan.Refuse("the record %s is of another network namespace (%s): remove it if that namespace is gone, or name another directory with --state-dir", r.path(s.StateDir), why)
 	}
 	return r, nil
 }
@@ -133,7 +137,7 @@ func (s *session) recorded() (*Record, error) {
 		return r, err
 	}
 	mark := s.found.marked[0].Group
-	if r != nil && !r.managed() && !markedFor(mark, r.Original.Link(NIC).Index) {
+	if r != nil && !r.managed() && !plan.MarkedFor(mark, r.Original.Link(plan.NIC).Index) {
 		s.warnings = append(s.warnings, fmt.Sprintf("the record %s is of another link than the one that is wired; it is not believed", r.path(s.StateDir)))
 		r = nil
 	}
@@ -141,7 +145,7 @@ func (s *session) recorded() (*Record, error) {
 		return r, nil
 	}
 	for _, other := range records(s.StateDir) {
-		if other.Namespace == s.id && !other.managed() && markedFor(mark, other.Original.Link(NIC).Index) && other.Options.Interface != s.store.Interface {
+		if other.Namespace == s.id && !other.managed() && plan.MarkedFor(mark, other.Original.Link(plan.NIC).Index) && other.Options.Interface != s.store.Interface {
 			s.store.Interface = other.Options.Interface
 			return other, nil
 		}
@@ -149,8 +153,8 @@ func (s *session) recorded() (*Record, error) {
 	return nil, nil
 }
 
-func (s *session) discover(o Options) error {
-	found, err := s.rtnl.discover(o)
+func (s *session) discover(o plan.Options) error {
+	found, err := discover(s.rtnl, o)
 	if err != nil {
 		return err
 	}
@@ -164,8 +168,8 @@ func (s *session) discover(o Options) error {
 }
 
 // snapshot reads the namespace anew.
-func (s *session) snapshot(nic int, names Names) (*Snapshot, error) {
-	all, err := s.rtnl.links()
+func (s *session) snapshot(nic int, names plan.Names) (*plan.Snapshot, error) {
+	all, err := s.rtnl.Links()
 	if err != nil {
 		return nil, err
 	}
@@ -173,17 +177,17 @@ func (s *session) snapshot(nic int, names Names) (*Snapshot, error) {
 }
 
 // read takes a snapshot, given the links.
-func (s *session) read(all []Link, nic int, names Names) (*Snapshot, error) {
-	snapshot, err := s.rtnl.read(all, nic, names)
+func (s *session) read(all []plan.Link, nic int, names plan.Names) (*plan.Snapshot, error) {
+	snapshot, err := s.rtnl.Read(all, nic, names)
 	if err != nil {
 		return nil, err
 	}
-	snapshot.Filter, err = s.nft.read(bridgeFilter, filterTable(names.Interface))
+	snapshot.Filter, err = s.nft.Read(plan.BridgeFilter, plan.FilterTable(names.Interface))
 	switch {
-	case errors.Is(err, errNoFilter):
+	case errors.Is(err, rtnl.ErrNoFilter):
 		s.noFilter = true
 	case errors.Is(err, unix.EPERM):
-		s.hiddenFilter = true // reading takes CAP_NET_ADMIN too
+		s.hiddenFilter = true // reading requires CAP_NET_ADMIN too
 	case err != nil:
 		return nil, err
 	}
@@ -191,8 +195,8 @@ func (s *session) read(all []Link, nic int, names Names) (*Snapshot, error) {
 }
 
 // wired is the namespace that the original should become here. A kernel without nftables for bridges gets no filter.
-func (s *session) wired(original *Snapshot, o Options) *Snapshot {
-	w := Wired(original, o)
+func (s *session) wired(original *plan.Snapshot, o plan.Options) *plan.Snapshot {
+	w := plan.Wired(original, o)
 	if s.noFilter {
 		w.Filter = nil
 	}
@@ -207,8 +211,8 @@ const unfiltered = "the kernel has no nftables for bridges (CONFIG_NF_TABLES_BRI
 const rounds = 3
 
 // reach makes the namespace what is wanted and reads it back.
-func (s *session) reach(current, wanted *Snapshot, names Names) (taken []Step, err error) {
-	var steps []Step
+func (s *session) reach(current, wanted *plan.Snapshot, names plan.Names) (taken []plan.Step, err error) {
+	var steps []plan.Step
 	for range rounds {
 		if steps, err = difference(current, wanted); err != nil {
 			return taken, err
@@ -217,16 +221,16 @@ func (s *session) reach(current, wanted *Snapshot, names Names) (taken []Step, e
 			s.reached = current
 			return taken, nil
 		}
-		e := newExecutor(s, current)
+		e := rtnl.NewExecutor(s.ns, s.rtnl, s.nft, current)
 		if s.fault != nil {
 			base := len(taken)
-			e.before = func(i int) error { return s.fault(base + i) }
+			e.Before = func(i int) error { return s.fault(base + i) }
 		}
-		if err := e.apply(steps); err != nil {
+		if err := e.Apply(steps); err != nil {
 			return append(taken, steps...), err
 		}
 		taken = append(taken, steps...)
-		if current, err = s.snapshot(wanted.Link(NIC).Index, names); err != nil {
+		if current, err = s.snapshot(wanted.Link(plan.NIC).Index, names); err != nil {
 			return taken, err
 		}
 	}
@@ -239,24 +243,24 @@ func (s *session) reach(current, wanted *Snapshot, names Names) (taken []Step, e
 	}
 	words := make([]string, len(steps))
 	for i, step := range steps {
-		words[i] = step.inWords()
+		words[i] = step.InWords()
 	}
 	return taken, fmt.Errorf("the kernel took every change, and yet the namespace is not as wanted; left to do: %s", strings.Join(words, "; "))
 }
 
 // difference is Diff as of now: what was wanted once, and whose time has run out since, is wanted no more.
-func difference(current, wanted *Snapshot) ([]Step, error) {
-	now, err := bootTime()
+func difference(current, wanted *plan.Snapshot) ([]plan.Step, error) {
+	now, err := rtnl.BootTime()
 	if err != nil {
 		return nil, err
 	}
-	return Diff(current, wanted.at(now)), nil
+	return plan.Diff(current, wanted.At(now)), nil
 }
 
 // back returns the namespace to what it was after a failure, and wraps the failure accordingly.
-func (s *session) back(cause error, before *Snapshot, names Names) error {
+func (s *session) back(cause error, before *plan.Snapshot, names plan.Names) error {
 	s.fault = nil
-	now, err := s.snapshot(before.Link(NIC).Index, names)
+	now, err := s.snapshot(before.Link(plan.NIC).Index, names)
 	if err == nil {
 		_, err = s.reach(now, before, names)
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/podnic/podnic/network/plan"
 )
 
 // shapes are pod networks as their plugins leave a pod's interface.
@@ -277,12 +278,12 @@ func TestKernelsSettingsDoNotMatter(t *testing.T) {
 					p.ip(c)
 				}
 				before := p.text()
-				plan, err := Plan(context.Background(), p.request())
+				planned, err := Plan(context.Background(), p.request())
 				if err != nil {
 					t.Fatal(err)
 				}
-				if r := p.prepare(); len(r.Steps) != len(plan) {
-					t.Errorf("%d steps were planned, and it took %d", len(plan), len(r.Steps))
+				if r := p.prepare(); len(r.Steps) != len(planned) {
+					t.Errorf("%d steps were planned, and it took %d", len(planned), len(r.Steps))
 				}
 				if again := p.prepare(); len(again.Steps) > 0 {
 					t.Errorf("a second prepare found something to do: %v", again.Steps)
@@ -362,7 +363,7 @@ func TestLongNamesAreShortened(t *testing.T) {
 	before := p.ip("-4 -o addr")
 	names := p.prepare().Names
 	for _, name := range []string{names.NIC, names.Bridge} {
-		if len(name) > maxName || name == names.Interface || !strings.Contains(p.ip("-o link"), name) {
+		if len(name) > plan.MaxName || name == names.Interface || !strings.Contains(p.ip("-o link"), name) {
 			t.Errorf("a link is called %q", name)
 		}
 	}

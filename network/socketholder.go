@@ -8,13 +8,13 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/vishvananda/netlink/nl"
+	"github.com/podnic/podnic/network/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
 
-// Holder is who has an abstract unix socket (unix(7)) of a namespace. Whoever binds a name first has it, and that needs no
+// SocketHolder is who has an abstract unix socket (unix(7)) of a namespace. Whoever binds a name first has it, and that needs no
 // privilege: who it is, only the kernel can say.
-type Holder struct {
+type SocketHolder struct {
 	// Name is the socket's, without the zero byte that makes it abstract.
 	Name string
 	// UID is the user that made the socket. It stays with the socket, whoever that is passed on to.
@@ -23,31 +23,8 @@ type Holder struct {
 	inode uint32
 }
 
-// Of sock_diag(7), for unix sockets (include/uapi/linux/unix_diag.h).
-const (
-	udiagShowName = 0x01
-	udiagShowUID  = 0x40 // Linux 5.3
-	unixDiagName  = 0
-	unixDiagUID   = 7
-
-	sizeofUnixDiagMsg = 16
-)
-
-// unixDiagReq is struct unix_diag_req: all sockets of the namespace, whatever their state.
-type unixDiagReq struct{ show uint32 }
-
-func (unixDiagReq) Len() int { return 24 }
-
-func (r unixDiagReq) Serialize() []byte {
-	b := make([]byte, r.Len())
-	b[0] = unix.AF_UNIX
-	nl.NativeEndian().PutUint32(b[4:], ^uint32(0)) // udiag_states
-	nl.NativeEndian().PutUint32(b[12:], r.show)
-	return b
-}
-
 // Holders lists who has datagram sockets whose abstract names begin with a prefix.
-func (n *Namespace) Holders(prefix string) (holders []Holder, err error) {
+func (n *Namespace) Holders(prefix string) (holders []SocketHolder, err error) {
 	err = n.Do(func() error {
 		if holders, err = diagnosed(); errors.Is(err, unix.ENOENT) { // without CONFIG_UNIX_DIAG
 			holders, err = listed()
@@ -57,32 +34,16 @@ func (n *Namespace) Holders(prefix string) (holders []Holder, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("list the unix sockets of %s: %w", n, err)
 	}
-	return slices.DeleteFunc(holders, func(h Holder) bool { return !strings.HasPrefix(h.Name, prefix) }), nil
+	return slices.DeleteFunc(holders, func(h SocketHolder) bool { return !strings.HasPrefix(h.Name, prefix) }), nil
 }
 
 // diagnosed are the abstract datagram sockets of the calling thread's namespace.
-func diagnosed() (holders []Holder, err error) {
-	req := nl.NewNetlinkRequest(nl.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP)
-	req.AddData(unixDiagReq{udiagShowName | udiagShowUID})
-	messages, err := req.Execute(unix.NETLINK_SOCK_DIAG, 0)
-	if err != nil {
-		return nil, err
+func diagnosed() (holders []SocketHolder, err error) {
+	sockets, err := rtnl.DatagramSockets()
+	for _, u := range sockets {
+		holders = append(holders, SocketHolder{Name: u.Name, UID: u.UID, inode: u.Inode})
 	}
-	for _, m := range messages {
-		if len(m) < sizeofUnixDiagMsg || m[1] != unix.SOCK_DGRAM {
-			continue
-		}
-		attrs, err := attributes(m[sizeofUnixDiagMsg:])
-		if err != nil {
-			return nil, err
-		}
-		name, abstract := strings.CutPrefix(string(attrs.get(unixDiagName)), "\x00")
-		uid, known := attrs.find(unixDiagUID)
-		if abstract && known {
-			holders = append(holders, Holder{Name: name, UID: u32(uid), inode: u32(m[4:])})
-		}
-	}
-	return holders, nil
+	return holders, err
 }
 
 // unknownUser is no user's id (overflowuid is another): of a socket of which the kernel does not say whose it is.
@@ -90,7 +51,7 @@ const unknownUser = ^uint32(0)
 
 // listed is what /proc/net/unix says of them, where the user is that of the process that has the socket, if it is to be
 // seen.
-func listed() (holders []Holder, err error) {
+func listed() (holders []SocketHolder, err error) {
 	b, err := os.ReadFile("/proc/thread-self/net/unix")
 	if err != nil {
 		return nil, err
@@ -105,7 +66,7 @@ func listed() (holders []Holder, err error) {
 		if err != nil {
 			return nil, err
 		}
-		h := Holder{Name: f[7][1:], UID: unknownUser, inode: uint32(inode)}
+		h := SocketHolder{Name: f[7][1:], UID: unknownUser, inode: uint32(inode)}
 		var stat unix.Stat_t
 		if pid := h.Process(); pid > 0 && unix.Stat(fmt.Sprintf("/proc/%d", pid), &stat) == nil {
 			h.UID = stat.Uid
@@ -116,7 +77,7 @@ func listed() (holders []Holder, err error) {
 }
 
 // Holder is who has the datagram socket of an abstract name; nil if nobody has.
-func (n *Namespace) Holder(name string) (*Holder, error) {
+func (n *Namespace) Holder(name string) (*SocketHolder, error) {
 	holders, err := n.Holders(name)
 	for _, h := range holders {
 		if h.Name == name {
@@ -127,11 +88,11 @@ func (n *Namespace) Holder(name string) (*Holder, error) {
 }
 
 // Trusted reports whether it is root who has the socket, or the effective user.
-func (h *Holder) Trusted() bool { return h.UID == 0 || h.UID == uint32(os.Geteuid()) }
+func (h *SocketHolder) Trusted() bool { return h.UID == 0 || h.UID == uint32(os.Geteuid()) }
 
 // HeldBy reports whether a process has the socket open. Of a process that this one may not look at it is false: of another
 // user's, or in another PID namespace.
-func (h *Holder) HeldBy(pid int) bool {
+func (h *SocketHolder) HeldBy(pid int) bool {
 	dir := fmt.Sprintf("/proc/%d/fd", pid)
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -147,7 +108,7 @@ func (h *Holder) HeldBy(pid int) bool {
 }
 
 // Process finds the process that has the socket, 0 if it is not to be seen.
-func (h *Holder) Process() int {
+func (h *SocketHolder) Process() int {
 	entries, _ := os.ReadDir("/proc") // without it there is nothing to be seen
 	for _, e := range entries {
 		if pid, err := strconv.Atoi(e.Name()); err == nil && h.HeldBy(pid) {
@@ -158,28 +119,14 @@ func (h *Holder) Process() int {
 }
 
 // String names user, process and command, as far as they are to be seen.
-func (h *Holder) String() string {
+func (h *SocketHolder) String() string {
 	pid := h.Process()
 	if pid == 0 {
 		return fmt.Sprintf("a process of user %d", h.UID)
 	}
 	text := fmt.Sprintf("process %d", pid)
-	if command := CommandOf(pid); len(command) > 0 {
-		line := strings.Join(command, " ")
-		const most = 80
-		if len(line) > most {
-			line = line[:most] + "…"
-		}
+	if line := commandLine(pid); line != "" {
 		text += fmt.Sprintf(" (%q)", line) // quoted, since a process calls itself what it likes
 	}
 	return fmt.Sprintf("%s of user %d", text, h.UID)
-}
-
-// CommandOf is the command line of a process; nil if it is not to be seen.
-func CommandOf(pid int) []string {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	if err != nil || len(b) == 0 {
-		return nil
-	}
-	return strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/podnic/podnic/network/plan"
 	"github.com/podnic/podnic/network/statedir"
 	"golang.org/x/sys/unix"
 )
@@ -21,8 +22,8 @@ func (s Store) Path() string { return s.path(recordFile) }
 func (s Store) path(name string) string { return filepath.Join(s.Dir, s.Interface, name) }
 
 // read reads a file of the interface; nil when there is none.
-func (s Store) read(name string) ([]byte, error) {
-	d, err := statedir.Open(s.Dir, s.Interface)
+func (s Store) read(name string, others ...uint32) ([]byte, error) {
+	d, err := statedir.Open(s.Dir, s.Interface, others...)
 	if err == nil {
 		defer d.Close()
 		var b []byte
@@ -34,8 +35,8 @@ func (s Store) read(name string) ([]byte, error) {
 }
 
 // readFirst reads a file in the place that files of version 1 had; nil when there is none.
-func (s Store) readFirst(name string) ([]byte, error) {
-	d, err := statedir.OpenTop(s.Dir)
+func (s Store) readFirst(name string, others ...uint32) ([]byte, error) {
+	d, err := statedir.OpenTop(s.Dir, others...)
 	if err == nil {
 		defer d.Close()
 		var b []byte
@@ -56,16 +57,19 @@ func unlessMissing(err error) error {
 	case err == nil || statedir.IsUntrusted(err):
 		return err
 	}
-	return Refuse("the record cannot be read: %w", err)
+	return plan.Refuse("the record cannot be read: %w", err)
 }
 
 // Load reads the record; nil when there is none. A record that cannot be used is a refusal that says why. One that is not
 // to be believed, since others could have written it or put it there, is an error of which [IsLost] is true: what the
 // namespace itself carries has to do.
-func (s Store) Load() (*Record, error) {
-	b, err := s.read(recordFile)
+func (s Store) Load() (*Record, error) { return s.load() }
+
+// load also believes what others have written.
+func (s Store) load(others ...uint32) (*Record, error) {
+	b, err := s.read(recordFile, others...)
 	if err != nil || b == nil {
-		if first, failed := s.loadFirst(); first != nil || failed != nil {
+		if first, failed := s.loadFirst(others...); first != nil || failed != nil {
 			return first, failed
 		}
 		return nil, err
@@ -81,8 +85,8 @@ func (s Store) Load() (*Record, error) {
 }
 
 // loadFirst reads a record of version 1 that is of this interface.
-func (s Store) loadFirst() (*Record, error) {
-	b, err := s.readFirst(recordFile)
+func (s Store) loadFirst(others ...uint32) (*Record, error) {
+	b, err := s.readFirst(recordFile, others...)
 	if err != nil || b == nil {
 		return nil, err
 	}
@@ -223,7 +227,7 @@ func removeIn(d *statedir.Dir, err error, name string) error {
 func (s Store) Writable() error {
 	d, err := statedir.Make(s.Dir, s.Interface)
 	if statedir.IsUntrusted(err) {
-		return Refuse("%w, and nothing is written there: remove it, or name another directory with --state-dir", err)
+		return plan.Refuse("%w, and nothing is written there: remove it, or name another directory with --state-dir", err)
 	}
 	if err == nil {
 		defer d.Close()
@@ -232,7 +236,7 @@ func (s Store) Writable() error {
 		err = d.Writable()
 	}
 	if err != nil {
-		return Refuse("the state directory cannot be made or written (%w): mount something writable there (an emptyDir will do), or name another with --state-dir", err)
+		return plan.Refuse("the state directory cannot be made or written (%w): mount something writable there (an emptyDir will do), or name another with --state-dir", err)
 	}
 	return nil
 }
@@ -240,10 +244,10 @@ func (s Store) Writable() error {
 // MakeStateDir makes a state directory if need be, and tells whether directories could be made in it.
 func MakeStateDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return Refuse("the state directory cannot be made (%w): name a directory that can be written with --state-dir", err)
+		return plan.Refuse("the state directory cannot be made (%w): name a directory that can be written with --state-dir", err)
 	}
 	if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
-		return Refuse("the state directory %s cannot be written (%w): mount something writable there (an emptyDir will do), or name another with --state-dir", dir, err)
+		return plan.Refuse("the state directory %s cannot be written (%w): mount something writable there (an emptyDir will do), or name another with --state-dir", dir, err)
 	}
 	return nil
 }

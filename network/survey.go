@@ -3,32 +3,32 @@ package network
 import (
 	"errors"
 	"fmt"
-	"slices"
 
-	"github.com/google/nftables"
+	"github.com/podnic/podnic/network/internal/rtnl"
+	"github.com/podnic/podnic/network/plan"
 	"golang.org/x/sys/unix"
 )
 
 // Survey is all that a namespace holds, somebody's things included, for a bug report. Links are named in the place of
 // roles.
 type Survey struct {
-	Links      []SurveyedLink `json:"links"`
-	Addresses  []Address      `json:"addresses"`
-	Routes     []Route        `json:"routes"`
-	Barriers   []Route        `json:"barriers,omitempty"`
-	Rules      []Rule         `json:"rules"`
-	Neighbours []Neighbour    `json:"neighbours"` // the lasting ones
+	Links      []SurveyedLink   `json:"links"`
+	Addresses  []plan.Address   `json:"addresses"`
+	Routes     []plan.Route     `json:"routes"`
+	Barriers   []plan.Route     `json:"barriers,omitempty"`
+	Rules      []plan.Rule      `json:"rules"`
+	Neighbours []plan.Neighbour `json:"neighbours"` // the lasting ones
 	// Chains are those of nftables that hang on a hook: family, table, name, hook's number and how many rules.
 	Chains []string `json:"chains"`
 	// Filter is the bridge table of each interface that podnic serves, rule by rule.
-	Filters []Filter `json:"filters"`
+	Filters []plan.Filter `json:"filters"`
 	// Unseen says what could not be read, and why.
 	Unseen []string `json:"unseen,omitempty"`
 }
 
 // SurveyedLink is a link with what a snapshot leaves out.
 type SurveyedLink struct {
-	Link
+	plan.Link
 	Carrier  bool   `json:"carrier"`
 	Parent   int    `json:"parent,omitempty"`
 	Received uint64 `json:"received"`
@@ -38,19 +38,19 @@ type SurveyedLink struct {
 
 // Look surveys a namespace. What cannot be read is told and left out.
 func (n *Namespace) Look() (*Survey, error) {
-	r, err := newRTNL(n)
+	r, err := rtnl.Open(n)
 	if err != nil {
 		return nil, err
 	}
-	defer r.close()
-	links, err := r.links()
+	defer r.Close()
+	links, err := r.Links()
 	if err != nil {
 		return nil, err
 	}
 	s := &Survey{}
-	names := make(map[int]Role, len(links))
+	names := make(map[int]plan.Role, len(links))
 	for _, l := range links {
-		names[l.Index] = Role(l.Name)
+		names[l.Index] = plan.Role(l.Name)
 	}
 	for _, l := range links {
 		l.Master = names[l.MasterIndex]
@@ -61,69 +61,26 @@ func (n *Namespace) Look() (*Survey, error) {
 			s.Unseen = append(s.Unseen, fmt.Sprintf("%s: %v", what, err))
 		}
 	}
-	now, err := bootTime()
+	now, err := rtnl.BootTime()
 	see("the time", err)
-	s.Addresses, err = r.addresses(names, now)
+	s.Addresses, err = r.Addresses(names, now)
 	see("addresses", err)
-	s.Routes, s.Barriers, err = r.routes(names, now)
+	s.Routes, s.Barriers, err = r.Routes(names, now)
 	see("routes", err)
-	s.Rules, err = r.rules()
+	s.Rules, err = r.Rules()
 	see("rules", err)
-	s.Neighbours, err = r.neighbours(names)
+	s.Neighbours, err = r.Neighbours(names)
 	see("neighbours", err)
 	see("nftables", s.nftables(n))
 	return s, nil
 }
 
-func (s *Survey) nftables(ns *Namespace) error {
-	n := &nft{ns: ns}
-	defer n.close()
-	if err := n.openLibrary(); err != nil {
-		return err
-	}
-	conn := n.library
-	chains, err := conn.ListChains()
+func (s *Survey) nftables(ns *Namespace) (err error) {
+	n := &rtnl.NFT{NS: ns}
+	defer n.Close()
+	s.Chains, s.Filters, err = n.Survey()
 	if errors.Is(err, unix.EPERM) {
 		return ErrHidden
 	}
-	if err != nil {
-		return err
-	}
-	for _, c := range chains {
-		if c.Hooknum == nil {
-			continue
-		}
-		rules, err := conn.GetRules(c.Table, c)
-		if err != nil {
-			return err
-		}
-		s.Chains = append(s.Chains, fmt.Sprintf("%s %s %s hook %d: %d rules", familyName(c.Table.Family), c.Table.Name, c.Name, *c.Hooknum, len(rules)))
-		family := filterFamilyOf(c.Table)
-		if family != nil && !slices.ContainsFunc(s.Filters, func(f Filter) bool { return f.Table == c.Table.Name && f.family == family }) {
-			f, err := readRules(conn, family, c.Table.Name)
-			if err != nil {
-				return err
-			}
-			s.Filters = append(s.Filters, *f)
-		}
-	}
-	return nil
-}
-
-// filterFamilyOf is where a table belongs that is read whole: those of bridges, and ours of another family.
-func filterFamilyOf(t *nftables.Table) *filterFamily {
-	switch {
-	case t.Family == nftables.TableFamilyBridge:
-		return bridgeFilter
-	case isStackFilter(t):
-		return stackFilter
-	}
-	return nil
-}
-
-func familyName(f nftables.TableFamily) string {
-	if name, known := familyNames[f]; known {
-		return name
-	}
-	return fmt.Sprint("family ", uint8(f))
+	return err
 }

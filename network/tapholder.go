@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/podnic/podnic/network/internal/rtnl"
+	"github.com/podnic/podnic/network/plan"
 	"golang.org/x/sys/unix"
 )
 
@@ -51,16 +53,16 @@ func LookAtTap(req Request, tap string) (Holding, error) {
 		return Holding{}, err
 	}
 	defer ns.Close()
-	r, err := newRTNL(ns)
+	r, err := rtnl.Open(ns)
 	if err != nil {
 		return Holding{}, err
 	}
-	defer r.close()
-	all, err := r.links()
+	defer r.Close()
+	all, err := r.Links()
 	if err != nil {
 		return Holding{}, err
 	}
-	i := slices.IndexFunc(all, func(l Link) bool { return l.Name == tap && l.Kind == kindTun })
+	i := slices.IndexFunc(all, func(l plan.Link) bool { return l.Name == tap && l.Kind == plan.KindTun })
 	if i < 0 || !all[i].LowerUp {
 		return Holding{}, nil
 	}
@@ -68,7 +70,7 @@ func LookAtTap(req Request, tap string) (Holding, error) {
 	return Holding{Held: true, Holders: holders}, err
 }
 
-// holders are the processes of this namespace that hold a tap. Another pod's tap has the same name, and /proc tells nothing
+// tapHolders are the processes of this namespace that hold a tap. Another pod's tap has the same name, and /proc tells nothing
 // but the name, so the process has to be in the namespace itself, as an emulator that libvirt started there is.
 func (n *Namespace) tapHolders(tap string) ([]TapHolder, error) {
 	var own unix.Stat_t

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/podnic/podnic/network/internal/rtnl"
+	"github.com/podnic/podnic/network/plan"
 	"golang.org/x/sys/unix"
 )
 
@@ -54,11 +56,11 @@ func (p *testPod) attachWith(flags uint16) (detach func()) {
 
 // attachTap attaches to the tap in the calling thread's namespace.
 func attachTap(flags uint16) (*os.File, error) {
-	file, err := os.OpenFile(tunDevice, os.O_RDWR, 0)
+	file, err := os.OpenFile(rtnl.TunDevice, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
-	request, err := unix.NewIfreq(DefaultTap)
+	request, err := unix.NewIfreq(plan.DefaultTap)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +74,7 @@ func TestHolderOfATapIsNamed(t *testing.T) {
 	p, other := newTestPod(t, shapes["bridge"]...), newTestPod(t, shapes["ptp"]...)
 	p.prepare()
 	other.prepare()
-	if held, err := LookAtTap(p.request(), DefaultTap); err != nil || held.Held {
+	if held, err := LookAtTap(p.request(), plan.DefaultTap); err != nil || held.Held {
 		t.Errorf("nobody holds it: %+v, %v", held, err)
 	}
 	mine, theirs := p.hold(), other.hold()
@@ -81,22 +83,22 @@ func TestHolderOfATapIsNamed(t *testing.T) {
 		cmd *exec.Cmd
 	}{{p, mine}, {other, theirs}} {
 		want := []TapHolder{{pair.cmd.Process.Pid, filepath.Base(os.Args[0])}}
-		if held, err := LookAtTap(pair.pod.request(), DefaultTap); err != nil || !held.Held || !slices.Equal(held.Holders, want) {
+		if held, err := LookAtTap(pair.pod.request(), plan.DefaultTap); err != nil || !held.Held || !slices.Equal(held.Holders, want) {
 			t.Errorf("it is held by %v: %+v, %v", want, held, err)
 		}
 	}
-	if err := (TapHolder{ID: theirs.Process.Pid}).End(context.Background(), p.request(), DefaultTap); err != nil || theirs.Process.Signal(unix.Signal(0)) != nil {
+	if err := (TapHolder{ID: theirs.Process.Pid}).End(context.Background(), p.request(), plan.DefaultTap); err != nil || theirs.Process.Signal(unix.Signal(0)) != nil {
 		t.Errorf("it holds another pod's: %v", err)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- mine.Wait() }()
-	if err := (TapHolder{ID: mine.Process.Pid}).End(context.Background(), p.request(), DefaultTap); err != nil {
+	if err := (TapHolder{ID: mine.Process.Pid}).End(context.Background(), p.request(), plan.DefaultTap); err != nil {
 		t.Error(err)
 	}
 	if err := <-ended; err == nil || !strings.Contains(err.Error(), "terminated") {
 		t.Errorf("it ended with %v", err)
 	}
-	if held, err := LookAtTap(p.request(), DefaultTap); err != nil || held.Held {
+	if held, err := LookAtTap(p.request(), plan.DefaultTap); err != nil || held.Held {
 		t.Errorf("nobody holds it any more: %+v, %v", held, err)
 	}
 }

@@ -17,7 +17,7 @@ import (
 // attachmentVersion is raised when an older podnic would misread the file.
 const attachmentVersion = 1
 
-// attachment is one interface of one container, as ADD has left word of it. It lies beside the records of the wiring, in
+// attachment is one interface of one container, as ADD wrote it down. It lies beside the records of the wiring, in
 // a directory that is named after both.
 type attachment struct {
 	Version     int                 `json:"version"`

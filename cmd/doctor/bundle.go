@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/status"
 	"github.com/podnic/podnic/cmd/draw"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/statedir"
@@ -159,7 +159,7 @@ func (b *bundle) status() {
 		b.miss("status.txt", err)
 		return
 	}
-	view := agent.View{Report: b.report, Seen: b.seen, At: b.at}
+	view := status.View{Report: b.report, Seen: b.seen, At: b.at}
 	var text bytes.Buffer
 	_ = draw.Text(&text, view, false) // to memory
 	b.add("status.txt", text.Bytes())
@@ -218,7 +218,7 @@ func (b *bundle) state() {
 	if err != nil {
 		b.miss(record, err)
 	}
-	known, err := agent.Known(b.Request, b.seen)
+	known, err := status.Known(b.Request, b.seen)
 	switch {
 	case err != nil:
 		b.miss(state, err)

@@ -8,7 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/offering"
+	"github.com/podnic/podnic/cmd/agent/status"
 	"github.com/podnic/podnic/network"
 )
 
@@ -40,7 +41,7 @@ type Report struct {
 // Options say where to look and for what.
 type Options struct {
 	network.Request
-	Service agent.Service
+	Service offering.Service
 	// URI is libvirt's; empty is its default. ConnectTimeout bounds the wait for it.
 	URI            string
 	ConnectTimeout time.Duration
@@ -117,7 +118,7 @@ type visit struct {
 	initial bool
 	seen    *network.State // nil when it could not be looked at
 	unseen  error          // why
-	report  *agent.Report
+	report  *status.Report
 	libvirt libvirt
 }
 
@@ -133,10 +134,10 @@ func begin(o Options) (*visit, error) {
 	if v.initial {
 		return v, nil
 	}
-	if v.seen, v.unseen = network.Inspect(o.Request); v.unseen != nil {
+	if v.seen, v.unseen = network.Inspect(status.Looking(o.Request)); v.unseen != nil {
 		return v, nil
 	}
-	if v.report, err = agent.NewReport(o.Request, v.seen, o.Service); err != nil {
+	if v.report, err = status.NewReport(o.Request, v.seen, o.Service); err != nil {
 		v.close()
 		return nil, err
 	}
@@ -149,7 +150,7 @@ func (v *visit) close() {
 }
 
 // pod is what the report says of the pod's interface.
-func (v *visit) pod() agent.InterfaceReport { return v.report.Interfaces[0] }
+func (v *visit) pod() status.InterfaceReport { return v.report.Interfaces[0] }
 
 // outcome is what a check found. Where the remedy is empty, it is the check's own.
 type outcome struct {

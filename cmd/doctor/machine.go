@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/podnic/podnic/cmd/agent/status"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/statedir"
 	"golang.org/x/sys/unix"
@@ -119,7 +120,7 @@ func (v *visit) trusted(dir string) outcome {
 		names = append(names, v.seen.Names.Interface)
 	}
 	for _, name := range names {
-		d, err := statedir.Open(dir, name)
+		d, err := statedir.Open(dir, name, status.Looking(v.Request).Others...)
 		d.Close()
 		if statedir.IsUntrusted(err) {
 			return fail("%v, and nothing in it is believed", err).but("find out who put it there; remove it, or name another directory with --state-dir")

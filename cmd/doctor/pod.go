@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/status"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/identity"
@@ -62,7 +62,7 @@ func (v *visit) wiring() outcome {
 		what = append(what, d.What)
 	}
 	o := fail("%s", strings.Join(what, "; "))
-	if !slices.ContainsFunc(r.Differences, func(d agent.Difference) bool { return slices.Contains(wiringPlaces, d.Where) }) {
+	if !slices.ContainsFunc(r.Differences, func(d status.Difference) bool { return slices.Contains(wiringPlaces, d.Where) }) {
 		o.remedy = r.Differences[0].Remedy
 	}
 	return o

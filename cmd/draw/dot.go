@@ -5,18 +5,18 @@ import (
 	"io"
 	"strings"
 
-	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/status"
 	"github.com/podnic/podnic/cmd/printable"
 	"github.com/podnic/podnic/network"
 )
 
 // Dot writes the wiring as a graph in Graphviz's language. What is not as it should be is red, and named in its node.
-func Dot(w io.Writer, v agent.View) error {
+func Dot(w io.Writer, v status.View) error {
 	g := &graph{drawing: drawing{view: v, r: v.Report.Interfaces[0]}}
 	g.line("digraph podnic {")
 	g.line("  rankdir=TB; label=%s; labelloc=t; fontname=sans;", quoted(g.r.Name+": "+describePhase(v.Report, g.r)))
 	g.line("  node [shape=box, fontname=monospace, fontsize=10]; edge [dir=both, fontname=sans, fontsize=9];")
-	g.node("network", agent.PlaceNetwork, "pod network", ifSet("gateway ", firstOf(g.r.Gateways)))
+	g.node("network", status.PlaceNetwork, "pod network", ifSet("gateway ", firstOf(g.r.Gateways)))
 	g.link(network.NIC)
 	g.line("  network -> nic;")
 	if v.Seen.Wired {
@@ -48,12 +48,12 @@ func (g *graph) wiring() {
 	if offer := g.r.Offer; offer != nil {
 		guest = append(guest, offer.Address.String(), "lease "+describeLease(g.r.Lease))
 	}
-	g.node("guest", agent.PlaceGuest, guest...)
+	g.node("guest", status.PlaceGuest, guest...)
 	server := "layer 2 only: no DHCP"
 	if offer := g.r.Offer; offer != nil {
 		server = fmt.Sprintf("DHCP server %s\n%s socket", offer.ServerIdentifier, offer.Socket)
 	}
-	g.node("server", agent.PlaceServer, server)
+	g.node("server", status.PlaceServer, server)
 	filter := ""
 	if f := g.view.Seen.Current.Filter; f != nil {
 		filter = fmt.Sprintf("filter %s, %d rules", f.Table, len(f.Rules))

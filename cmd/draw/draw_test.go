@@ -8,7 +8,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/statefile"
+	"github.com/podnic/podnic/cmd/agent/status"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/identity"
@@ -25,32 +26,32 @@ func after(milliseconds int) time.Time {
 }
 
 // wired is a look at a guest that has its lease.
-func wired() agent.View {
-	link := func(role network.Role, name string, last byte) agent.LinkReport {
-		return agent.LinkReport{Role: role, Name: name, MAC: identity.MAC{0x7a, 0x23, 6, 0x28, 0xd6, last}, MTU: 1500, Up: true, Carrier: true}
+func wired() status.View {
+	link := func(role network.Role, name string, last byte) status.LinkReport {
+		return status.LinkReport{Role: role, Name: name, MAC: identity.MAC{0x7a, 0x23, 6, 0x28, 0xd6, last}, MTU: 1500, Up: true, Carrier: true}
 	}
-	timeline := agent.Timeline{}
+	timeline := statefile.Timeline{}
 	for i, event := range []string{
-		agent.EventStarted, agent.EventDiscovered, agent.EventWired, agent.EventServing, agent.EventDomainStart,
-		agent.EventDomainRunning, agent.EventFirstFrame, agent.EventDiscover, agent.EventLease,
+		statefile.EventStarted, statefile.EventDiscovered, statefile.EventWired, statefile.EventServing, statefile.EventDomainStart,
+		statefile.EventDomainRunning, statefile.EventFirstFrame, statefile.EventDiscover, statefile.EventLease,
 	} {
 		timeline.Add(event, after([]int{0, 42, 64, 68, 69, 1223, 9005, 9061, 9106}[i]))
 	}
-	return agent.View{
+	return status.View{
 		At: after(20_000),
 		Seen: &network.State{
 			Wired: true, Attached: true,
 			Names:   network.Names{Interface: "eth0", NIC: "eth0-nic", Bridge: "eth0-br", Tap: "tap0"},
 			Current: &network.Snapshot{Filter: &network.Filter{Table: "podnic-eth0", Rules: make([]string, 15)}},
 		},
-		Report: &agent.Report{
-			Phase:    agent.PhaseReady,
-			Domain:   &agent.Domain{Name: "vm", State: "running"},
+		Report: &status.Report{
+			Phase:    status.PhaseReady,
+			Domain:   &statefile.Domain{Name: "vm", State: "running"},
 			Timeline: timeline,
-			Interfaces: []agent.InterfaceReport{{
+			Interfaces: []status.InterfaceReport{{
 				Name: "eth0", MAC: identity.MAC{0x56, 0xec, 0x8e, 0xd9, 0x9d, 6}, MTU: 1500,
 				Gateways: []netip.Addr{addr("10.244.1.1")},
-				Links: []agent.LinkReport{
+				Links: []status.LinkReport{
 					link(network.NIC, "eth0-nic", 1), link(network.Bridge, "eth0-br", 2), link(network.Tap, "tap0", 3),
 					{Role: network.Placeholder, Name: "eth0", MTU: 1500, Addresses: []netip.Prefix{prefix("10.244.1.2/24")}},
 				},
@@ -69,7 +70,7 @@ func wired() agent.View {
 	}
 }
 
-func text(t *testing.T, v agent.View, color bool) string {
+func text(t *testing.T, v status.View, color bool) string {
 	t.Helper()
 	var b strings.Builder
 	if err := Text(&b, v, color); err != nil {
@@ -83,7 +84,7 @@ func TestDrawing(t *testing.T) {
 	r := &v.Report.Interfaces[0]
 	r.Links = append(r.Links[:1:1], r.Links[2:]...) // no bridge
 	r.Links[1].Received, r.Links[1].Sent, r.Links[1].Dropped = 1_234_567, 9_999, 12
-	r.Differences = []agent.Difference{
+	r.Differences = []status.Difference{
 		{Where: network.Bridge, What: "eth0-br is missing", Remedy: "run `podnic prepare` to mend it"},
 		{Where: network.Tap, What: "tap0 is not a port of eth0-br", Remedy: "run `podnic prepare` to mend it"},
 	}
@@ -144,7 +145,7 @@ warning: a warning that is so long that it does not fit into one line of eighty
 // TestColorsSayNothingAlone: without its colours, a drawing is the one that has none.
 func TestColorsSayNothingAlone(t *testing.T) {
 	v := wired()
-	v.Report.Interfaces[0].Differences = []agent.Difference{{Where: agent.PlaceServer, What: "nobody serves eth0", Remedy: "serve it"}}
+	v.Report.Interfaces[0].Differences = []status.Difference{{Where: status.PlaceServer, What: "nobody serves eth0", Remedy: "serve it"}}
 	colored := text(t, v, true)
 	if !strings.Contains(colored, string(bad)+"eth0: ready") {
 		t.Errorf("no colour: %q", colored)
@@ -170,11 +171,11 @@ func TestNoLineIsWiderThanATerminal(t *testing.T) {
 		for range 20 {
 			l.Addresses = append(l.Addresses, prefix("2001:db8:1234:5678:9abc:def0:1234:5678/128"))
 		}
-		r.Differences = append(r.Differences, agent.Difference{Where: l.Role, What: "fifteen-letters " + long, Remedy: long})
+		r.Differences = append(r.Differences, status.Difference{Where: l.Role, What: "fifteen-letters " + long, Remedy: long})
 	}
 	r.Links[0].Up, r.Links[1].Carrier = false, false
-	for _, place := range []network.Role{agent.PlaceGuest, agent.PlaceNetwork, agent.PlaceServer, network.FilterPlace} {
-		r.Differences = append(r.Differences, agent.Difference{Where: place, What: long, Remedy: long})
+	for _, place := range []network.Role{status.PlaceGuest, status.PlaceNetwork, status.PlaceServer, network.FilterPlace} {
+		r.Differences = append(r.Differences, status.Difference{Where: place, What: long, Remedy: long})
 	}
 	r.Offer.Search, r.Offer.Hostname = []string{long, long}, strings.Repeat("h", 63)
 	for i := range 300 {
@@ -185,7 +186,7 @@ func TestNoLineIsWiderThanATerminal(t *testing.T) {
 	wide := text(t, v, false)
 	v.Seen.Wired = false
 	for i := range 300 {
-		r.Routes = append(r.Routes, agent.PodRoute{Destination: prefix("2001:db8:1234:5678:9abc:def0:1234:5678/128"), Gateway: addr("2001:db8:1234:5678:9abc:def0:1234:5678"), Metric: uint32(i)})
+		r.Routes = append(r.Routes, status.PodRoute{Destination: prefix("2001:db8:1234:5678:9abc:def0:1234:5678/128"), Gateway: addr("2001:db8:1234:5678:9abc:def0:1234:5678"), Metric: uint32(i)})
 	}
 	for line := range strings.Lines(wide + text(t, v, false)) {
 		if columns(strings.TrimSuffix(line, "\n")) > Width {
@@ -199,13 +200,13 @@ func TestNoLineIsWiderThanATerminal(t *testing.T) {
 
 func TestWaitingSaysForWhat(t *testing.T) {
 	for event, want := range map[string]string{
-		agent.EventServing:       `Waiting for the guest's first frame: 5.00 s since "serving"`,
-		agent.EventDomainRunning: `Waiting for the guest's first frame: 5.00 s since "domain running"`,
-		agent.EventFirstFrame:    `Waiting for the guest's first DISCOVER: 5.00 s since "first frame"`,
-		agent.EventDiscover:      `Waiting for the guest to take what it was offered: 5.00 s since "DISCOVER"`,
+		statefile.EventServing:       `Waiting for the guest's first frame: 5.00 s since "serving"`,
+		statefile.EventDomainRunning: `Waiting for the guest's first frame: 5.00 s since "domain running"`,
+		statefile.EventFirstFrame:    `Waiting for the guest's first DISCOVER: 5.00 s since "first frame"`,
+		statefile.EventDiscover:      `Waiting for the guest to take what it was offered: 5.00 s since "DISCOVER"`,
 	} {
 		v := wired()
-		v.Report.Phase = agent.PhaseServing
+		v.Report.Phase = status.PhaseServing
 		t0 := v.Report.Timeline
 		for i := range t0 {
 			if t0[i].Event == event {

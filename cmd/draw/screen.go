@@ -5,7 +5,7 @@ import (
 	"io"
 	"strings"
 
-	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/status"
 )
 
 // Control sequences (ECMA-48, 8.3): the cursor to the upper left, and to erase the rest of a line and of the screen.
@@ -27,7 +27,7 @@ type Screen struct {
 }
 
 // Show draws a look, or why it failed.
-func (s *Screen) Show(w io.Writer, v agent.View, failed error) error {
+func (s *Screen) Show(w io.Writer, v status.View, failed error) error {
 	var drawing []string
 	if failed != nil {
 		drawing = Wrap(mark, failed.Error())

@@ -6,32 +6,33 @@ import (
 	"strings"
 	"time"
 
-	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/statefile"
+	"github.com/podnic/podnic/cmd/agent/status"
 )
 
 // passes are the events of a start in the order in which it passes them: how they are called here, and what the time
 // before each of them goes to (in at most 30 columns, which is what a line has left).
 var passes = []struct{ event, name, takes string }{
-	{agent.EventStarted, "started", ""},
-	{agent.EventDiscovered, "discovered", "finding the pod's interface"},
-	{agent.EventWired, "wired", "the kernel's changes"},
-	{agent.EventServing, "serving", "until the guest can be heard"},
-	{agent.EventDomainStart, "domain start", "handing it to libvirt"},
-	{agent.EventDomainRunning, "domain running", "libvirt and the emulator"},
-	{agent.EventFirstFrame, "first frame", "the guest's firmware, kernel"},
-	{agent.EventDiscover, "DISCOVER", "until its DHCP client asks"},
-	{agent.EventLease, "lease", "until it takes the offer"},
+	{statefile.EventStarted, "started", ""},
+	{statefile.EventDiscovered, "discovered", "finding the pod's interface"},
+	{statefile.EventWired, "wired", "the kernel's changes"},
+	{statefile.EventServing, "serving", "until the guest can be heard"},
+	{statefile.EventDomainStart, "domain start", "handing it to libvirt"},
+	{statefile.EventDomainRunning, "domain running", "libvirt and the emulator"},
+	{statefile.EventFirstFrame, "first frame", "the guest's firmware, kernel"},
+	{statefile.EventDiscover, "DISCOVER", "until its DHCP client asks"},
+	{statefile.EventLease, "lease", "until it takes the offer"},
 }
 
 // pass is one row of the timeline.
 type pass struct {
-	agent.Moment
+	statefile.Moment
 	name, takes string
 	gap         time.Duration // since the event before
 }
 
 // passed are the events of a timeline in the order of time, each with the time since the one before.
-func passed(t agent.Timeline) []pass {
+func passed(t statefile.Timeline) []pass {
 	var rows []pass
 	for _, m := range t {
 		row := pass{Moment: m, name: m.Event}
@@ -83,14 +84,14 @@ func (d *drawing) timeline() {
 
 // guestTime answers why the guest took so long: from the first event by which it could have begun to its lease.
 func (d *drawing) guestTime(rows []pass) {
-	lease, ok := find(rows, agent.EventLease)
+	lease, ok := find(rows, statefile.EventLease)
 	if !ok {
 		return
 	}
 	start, from := rows[0], "podnic's start"
-	if domain, ok := find(rows, agent.EventDomainStart); ok {
+	if domain, ok := find(rows, statefile.EventDomainStart); ok {
 		start, from = domain, "the domain's start"
-	} else if serving, ok := find(rows, agent.EventServing); ok {
+	} else if serving, ok := find(rows, statefile.EventServing); ok {
 		start, from = serving, "the server's start"
 	}
 	total := lease.At.Sub(start.At)
@@ -99,14 +100,14 @@ func (d *drawing) guestTime(rows []pass) {
 	}
 	var parts []string
 	before := start.At
-	for _, event := range []string{agent.EventDomainRunning, agent.EventFirstFrame, agent.EventDiscover, agent.EventLease} {
+	for _, event := range []string{statefile.EventDomainRunning, statefile.EventFirstFrame, statefile.EventDiscover, statefile.EventLease} {
 		row, ok := find(rows, event)
 		if !ok || row.At.Before(before) {
 			continue
 		}
 		parts = append(parts, fmt.Sprintf("%s to the %s", span(row.At.Sub(before)), map[string]string{
-			agent.EventDomainRunning: "running domain", agent.EventFirstFrame: "guest's first frame",
-			agent.EventDiscover: "first DISCOVER", agent.EventLease: "lease (ACK)",
+			statefile.EventDomainRunning: "running domain", statefile.EventFirstFrame: "guest's first frame",
+			statefile.EventDiscover: "first DISCOVER", statefile.EventLease: "lease (ACK)",
 		}[event]))
 		before = row.At
 	}
@@ -115,15 +116,15 @@ func (d *drawing) guestTime(rows []pass) {
 
 // waiting says what has not happened yet.
 func (d *drawing) waiting(rows []pass) {
-	if d.view.Report.Phase != agent.PhaseServing || d.r.Offer == nil {
+	if d.view.Report.Phase != status.PhaseServing || d.r.Offer == nil {
 		return
 	}
 	last := rows[len(rows)-1]
 	what := "the guest's first frame"
 	switch last.Event {
-	case agent.EventFirstFrame:
+	case statefile.EventFirstFrame:
 		what = "the guest's first DISCOVER"
-	case agent.EventDiscover:
+	case statefile.EventDiscover:
 		what = "the guest to take what it was offered"
 	}
 	d.wrap(plain, "  ", fmt.Sprintf("Waiting for %s: %s since %q.", what, span(d.view.At.Sub(last.At)), last.name))

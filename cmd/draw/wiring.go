@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"strings"
 
-	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/status"
 	"github.com/podnic/podnic/cmd/printable"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
@@ -20,12 +20,12 @@ const most = 8
 
 // Text draws the wiring, top to bottom as a packet to the guest passes it, in at most Width columns: what the kernel has,
 // with a mark at what differs from what should be, the lease, the timeline, and then the list of what is wrong.
-func Text(w io.Writer, v agent.View, color bool) error {
+func Text(w io.Writer, v status.View, color bool) error {
 	_, err := io.WriteString(w, strings.Join(lines(v, color), "\n")+"\n")
 	return err
 }
 
-func lines(v agent.View, color bool) []string {
+func lines(v status.View, color bool) []string {
 	d := &drawing{canvas: canvas{color: color}, view: v, r: v.Report.Interfaces[0]}
 	for _, l := range d.r.Links {
 		d.names = max(d.names, columns(printable.Line(l.Name)))
@@ -49,8 +49,8 @@ func lines(v agent.View, color bool) []string {
 
 type drawing struct {
 	canvas
-	view  agent.View
-	r     agent.InterfaceReport
+	view  status.View
+	r     status.InterfaceReport
 	names int // columns that the names of links take
 }
 
@@ -67,7 +67,7 @@ func (d *drawing) wire(format string, args ...any) {
 }
 
 func (d *drawing) wired() {
-	d.place(agent.PlaceNetwork, "pod network", ifSet("gateway ", firstOf(d.r.Gateways)))
+	d.place(status.PlaceNetwork, "pod network", ifSet("gateway ", firstOf(d.r.Gateways)))
 	d.wire("")
 	d.link(network.NIC)
 	d.wire("")
@@ -109,8 +109,8 @@ func (d *drawing) original() {
 }
 
 // at are the differences at a place.
-func (d *drawing) at(place network.Role) []agent.Difference {
-	var at []agent.Difference
+func (d *drawing) at(place network.Role) []status.Difference {
+	var at []status.Difference
 	for _, difference := range d.r.Differences {
 		if difference.Where == place {
 			at = append(at, difference)
@@ -130,7 +130,7 @@ func (d *drawing) place(place network.Role, name, text string) {
 	d.marks(at, "")
 }
 
-func (d *drawing) marks(at []agent.Difference, said string) {
+func (d *drawing) marks(at []status.Difference, said string) {
 	for _, difference := range at {
 		if difference.What != said {
 			d.wrap(bad, strings.Repeat(" ", indent)+mark, difference.What)
@@ -139,7 +139,7 @@ func (d *drawing) marks(at []agent.Difference, said string) {
 }
 
 // find finds a link by its role; nil when it is missing.
-func (d *drawing) find(role network.Role) *agent.LinkReport {
+func (d *drawing) find(role network.Role) *status.LinkReport {
 	for i := range d.r.Links {
 		if d.r.Links[i].Role == role {
 			return &d.r.Links[i]
@@ -160,7 +160,7 @@ func (d *drawing) link(role network.Role) {
 	d.marks(d.at(role), name+" is missing")
 }
 
-func describeLink(l agent.LinkReport) string {
+func describeLink(l status.LinkReport) string {
 	state := "up"
 	switch {
 	case !l.Up:
@@ -217,7 +217,7 @@ func (d *drawing) filter() {
 			d.wrap(bad, "      │      "+mark, "filter "+difference.What)
 		}
 	case d.view.Seen.FilterHidden:
-		d.wire("filter: not looked at, since that takes CAP_NET_ADMIN")
+		d.wire("filter: not looked at, since that requires CAP_NET_ADMIN")
 	case filter != nil:
 		d.wire("filter %s, %d rules", filter.Table, len(filter.Rules))
 	default:
@@ -227,7 +227,7 @@ func (d *drawing) filter() {
 
 // server says who answers the guest.
 func (d *drawing) server() {
-	at := d.at(agent.PlaceServer)
+	at := d.at(status.PlaceServer)
 	for _, difference := range at {
 		d.wrap(bad, "      │      "+mark, difference.What)
 	}
@@ -235,12 +235,12 @@ func (d *drawing) server() {
 	case len(at) > 0:
 	case offer == nil:
 		d.wire("layer 2 only: no address, no DHCP")
-	case d.view.Report.Phase == agent.PhaseWired:
+	case d.view.Report.Phase == status.PhaseWired:
 		d.wire("no DHCP server yet")
 	default:
 		d.wire("DHCP server %s, %s socket", offer.ServerIdentifier, offer.Socket)
 	}
-	at = d.at(agent.PlaceGuest)
+	at = d.at(status.PlaceGuest)
 	for _, difference := range at {
 		d.wrap(bad, "      │      "+mark, difference.What)
 	}
@@ -320,24 +320,24 @@ func (d *drawing) phaseStyle() style {
 	switch {
 	case len(d.r.Differences) > 0:
 		return bad
-	case d.view.Report.Phase == agent.PhaseReady:
+	case d.view.Report.Phase == status.PhaseReady:
 		return good
 	}
 	return strong
 }
 
-func describePhase(report *agent.Report, r agent.InterfaceReport) string {
+func describePhase(report *status.Report, r status.InterfaceReport) string {
 	switch report.Phase {
-	case agent.PhaseOriginal:
+	case status.PhaseOriginal:
 		return "original, nothing is wired"
-	case agent.PhaseWired:
+	case status.PhaseWired:
 		for _, d := range r.Differences {
-			if d.What == agent.Deaf {
+			if d.What == status.Deaf {
 				return "wired, and its server cannot hear the guest"
 			}
 		}
 		return "wired, and nobody serves it"
-	case agent.PhaseServing:
+	case status.PhaseServing:
 		switch {
 		case r.Lease.State == dhcp.LeaseExpired:
 			return "serving, the guest's lease has run out"
@@ -345,7 +345,7 @@ func describePhase(report *agent.Report, r agent.InterfaceReport) string {
 			return "serving, and a guest with another MAC asks"
 		}
 		return "serving, the guest has no lease yet"
-	case agent.PhaseReady:
+	case status.PhaseReady:
 		if r.Offer == nil {
 			return "ready, the guest has sent frames"
 		}

@@ -11,7 +11,8 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/logs"
+	"github.com/podnic/podnic/cmd/agent/sidecar"
 	"github.com/podnic/podnic/cmd/printable"
 	"github.com/podnic/podnic/domain/kubevirt"
 	"github.com/podnic/podnic/domain/kubevirt/hooks"
@@ -37,14 +38,14 @@ func run(args []string) error {
 	if len(args) != 1 {
 		return network.Refuse("podnic-sidecar is started by `podnic sidecar`: use that")
 	}
-	var request agent.SidecarRequest
+	var request sidecar.Request
 	if err := json.Unmarshal([]byte(args[0]), &request); err != nil {
 		return network.Refuse("podnic-sidecar is started by `podnic sidecar`: use that (%w)", err)
 	}
 	if request.Version != version {
 		return network.Refuse("this podnic-sidecar is of version %s, and podnic of %s: install both from one release", version, request.Version)
 	}
-	log, err := agent.NewLogger(os.Stderr, request.LogLevel, request.LogFormat)
+	log, err := logs.New(os.Stderr, request.LogLevel, request.LogFormat)
 	if err != nil {
 		return err
 	}
@@ -56,5 +57,5 @@ func run(args []string) error {
 	serve := func(ctx context.Context, socket kubevirt.Socket, callbacks kubevirt.Callbacks, ready func()) error {
 		return hooks.Serve(ctx, socket, callbacks, ready, log)
 	}
-	return agent.RunSidecar(ctx, request, serve, reload, log)
+	return sidecar.Run(ctx, request, serve, reload, log)
 }

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/offering"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -119,7 +119,7 @@ func TestFileSaysWhatFlagsSay(t *testing.T) {
 		"boot-file": {"pxe.0"}, "option": {"224=string:hello", "225=ip:10.96.0.13"}, "resolv-conf": {"/etc/resolv.conf.pod"},
 		"metrics-listen": {"unix:/run/podnic/metrics.sock"},
 	}
-	service := func(args ...string) agent.Service {
+	service := func(args ...string) offering.Service {
 		t.Helper()
 		a := &app{started: time.Now(), out: &bytes.Buffer{}, err: &bytes.Buffer{}}
 		root := a.root()

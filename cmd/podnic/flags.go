@@ -6,8 +6,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/podnic/podnic/cmd/agent"
 	"github.com/podnic/podnic/cmd/agent/metrics"
+	"github.com/podnic/podnic/cmd/agent/offering"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
 	"github.com/spf13/cobra"
@@ -140,14 +140,14 @@ const podResolver = "/etc/resolv.conf"
 
 // looker is who the guest would be, as far as a process that does not serve can tell. From outside the pod, hostname and
 // resolver would be somebody else's.
-func (f *commonFlags) looker() agent.Service {
+func (f *commonFlags) looker() offering.Service {
 	if f.netns != "" {
-		return agent.Service{Outside: true}
+		return offering.Service{Outside: true}
 	}
-	return agent.Service{ResolvConf: podResolver}
+	return offering.Service{ResolvConf: podResolver}
 }
 
-func (f *serviceFlags) service(common *commonFlags) (agent.Service, error) {
+func (f *serviceFlags) service(common *commonFlags) (offering.Service, error) {
 	s := common.looker()
 	if f.resolvConf != "" {
 		s.ResolvConf = f.resolvConf
@@ -192,12 +192,12 @@ func (f *serviceFlags) service(common *commonFlags) (agent.Service, error) {
 }
 
 // reloadable is the service that the flags describe, and how to read those of the configuration file again.
-func (a *app) reloadable(cmd *cobra.Command, f *serviceFlags) (agent.Service, error) {
+func (a *app) reloadable(cmd *cobra.Command, f *serviceFlags) (offering.Service, error) {
 	service, err := f.service(&a.common)
 	service.Config = a.common.config
-	service.Again = func() (agent.Service, error) {
+	service.Again = func() (offering.Service, error) {
 		if err := a.configureAgain(cmd); err != nil {
-			return agent.Service{}, err
+			return offering.Service{}, err
 		}
 		return f.service(&a.common)
 	}

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/hook"
 	"github.com/podnic/podnic/domain"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -46,7 +46,7 @@ func callHook(args []string, started time.Time, in io.Reader, out, stderr io.Wri
 		return 0
 	}
 	patterns, timeout, err := hookSettings()
-	named, bad := agent.HookNamed(call.Guest, patterns)
+	named, bad := hook.Named(call.Guest, patterns)
 	if !named {
 		var ours bool
 		in, ours = await(in, err == nil && bad == nil, time.Until(started.Add(timeout)))
@@ -179,7 +179,7 @@ if that is there. Each call is bounded by --hook.timeout, and leaves a line that
 		if _, err := flags.service(&a.common); err != nil {
 			return err // of the server, which would not start
 		}
-		return agent.Hook(agent.HookRequest{
+		return hook.Run(hook.Task{
 			Request: req, Call: call, XML: cmd.InOrStdin(), Domains: *domains, Timeout: *timeout, Started: a.started,
 			ServeArgs: serveArgs(cmd.Flags()), MTU: flags.mtu,
 		}, a.log)

@@ -3,13 +3,13 @@ package main
 import (
 	"fmt"
 
-	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/hook"
 	"github.com/spf13/cobra"
 )
 
 // hookPlace adds the flags that say where libvirt looks for hooks.
-func hookPlace(cmd *cobra.Command) (place *agent.HookPlace) {
-	place = new(agent.HookPlace)
+func hookPlace(cmd *cobra.Command) (place *hook.Place) {
+	place = new(hook.Place)
 	cmd.Flags().StringVar(&place.Root, "root", "/", "the `directory` that is the root of libvirt's file system")
 	cmd.Flags().StringVar(&place.SysConfDir, "sysconfdir", "/etc", "libvirt's `directory` of configuration, below the root")
 	return place
@@ -29,7 +29,7 @@ none.`,
 	place := hookPlace(cmd)
 	program := cmd.Flags().String("program", "", "the `path` of podnic, below the root (default: this program's)")
 	cmd.RunE = func(*cobra.Command, []string) error {
-		r, err := agent.InstallHook(*place, *program)
+		r, err := hook.Install(*place, *program)
 		if err != nil {
 			return err
 		}
@@ -60,7 +60,7 @@ the pod does not get its interface back when they end: stop them first, or run
 	}
 	place := hookPlace(cmd)
 	cmd.RunE = func(*cobra.Command, []string) error {
-		r, err := agent.UninstallHook(*place)
+		r, err := hook.Uninstall(*place)
 		if err != nil {
 			return err
 		}

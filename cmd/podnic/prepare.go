@@ -6,7 +6,8 @@ import (
 	"io"
 	"strings"
 
-	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/status"
+	"github.com/podnic/podnic/cmd/agent/wiring"
 	"github.com/podnic/podnic/cmd/printable"
 	"github.com/podnic/podnic/network"
 	"github.com/spf13/cobra"
@@ -43,11 +44,11 @@ It needs CAP_NET_ADMIN, CAP_NET_RAW and /dev/net/tun.`,
 			}
 			return a.printSteps(steps, asJSON)
 		}
-		result, err := agent.Prepare(cmd.Context(), req, a.started)
+		result, err := wiring.Prepare(cmd.Context(), req, a.started)
 		if err != nil {
 			return err
 		}
-		report, err := agent.NewReport(req, result.State, a.common.looker())
+		report, err := status.NewReport(req, result.State, a.common.looker())
 		if err != nil {
 			return err
 		}
@@ -76,7 +77,7 @@ func (a *app) printSteps(steps []network.Step, asJSON bool) error {
 	return nil
 }
 
-func printPrepared(w io.Writer, result *network.Result, report *agent.Report) {
+func printPrepared(w io.Writer, result *network.Result, report *status.Report) {
 	r := report.Interfaces[0]
 	switch {
 	case len(result.Steps) == 0:
@@ -95,7 +96,7 @@ func printPrepared(w io.Writer, result *network.Result, report *agent.Report) {
 }
 
 // guestLine is who the guest will be.
-func guestLine(r agent.InterfaceReport) []string {
+func guestLine(r status.InterfaceReport) []string {
 	line := []string{"mac " + r.MAC.String()}
 	if r.Offer == nil {
 		return append(line, "layer 2 only")

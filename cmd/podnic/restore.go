@@ -3,7 +3,8 @@ package main
 import (
 	"fmt"
 
-	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/status"
+	"github.com/podnic/podnic/cmd/agent/wiring"
 	"github.com/podnic/podnic/network"
 	"github.com/spf13/cobra"
 )
@@ -27,7 +28,7 @@ does nothing. While a guest holds the tap it refuses, unless --force is said.`,
 		if err != nil {
 			return err
 		}
-		r, err := agent.Restore(cmd.Context(), req, *force)
+		r, err := wiring.Restore(cmd.Context(), req, *force)
 		if err != nil {
 			return err
 		}
@@ -36,7 +37,7 @@ does nothing. While a guest holds the tap it refuses, unless --force is said.`,
 			if steps == nil {
 				steps = []network.Step{}
 			}
-			return a.printJSON(map[string]any{"apiVersion": "podnic/v1", "phase": agent.PhaseOriginal, "steps": steps, "warnings": append([]string{}, r.Warnings...)})
+			return a.printJSON(map[string]any{"apiVersion": "podnic/v1", "phase": status.PhaseOriginal, "steps": steps, "warnings": append([]string{}, r.Warnings...)})
 		}
 		if len(r.Steps) == 0 {
 			fmt.Fprintln(a.out, "nothing to restore: no interface is wired")

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/logs"
 	"github.com/podnic/podnic/cmd/printable"
 	"github.com/podnic/podnic/network"
 	"github.com/spf13/cobra"
@@ -89,7 +89,7 @@ func (a *app) setUp(cmd *cobra.Command) error {
 	if err := a.configure(cmd); err != nil {
 		return usageError{err}
 	}
-	log, err := agent.NewLogger(a.stderr, a.common.logLevel, a.common.logFormat)
+	log, err := logs.New(a.stderr, a.common.logLevel, a.common.logFormat)
 	if err != nil {
 		return usageError{err}
 	}

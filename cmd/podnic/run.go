@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/run"
 	"github.com/podnic/podnic/domain"
 	"github.com/podnic/podnic/network"
 	"github.com/spf13/cobra"
@@ -41,8 +41,8 @@ CAP_SYS_PTRACE and CAP_KILL.
 
 It needs CAP_NET_ADMIN, CAP_NET_RAW, /dev/net/tun, a libvirt daemon in the same
 network namespace, and the program podnic-libvirt beside this one. Without the
-capabilities it takes a wiring that is there already (by the CNI plugin, with
---socket udp), and leaves it to whoever made it.`,
+capabilities it uses an existing wiring (the CNI plugin's, with --socket udp),
+and leaves it in place.`,
 		Args: noArgs,
 	}
 	flags.add(cmd.Flags())
@@ -73,7 +73,7 @@ capabilities it takes a wiring that is there already (by the CNI plugin, with
 		}
 		stop := make(chan os.Signal, 2)
 		signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
-		ending, err := agent.Run(agent.RunRequest{
+		ending, err := run.Run(run.Task{
 			Request: req, Service: service, XML: xml, URI: *uri, ConnectTimeout: *connectTimeout, Grace: *grace, KillOrphan: *killOrphan,
 			Started: a.started,
 		}, stop, hangups(), a.log)

@@ -6,7 +6,8 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/detached"
+	"github.com/podnic/podnic/cmd/agent/serving"
 	"github.com/podnic/podnic/network"
 	"github.com/spf13/cobra"
 )
@@ -31,10 +32,10 @@ state directory and those that SIGHUP reads anew.`,
 	}
 	flags.add(cmd.Flags())
 	socket := socketFlag(cmd)
-	starterFD := cmd.Flags().Int(agent.StarterFlag, -1, "for podnic's own use")
-	_ = cmd.Flags().MarkHidden(agent.StarterFlag)
+	starterFD := cmd.Flags().Int(detached.StarterFlag, -1, "for podnic's own use")
+	_ = cmd.Flags().MarkHidden(detached.StarterFlag)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		starter, err := agent.NewStarter(*starterFD)
+		starter, err := detached.NewStarter(*starterFD)
 		if err != nil {
 			return usageError{err}
 		}
@@ -53,7 +54,7 @@ state directory and those that SIGHUP reads anew.`,
 		}
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 		defer stop()
-		return agent.Serve(ctx, req, service, hangups(), a.started, starter, a.log)
+		return serving.Serve(ctx, req, service, hangups(), a.started, starter, a.log)
 	}
 	return cmd
 }

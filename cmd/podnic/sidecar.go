@@ -6,7 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/sidecar"
 	"github.com/podnic/podnic/domain/kubevirt"
 	"github.com/podnic/podnic/network"
 	"github.com/spf13/cobra"
@@ -59,7 +59,7 @@ podnic status --state-dir DIRECTORY --interface eth0`,
 				req.StateDir = filepath.Join("/dev/shm", "podnic-"+*container)
 			}
 		}
-		return agent.StartSidecar(agent.SidecarRequest{
+		return sidecar.Start(sidecar.Request{
 			Version: version, Request: req, Service: service, Plugin: *plugin,
 			Socket:   kubevirt.Socket{Dir: *hooks, Name: "podnic-" + *container + ".sock"},
 			LogLevel: a.common.logLevel, LogFormat: a.common.logFormat, Started: a.started,

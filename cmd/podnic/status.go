@@ -8,7 +8,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/hooklog"
+	"github.com/podnic/podnic/cmd/agent/logs"
+	"github.com/podnic/podnic/cmd/agent/status"
 	"github.com/podnic/podnic/cmd/draw"
 	"github.com/podnic/podnic/network"
 	"github.com/spf13/cobra"
@@ -55,21 +57,21 @@ podnic status --wait ready.`,
 			}
 			return a.watch(req, show)
 		}
-		var calls []agent.HookEntry
+		var calls []hooklog.Entry
 		if *showLog {
-			if calls, err = agent.HookLog(req.StateDir); err != nil {
+			if calls, err = hooklog.Read(req.StateDir); err != nil {
 				return err
 			}
 		}
-		view, reached, err := agent.Await(req, a.common.looker(), *wait, *timeout)
+		view, reached, err := status.Await(req, a.common.looker(), *wait, *timeout)
 		if err != nil {
 			// Also where there is nothing to look at any more, the log says why.
-			return errors.Join(agent.DrawHookLog(a.err, calls), err)
+			return errors.Join(hooklog.Draw(a.err, calls), err)
 		}
 		view.Report.Log = calls
 		err = show(view)
 		if a.common.output == "text" {
-			err = errors.Join(err, agent.DrawHookLog(a.out, calls))
+			err = errors.Join(err, hooklog.Draw(a.out, calls))
 		}
 		if err == nil && !reached {
 			return statusError{exitTimeout, fmt.Errorf("not %s after %v: the phase is %s", *wait, timeout.Round(time.Millisecond), view.Report.Phase)}
@@ -80,23 +82,23 @@ podnic status --wait ready.`,
 }
 
 // shower prints a look in the format that was asked for.
-func (a *app) shower() (func(agent.View) error, error) {
+func (a *app) shower() (func(status.View) error, error) {
 	switch a.common.output {
 	case "dot":
-		return func(v agent.View) error { return draw.Dot(a.out, v) }, nil
+		return func(v status.View) error { return draw.Dot(a.out, v) }, nil
 	case "json":
-		return func(v agent.View) error { return a.printJSON(v.Report) }, nil
+		return func(v status.View) error { return a.printJSON(v.Report) }, nil
 	}
 	_, err := a.common.json("dot")
-	return func(v agent.View) error { return draw.Text(a.stdout, v, colorful(a.stdout)) }, err
+	return func(v status.View) error { return draw.Text(a.stdout, v, colorful(a.stdout)) }, err
 }
 
 // watch shows looks until it is interrupted: as drawings in one place on a terminal, else one after the other.
-func (a *app) watch(req network.Request, show func(agent.View) error) error {
+func (a *app) watch(req network.Request, show func(status.View) error) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	screen := &draw.Screen{Terminal: agent.IsTerminal(a.stdout), Color: colorful(a.stdout), Rows: func() int { return rows(a.stdout) }}
-	return agent.Watch(ctx, req, a.common.looker(), func(v agent.View, failed error) error {
+	screen := &draw.Screen{Terminal: logs.IsTerminal(a.stdout), Color: colorful(a.stdout), Rows: func() int { return rows(a.stdout) }}
+	return status.Watch(ctx, req, a.common.looker(), func(v status.View, failed error) error {
 		switch {
 		case a.common.output == "text":
 			return screen.Show(a.stdout, v, failed)
@@ -110,7 +112,7 @@ func (a *app) watch(req network.Request, show func(agent.View) error) error {
 
 func checkPhase(wait string) error {
 	switch wait {
-	case "", agent.PhaseWired, agent.PhaseReady:
+	case "", status.PhaseWired, status.PhaseReady:
 		return nil
 	}
 	return usageError{fmt.Errorf("--wait takes wired or ready, not %q", wait)}

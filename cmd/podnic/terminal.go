@@ -4,13 +4,13 @@ import (
 	"io"
 	"os"
 
-	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/logs"
 	"golang.org/x/sys/unix"
 )
 
 // colorful reports whether colours are understood and wanted (https://no-color.org).
 func colorful(w io.Writer) bool {
-	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && agent.IsTerminal(w)
+	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && logs.IsTerminal(w)
 }
 
 // rows is how many lines a terminal has; 0 where it does not say.

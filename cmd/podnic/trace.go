@@ -12,9 +12,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/trace"
 	"github.com/podnic/podnic/cmd/printable"
-	"github.com/podnic/podnic/dhcp/trace"
+	dhcptrace "github.com/podnic/podnic/dhcp/trace"
 	"github.com/podnic/podnic/network"
 )
 
@@ -37,7 +37,7 @@ with a summary on standard error and exit status 0. It needs CAP_NET_RAW.`,
 		Args: noArgs,
 	}
 	write := cmd.Flags().String("write", "", "also write the frames to this pcapng `file`; - is standard output")
-	var limits agent.TraceLimits
+	var limits trace.Limits
 	cmd.Flags().IntVar(&limits.Count, "count", 0, "end after this `number` of frames")
 	cmd.Flags().DurationVar(&limits.For, "for", 0, "end after this `duration`")
 	cmd.RunE = func(*cobra.Command, []string) error {
@@ -61,8 +61,8 @@ with a summary on standard error and exit status 0. It needs CAP_NET_RAW.`,
 	return cmd
 }
 
-func (a *app) trace(ctx context.Context, req network.Request, limits agent.TraceLimits, write string, asJSON bool) (err error) {
-	tracing, err := agent.OpenTrace(req, a.common.looker())
+func (a *app) trace(ctx context.Context, req network.Request, limits trace.Limits, write string, asJSON bool) (err error) {
+	tracing, err := trace.Open(req, a.common.looker())
 	if err != nil {
 		return err
 	}
@@ -89,7 +89,7 @@ func (a *app) trace(ctx context.Context, req network.Request, limits agent.Trace
 		}
 	}
 	fmt.Fprintln(a.err, tracing)
-	summary, err := tracing.Run(ctx, limits, func(f trace.Traced) error {
+	summary, err := tracing.Run(ctx, limits, func(f dhcptrace.Traced) error {
 		if err := capture(f); err != nil {
 			return fmt.Errorf("write the capture: %w", err)
 		}
@@ -104,19 +104,19 @@ func (a *app) trace(ctx context.Context, req network.Request, limits agent.Trace
 	return err
 }
 
-func discard(trace.Traced) error { return nil }
+func discard(dhcptrace.Traced) error { return nil }
 
 // lineWidth is that of a line which does not go to a terminal, in columns.
 const lineWidth = 120
 
-func (a *app) traceLines(asJSON bool) func(trace.Traced) error {
+func (a *app) traceLines(asJSON bool) func(dhcptrace.Traced) error {
 	if asJSON {
 		e := json.NewEncoder(printable.JSON(a.stdout))
 		e.SetEscapeHTML(false)
-		return func(f trace.Traced) error { return e.Encode(f) }
+		return func(f dhcptrace.Traced) error { return e.Encode(f) }
 	}
-	return func(f trace.Traced) error {
-		_, err := fmt.Fprintln(a.out, agent.TraceLine(f, a.width()))
+	return func(f dhcptrace.Traced) error {
+		_, err := fmt.Fprintln(a.out, trace.Line(f, a.width()))
 		return err
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/podnic/podnic/cmd/agent"
+	"github.com/podnic/podnic/cmd/agent/trace"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/test/pod"
 	"github.com/podnic/podnic/test/podtest"
@@ -30,7 +30,7 @@ func TestTraceTellsThatItsCaptureCouldNotBeClosed(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	a := &app{started: time.Now(), out: &bytes.Buffer{}, err: closer{t, file}}
-	err := a.trace(ctx, req, agent.TraceLimits{}, file, false)
+	err := a.trace(ctx, req, trace.Limits{}, file, false)
 	if err == nil || !strings.Contains(err.Error(), "capture") {
 		t.Errorf("the error is %v", err)
 	}

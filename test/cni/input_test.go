@@ -44,16 +44,16 @@ func TestRecordsReachNothingElse(t *testing.T) {
 		change func(s *site, victim string, content object)
 		said   string
 	}{
-		"a file as a setting": {"provision.json", func(_ *site, victim string, p object) {
+		"a file as a setting": {"eth0/provision.json", func(_ *site, victim string, p object) {
 			p["sysctls"].(object)["../.."+victim+"/file"] = "written by podnic"
 		}, "not a setting"},
-		"what a setting cannot hold": {"provision.json", func(_ *site, _ string, p object) {
+		"what a setting cannot hold": {"eth0/provision.json", func(_ *site, _ string, p object) {
 			p["sysctls"].(object)["net/ipv4/conf/all/rp_filter"] = "2\n"
 		}, "cannot hold"},
-		"a name that is a path": {"provision.json", func(_ *site, victim string, p object) {
+		"a name that is a path": {"eth0/provision.json", func(_ *site, victim string, p object) {
 			p["links"] = object{"interface": "../" + victim, "nic": "n", "bridge": "b", "tap": "t"}
 		}, "name of a link"},
-		"another interface's filter": {"provision.json", func(s *site, _ string, p object) {
+		"another interface's filter": {"eth0/provision.json", func(s *site, _ string, p object) {
 			s.in(s.pod, "nft add table bridge podnic-net1")
 			p["links"] = object{"interface": "net1", "nic": "n", "bridge": "b", "tap": "t"}
 		}, `"net1"`},

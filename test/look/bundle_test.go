@@ -105,7 +105,7 @@ func TestBundleHoldsWhatAReportNeedsAndNothingSecret(t *testing.T) {
 		"README.txt": "Left out:", "version.txt": "Linux", "doctor.txt": "link-kinds", "doctor.json": `"findings"`,
 		"status.txt": "ready, the guest has", "status.json": `"phase": "ready"`, "record.json": `"original"`, "state.json": `"timeline"`,
 		"network.json": "podnic-eth0", "settings.txt": "net.ipv4.ip_forward", "environment.txt": "PODNIC_BOOT_FILE",
-		"domain.xml": "<target dev='tap0' managed='no'/>", "logs/hook.log": "the end",
+		"domain.xml": `<target dev="tap0" managed="no"/>`, "logs/hook.log": "the end",
 	} {
 		if !strings.Contains(files[name], says) {
 			t.Errorf("%s does not say %q:\n%s", name, says, files[name])

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	store "github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/test/guest"
@@ -256,7 +257,8 @@ func TestDoctorAndLibvirt(t *testing.T) {
 func (s *site) otherCard(daemon *libvirtd.Daemon) {
 	s.t.Helper()
 	s.must("prepare")
-	if err := store.SetDomain(s.state, "eth0", store.DomainRef{Name: "vm"}); err != nil {
+	req := store.Request{Namespace: s.pod.Path, StateDir: s.state, LockTimeout: 10 * time.Second}
+	if err := store.SetDomain(s.t.Context(), req, "eth0", store.DomainRef{Name: "vm"}); err != nil {
 		s.t.Fatal(err)
 	}
 	dir := s.t.TempDir()

@@ -40,14 +40,15 @@ func (s *site) harmless(what, output string, tells ...string) {
 // looks at all that podnic prints about them.
 func TestNobodyElseWritesToTheTerminal(t *testing.T) {
 	s := newSite(t, network)
-	if err := os.MkdirAll(s.state, 0o700); err != nil {
+	logs := filepath.Join(s.state, ".podnic")
+	if err := os.MkdirAll(logs, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	entry, err := json.Marshal(map[string]any{
 		"guest": hostile, "operation": hostile, "outcome": "failed", "error": hostile + "\nand a line", "reason": hostile, "warnings": []string{hostile},
 	})
 	if err == nil {
-		err = os.WriteFile(filepath.Join(s.state, "hook.log"), append(entry, '\n'), 0o600)
+		err = os.WriteFile(filepath.Join(logs, "hook.log"), append(entry, '\n'), 0o600)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +76,7 @@ func TestNobodyElseWritesToTheTerminal(t *testing.T) {
 
 	// A wiring with a link that was renamed, for a domain of such a name, and with a guest that says such things.
 	s.serve()
-	record := filepath.Join(s.state, "record.json")
+	record := filepath.Join(s.state, "eth0", "record.json")
 	b, err := os.ReadFile(record)
 	if err != nil {
 		t.Fatal(err)

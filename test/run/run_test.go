@@ -205,7 +205,7 @@ func scrape(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_, err = conn.Write([]byte("GET /metrics HTTP/1.1\r\n\r\n"))
+	_, err = conn.Write([]byte("GET /metrics HTTP/1.1\r\nHost: podnic\r\n\r\n"))
 	text, readErr := io.ReadAll(conn)
 	if err := errors.Join(err, readErr); err != nil {
 		t.Fatal(err)

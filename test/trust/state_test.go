@@ -296,7 +296,12 @@ func TestStatusIsOfWhoServes(t *testing.T) {
 		return strings.Contains(out, told)
 	})
 	for _, user := range []string{"0", "107"} {
-		s.says(0, []string{told}, as(user, "status", "-o", "json"))
+		if out := s.says(0, []string{told}, as(user, "status", "-o", "json")); strings.Contains(out, "own: user") {
+			t.Errorf("status warns of the server's directory: %s", out)
+		}
+		if out := s.says(0, nil, as(user, "doctor", "--only", "state-dir,wiring", "--ignore", "wiring")); strings.Contains(out, "own: user") {
+			t.Errorf("so does doctor: %s", out)
+		}
 	}
 	// Not of somebody else than that one.
 	s.attack("mkdir -m 755 evil; cp state/eth0/state.json evil/; mv state/eth0 state/gone; mv evil state/eth0")

@@ -17,7 +17,7 @@ var programs = []string{"podnic", "podnic-libvirt", "libvirtd", "qemu-system-x86
 // podCgroup is part of the name of every pod's control group, whatever driver makes it.
 const podCgroup = "kubepods"
 
-// What podnic makes has the upper byte of its link's group (network/mark.go), and the beginning of its table's name.
+// What podnic makes has the upper byte of its link's group (network/plan/mark.go), and the beginning of its table's name.
 const (
 	markBase    = 0x70000000
 	markMask    = 0xff000000

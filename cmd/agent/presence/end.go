@@ -1,0 +1,96 @@
+package presence
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/podnic/podnic/network"
+	"golang.org/x/sys/unix"
+)
+
+// open returns a descriptor for the server's process, whatever becomes of its id; -1 when it has ended.
+func (s *Server) open() (pidfd int, err error) {
+	fd, err := unix.PidfdOpen(s.PID, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return -1, nil
+	}
+	if err != nil {
+		return -1, fmt.Errorf("find the server, process %d: %w", s.PID, err)
+	}
+	// Looked at after the descriptor was opened, so it is that process which has the socket of who serves.
+	if !s.Holder.HeldBy(s.PID) {
+		unix.Close(fd)
+		return -1, nil
+	}
+	return fd, nil
+}
+
+// endPatience is what a detached server has to end in when told to, before it is killed.
+const endPatience = 2 * time.Second
+
+// EndDetached ends the detached server of an interface, or of any if none is named, and returns its process id, 0 when there
+// was none. It ends nothing but what is proven to be one: what a file says of a process is not enough.
+func EndDetached(req network.Request, iface string) (int, error) {
+	ns, err := network.OpenNamespace(req.Namespace)
+	if err != nil {
+		return 0, err
+	}
+	defer ns.Close()
+	id, err := ns.ID()
+	if err != nil {
+		return 0, err
+	}
+	holders, err := ns.Holders(presencePrefix + iface)
+	if err != nil {
+		return 0, err
+	}
+	for _, holder := range holders {
+		if iface != "" && holder.Name != presencePrefix+iface {
+			continue
+		}
+		server, err := Proven(&holder, req.StateDir, id)
+		if err != nil {
+			return 0, err
+		}
+		if server != nil && server.Detached {
+			return server.end()
+		}
+	}
+	return 0, nil
+}
+
+// end ends the server and returns its process id, 0 when it had ended.
+func (s *Server) end() (int, error) {
+	pid := s.PID
+	fd, err := s.open()
+	if fd < 0 {
+		return 0, err
+	}
+	defer unix.Close(fd)
+	for _, signal := range []syscall.Signal{unix.SIGTERM, unix.SIGKILL} {
+		if err := unix.PidfdSendSignal(fd, signal, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+			return 0, fmt.Errorf("end the server, process %d: %w", pid, err)
+		}
+		ended, err := pollEnd(fd, endPatience)
+		if err != nil {
+			return 0, fmt.Errorf("wait for the end of the server, process %d: %w", pid, err)
+		}
+		if ended {
+			return pid, nil
+		}
+	}
+	return 0, fmt.Errorf("the server, process %d, does not end", pid)
+}
+
+// pollEnd waits until a process has ended: then its descriptor becomes readable (pidfd_open(2)).
+func pollEnd(pidfd int, patience time.Duration) (bool, error) {
+	deadline := time.Now().Add(patience)
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, int(max(0, time.Until(deadline).Milliseconds())))
+		if !errors.Is(err, unix.EINTR) {
+			return n > 0, err
+		}
+	}
+}

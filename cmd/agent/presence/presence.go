@@ -1,0 +1,88 @@
+// Package presence knows who serves an interface, as far as this process believes it, and ends a server that the hook
+// started. The one that serves is in package serving.
+package presence
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+
+	"github.com/podnic/podnic/cmd/agent/detached"
+	"github.com/podnic/podnic/cmd/agent/statefile"
+	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/statedir"
+)
+
+// presencePrefix begins the name of the abstract unix socket (unix(7)) that a serving process holds in the pod's network
+// namespace: the name belongs to the namespace, whatever file systems and process ids the containers of the pod see, it
+// needs no privilege, and it goes with the process however that ends. Since it needs none, any process of the pod can take
+// it first: who has it, the kernel says.
+const presencePrefix = "podnic/serve/"
+
+// Address is the name of the socket that the process that serves the interface holds.
+func Address(iface string) *net.UnixAddr {
+	return &net.UnixAddr{Net: "unixgram", Name: "@" + presencePrefix + iface}
+}
+
+// Squatted refuses since an unprivileged process, which may be podnic and need not be, has the name of who serves.
+func Squatted(holder *network.SocketHolder) error {
+	return network.Refuse("%s has the socket @%s, by which podnic knows who serves: end it first", holder, holder.Name)
+}
+
+// Of is who has the place of the process that serves the interface; nil if nobody has.
+func Of(ns *network.Namespace, iface string) (*network.SocketHolder, error) {
+	holder, err := ns.Holder(presencePrefix + iface)
+	if err != nil {
+		return nil, fmt.Errorf("ask whether somebody serves %s: %w", iface, err)
+	}
+	return holder, nil
+}
+
+// All are those who have the place of a process that serves an interface, of whichever.
+func All(ns *network.Namespace) ([]network.SocketHolder, error) { return ns.Holders(presencePrefix) }
+
+// interfaceOf is the interface that the holder of a socket serves.
+func interfaceOf(holder *network.SocketHolder) string {
+	return strings.TrimPrefix(holder.Name, presencePrefix)
+}
+
+// Server is a process that serves an interface, proven: its user is root or this one, and it has the socket of who serves.
+type Server struct {
+	Holder network.SocketHolder
+	PID    int // 0 where it is not to be seen: in another container, say, whose process ids are others
+	// detached says that the hook started it.
+	Detached bool
+}
+
+// Proven is who serves, if it is a podnic that this process believes: the one that a state file names which is to be
+// believed, or else the one that is a `podnic serve` of the hook's by its command line. It is nil, without an error, where the
+// socket's holder is neither.
+func Proven(holder *network.SocketHolder, stateDir string, id network.NamespaceID) (*Server, error) {
+	if !holder.Trusted() {
+		return nil, nil
+	}
+	state, err := statefile.Load(stateDir, interfaceOf(holder), id)
+	named := state != nil && state.Server != nil
+	if named && holder.HeldBy(state.Server.ID) {
+		return &Server{*holder, state.Server.ID, state.Server.Detached}, nil
+	}
+	pid := holder.Process()
+	switch {
+	case named && pid == 0:
+		return &Server{Holder: *holder}, nil
+	case pid > 0 && isDetached(network.CommandOf(pid)): // the file is lost, or it is in another directory
+		return &Server{*holder, pid, true}, nil
+	}
+	if statedir.IsUntrusted(err) {
+		err = nil
+	}
+	return nil, err
+}
+
+// isDetached reports whether a command line is that of a server that the hook started.
+func isDetached(command []string) bool {
+	return len(command) > 2 && command[1] == "serve" && slices.ContainsFunc(command, func(arg string) bool {
+		return strings.HasPrefix(arg, "--"+detached.StarterFlag+"=")
+	})
+}

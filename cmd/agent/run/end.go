@@ -1,0 +1,161 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/podnic/podnic/cmd/agent/statefile"
+	"github.com/podnic/podnic/domain"
+	"github.com/podnic/podnic/network"
+	"go.uber.org/zap"
+)
+
+// heed has the guest end on signals: the first asks it to shut down, the second does not wait. A signal that comes before
+// the guest is started interrupts the start, and counts all the same if the guest starts nevertheless.
+func (r *run) heed(stop <-chan os.Signal, interrupt context.CancelCauseFunc, started, ended <-chan struct{}) {
+	ask := func(grace time.Duration, how ...zap.Field) {
+		r.log.Info("asking the guest to shut down", append(how, zap.Duration("grace", grace))...)
+		go r.guest.Stop(context.Background(), grace) //nolint:errcheck // Follow tells
+		select {
+		case r.asked <- grace:
+		case <-ended:
+		}
+	}
+	grace := r.Grace
+	for signals := 0; ; {
+		select {
+		case s := <-stop:
+			if signals++; signals > 1 {
+				grace = 0 // whoever asks again will not wait
+			}
+			interrupt(ErrInterrupted)
+			if started == nil {
+				ask(grace, zap.Stringer("signal", s))
+			} else {
+				r.log.Info("asked to end", zap.Stringer("signal", s))
+			}
+		case <-started:
+			started = nil
+			if signals > 0 {
+				ask(grace)
+			}
+		case <-ended:
+			return
+		}
+	}
+}
+
+// follow waits for the guest's end.
+func (r *run) follow() (domain.Ending, error) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	go func() {
+		if err := r.watchOrphan(ctx); err != nil {
+			cancel(err)
+		}
+	}()
+	ending, err := r.guest.Follow(ctx, func(state domain.State) {
+		r.serving.Change(func(s *statefile.State) { s.Domain = &statefile.Domain{Name: r.guest.Name(), State: string(state)} })
+	})
+	if unseen, ok := errors.AsType[unseenEnding](context.Cause(ctx)); ok && err != nil {
+		return domain.Ending(unseen), nil
+	}
+	if err != nil {
+		return ending, orCause(ctx, err)
+	}
+	return ending, nil
+}
+
+// unseenEnding is that of a guest that libvirt was not there to tell of.
+type unseenEnding domain.Ending
+
+func (e unseenEnding) Error() string { return e.Reason }
+
+// Times of a guest that is to end while libvirt is not there.
+const (
+	// orphanPatience is how long a daemon may be away before the tap is believed in its place: one that is started anew is
+	// back by then, and knows more.
+	orphanPatience = 3 * time.Second
+	// orphanLook is how often the tap is looked at. Links announce their changes, a daemon its absence does not.
+	orphanLook = 200 * time.Millisecond
+)
+
+// watchOrphan waits until the guest is asked to end, and then goes by the tap for as long as libvirt is away: a daemon that
+// was ended by the same signal as podnic does not come back, and the guest neither hears of the request nor is seen to end.
+// A tap that nobody holds is the guest's end. One that is held when the grace period is over is reported, and its holder is
+// ended if that is wanted. The error is how it ended, or that podnic was asked again and leaves the guest with its wiring.
+func (r *run) watchOrphan(ctx context.Context) error {
+	var grace time.Duration
+	select {
+	case grace = <-r.asked:
+	case <-ctx.Done():
+		return nil
+	}
+	first, over := true, time.Now().Add(grace)
+	var reported time.Time // of which loss
+	var killed string
+	tick := time.NewTicker(orphanLook)
+	defer tick.Stop()
+	for {
+		select {
+		case again := <-r.asked:
+			first, over = false, time.Now().Add(again)
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		lost := r.libvirt.LostSince()
+		if lost.IsZero() || time.Since(lost) < min(orphanPatience, r.Grace) {
+			continue
+		}
+		tap := r.prepared.Names.Tap
+		held, err := network.LookAtTap(r.Request, tap)
+		switch {
+		case err != nil:
+			if reported != lost {
+				r.log.Error("libvirt is away, and whether the guest still runs cannot be told", zap.Error(err))
+			}
+			reported = lost
+			continue
+		case !held.Held && killed != "":
+			return unseenEnding{domain.DestroyedAfterGrace, "libvirt was away, and podnic ended " + killed + ", which held " + tap}
+		case !held.Held:
+			return unseenEnding{domain.Unknown, "libvirt is away, and nobody holds " + tap + " any more"}
+		case time.Now().Before(over):
+			continue
+		case r.KillOrphan && len(held.Holders) > 0:
+			r.log.Warn("the guest has not ended, and libvirt is away: ending the process that holds its tap", zap.String("tap", tap), zap.String("holder", held.Who()))
+			killed = held.Who()
+			for _, holder := range held.Holders {
+				if err := holder.End(ctx, r.Request, tap); err != nil && ctx.Err() == nil {
+					return r.orphaned(tap, held, err)
+				}
+			}
+			continue
+		case r.KillOrphan || !first:
+			return r.orphaned(tap, held, nil)
+		case reported != lost:
+			r.log.Error("the guest has not ended, and libvirt, which could end it, is away: end the process that holds the tap, or send podnic another signal to leave the guest as it is",
+				zap.String("tap", tap), zap.String("holder", held.Who()))
+			reported = lost
+		}
+	}
+}
+
+// orphaned says that a guest is left behind, with the wiring that it uses.
+func (r *run) orphaned(tap string, held network.Holding, cause error) error {
+	err := fmt.Errorf("the guest still runs, and libvirt, which could end it, is away: %s is held by %s", tap, held.Who())
+	switch {
+	case cause != nil:
+		err = fmt.Errorf("%w: %w", err, cause)
+	case !r.KillOrphan:
+		err = fmt.Errorf("%w: end it, or use --kill-orphan", err)
+	}
+	if r.given {
+		return err
+	}
+	return &network.StuckError{Cause: err}
+}

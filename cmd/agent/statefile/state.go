@@ -1,0 +1,119 @@
+// Package statefile is the small file in which a serving process says how far things are, for `podnic status`, probes, and
+// the process that serves next. It knows nothing of the process but what is in the file.
+package statefile
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/podnic/podnic/dhcp"
+	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/statedir"
+)
+
+// stateVersion is raised when an older podnic would misread the file.
+const stateVersion = 1
+
+// State is what a serving process tells others of itself, in one file that is replaced as a whole. What the kernel knows
+// better is not in it.
+type State struct {
+	Version   int                 `json:"version"`
+	Namespace network.NamespaceID `json:"namespace"`
+	// Ready is since when the server can hear the guest; zero while it cannot.
+	Ready time.Time `json:"ready,omitzero"`
+	// Failed is why podnic gave up, if it did.
+	Failed   string      `json:"failed,omitempty"`
+	Lease    dhcp.Lease  `json:"lease"`
+	Offer    *dhcp.Offer `json:"offer,omitempty"`
+	Domain   *Domain     `json:"domain,omitempty"`
+	Server   *Process    `json:"server,omitempty"`
+	Warnings []string    `json:"warnings,omitempty"`
+	Timeline Timeline    `json:"timeline"`
+
+	// First says that it lies where podnic of record version 1 had it.
+	First bool `json:"-"`
+}
+
+// Domain is the guest as libvirt sees it.
+type Domain struct {
+	Name  string `json:"name"`
+	State string `json:"state"`
+}
+
+const stateFile = "state.json"
+
+// Load reads the state file of an interface, which root wrote, the effective user, or one of the others. There is none
+// when nobody has served; one of another namespace is none. A server of a podnic that kept one interface has its file in
+// the state directory itself, and it counts while that server is the later one.
+func Load(stateDir, iface string, id network.NamespaceID, others ...uint32) (*State, error) {
+	d, err := statedir.Open(stateDir, iface, others...)
+	state, err := loadState(d, err, id)
+	for _, user := range append([]uint32{uint32(os.Geteuid())}, others...) {
+		d, besideErr := statedir.Open(stateDir, statedir.Beside(iface, user), others...)
+		if beside, _ := loadState(d, besideErr, id); beside != nil && (state == nil || state.startedBefore(beside)) {
+			state, err = beside, nil
+		}
+	}
+	d, firstErr := statedir.OpenTop(stateDir, others...)
+	if first, _ := loadState(d, firstErr, id); first != nil && (state == nil || state.startedBefore(first)) {
+		first.First = true
+		return first, nil
+	}
+	return state, err
+}
+
+func (s *State) startedBefore(o *State) bool {
+	return o.Server != nil && (s.Server == nil || s.Server.Start < o.Server.Start)
+}
+
+func loadState(d *statedir.Dir, err error, id network.NamespaceID) (*State, error) {
+	var b []byte
+	if err == nil {
+		defer d.Close()
+		b, err = d.Read(stateFile)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the server's state: %w", err)
+	}
+	s := new(State)
+	if err := json.Unmarshal(b, s); err != nil {
+		return nil, fmt.Errorf("read the server's state %s: %w", d.Path(stateFile), err)
+	}
+	if s.Version != stateVersion || s.Namespace != id {
+		return nil, nil
+	}
+	return s, nil
+}
+
+// Remove deletes the file. One that is not podnic's own stays.
+func Remove(stateDir, iface string) error {
+	d, err := statedir.OpenOwn(stateDir, iface)
+	return errors.Join(removeState(d, err), statedir.RemoveBesides(stateDir, iface, stateFile), RemoveFirst(stateDir))
+}
+
+// RemoveFirst deletes the file where podnic of record version 1 had it. One that is not podnic's own stays.
+func RemoveFirst(stateDir string) error {
+	d, err := statedir.OpenOwnTop(stateDir)
+	return removeState(d, err)
+}
+
+func removeState(d *statedir.Dir, err error) error {
+	if errors.Is(err, fs.ErrNotExist) || statedir.IsUntrusted(err) {
+		return nil
+	}
+	if err == nil {
+		defer d.Close()
+		err = d.Remove(stateFile)
+	}
+	if err != nil {
+		return fmt.Errorf("remove the server's state: %w", err)
+	}
+	return nil
+}

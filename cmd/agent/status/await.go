@@ -1,0 +1,73 @@
+package status
+
+import (
+	"context"
+	"time"
+
+	"github.com/podnic/podnic/cmd/agent/offering"
+	"github.com/podnic/podnic/cmd/agent/statefile"
+	"github.com/podnic/podnic/network"
+)
+
+// recheck is how often Await looks even though nothing was announced: somebody may have changed a link, or the state
+// directory is not the serving process's.
+const recheck = time.Second
+
+// View is one look at a namespace.
+type View struct {
+	Report *Report
+	Seen   *network.State
+	// At is when.
+	At time.Time
+}
+
+// Look looks once.
+func Look(req network.Request, service offering.Service) (View, error) {
+	report, seen, err := Read(req, service)
+	if err != nil {
+		return View{}, err
+	}
+	return View{report, seen, time.Now()}, nil
+}
+
+// Await looks at the namespace until the phase is reached or the timeout has passed; with no timeout, once. An empty
+// phase is reached at once.
+func Await(req network.Request, service offering.Service, phase string, timeout time.Duration) (View, bool, error) {
+	look := func() (View, bool, error) {
+		view, err := Look(req, service)
+		if err != nil {
+			return View{}, false, err
+		}
+		return view, reached(view.Report.Phase, phase), nil
+	}
+	view, ok, err := look()
+	if ok || err != nil || timeout <= 0 {
+		return view, ok, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	changed, stop, err := statefile.Watch(req.StateDir, view.Seen.Names.Interface)
+	if err != nil {
+		return view, false, err
+	}
+	defer stop()
+	tick := time.NewTicker(recheck)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return view, false, nil
+		case <-changed:
+		case <-tick.C:
+		}
+		if view, ok, err = look(); ok || err != nil {
+			return view, ok, err
+		}
+	}
+}
+
+var phaseOrder = map[string]int{PhaseOriginal: 0, PhaseFailed: 0, PhaseWired: 1, PhaseServing: 2, PhaseReady: 3}
+
+func reached(phase, wanted string) bool {
+	return wanted == "" || phaseOrder[phase] >= phaseOrder[wanted]
+}

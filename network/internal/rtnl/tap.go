@@ -1,0 +1,88 @@
+package rtnl
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/podnic/podnic/network/plan"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// TunDevice is what taps are made with.
+const TunDevice = "/dev/net/tun"
+
+// createTap makes a persistent tap. Taps are made by ioctl and not by netlink, with the name and the owner alone
+// (drivers/net/tun.c), so the mark, MAC and MTU are set while the tap still hangs on our descriptor: if we die before it
+// is complete, it dies with us. Persistence is the last call.
+func (e *Executor) createTap(l plan.Link) error {
+	return e.NS.Do(func() (err error) {
+		// The namespace is that of the thread that opens the device.
+		tun, err := os.OpenFile(TunDevice, os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, tun.Close()) }()
+		fd := int(tun.Fd())
+		request, err := unix.NewIfreq(l.Name)
+		if err != nil {
+			return err
+		}
+		flags := uint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_TUN_EXCL)
+		if l.TapOptions.VNetHdr {
+			flags |= unix.IFF_VNET_HDR
+		}
+		if l.TapOptions.MultiQueue {
+			flags |= unix.IFF_MULTI_QUEUE
+		}
+		request.SetUint16(flags)
+		if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err != nil {
+			return fmt.Errorf("TUNSETIFF: %w", err)
+		}
+		if e.Index[plan.Tap], err = e.Conn.IndexOf(l.Name); err != nil {
+			return err
+		}
+		if err := e.Conn.Do(unix.RTM_NEWLINK, 0, e.Header(plan.Tap),
+			nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(l.Group)),
+			nl.NewRtAttr(unix.IFLA_ADDRESS, l.MAC.HardwareAddr()),
+			nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(l.MTU)))); err != nil {
+			return fmt.Errorf("mark it: %w", err)
+		}
+		if o := l.TapOptions.Owner; o != nil {
+			if err := unix.IoctlSetInt(fd, unix.TUNSETOWNER, int(*o)); err != nil {
+				return fmt.Errorf("TUNSETOWNER: %w", err)
+			}
+		}
+		if g := l.TapOptions.Group; g != nil {
+			if err := unix.IoctlSetInt(fd, unix.TUNSETGROUP, int(*g)); err != nil {
+				return fmt.Errorf("TUNSETGROUP: %w", err)
+			}
+		}
+		if err := unix.IoctlSetInt(fd, unix.TUNSETPERSIST, 1); err != nil {
+			return fmt.Errorf("TUNSETPERSIST: %w", err)
+		}
+		return nil
+	})
+}
+
+// CheckTunDevice tells early, and with the remedy, what the creation of a tap would fail with.
+func CheckTunDevice() error {
+	tun, err := os.OpenFile(TunDevice, os.O_RDWR, 0)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return plan.Refuse("there is no %s, which taps are made with: mount it into the container (a hostPath volume of type CharDevice, or --device %s)", TunDevice, TunDevice)
+	case slices.ContainsFunc([]error{unix.EPERM, unix.EACCES}, func(e error) bool { return errors.Is(err, e) }):
+		return plan.Refuse("%s may not be opened (%v): allow the device 10:200 in the container's device cgroup, and let this user read and write it", TunDevice, err)
+	case errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
+		return plan.Refuse("%s is there, but the kernel has no driver for it: load the module tun on the node", TunDevice)
+	case err != nil:
+		return fmt.Errorf("open %s: %w", TunDevice, err)
+	}
+	defer tun.Close()
+	if _, err := unix.IoctlGetUint32(int(tun.Fd()), unix.TUNGETFEATURES); err != nil {
+		return plan.Refuse("%s is not the device that taps are made with (%w): mount the machine's into the container (10:200)", TunDevice, err)
+	}
+	return nil
+}

@@ -1,0 +1,155 @@
+package plan
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// Matches of the filter's rules, as the kernel has them: each loads something into a register and compares it.
+
+// place is where in a packet something stands.
+type place struct {
+	base   expr.PayloadBase
+	offset uint32
+}
+
+// UDP's ports. The kernel finds the header behind IP options, and finds none in a fragment other than the first. The first
+// holds both: fragments are cut at multiples of 8 bytes (RFC 791), and that is all of the header.
+var (
+	sourcePort    = place{expr.PayloadBaseTransportHeader, 0}
+	transportPort = place{expr.PayloadBaseTransportHeader, 2}
+)
+
+// networkHeader is a place counted from where the network header begins.
+func networkHeader(offset uint32) place { return place{expr.PayloadBaseNetworkHeader, offset} }
+
+// vlanHeader is how long a VLAN tag is: in a packet with a second one, the network header begins with that tag's TCI, its
+// EtherType is at 2, and IP's header follows (IEEE 802.1Q, 9.6).
+const vlanHeader = 4
+
+func through(key expr.MetaKey, name string) []expr.Any { return linkName(key, expr.CmpOpEq, name) }
+
+func notThrough(key expr.MetaKey, name string) []expr.Any { return linkName(key, expr.CmpOpNeq, name) }
+
+func linkName(key expr.MetaKey, op expr.CmpOp, name string) []expr.Any {
+	padded := make([]byte, unix.IFNAMSIZ)
+	copy(padded, name)
+	return []expr.Any{&expr.Meta{Key: key, Register: 1}, &expr.Cmp{Op: op, Register: 1, Data: padded}}
+}
+
+func equal(data []byte) *expr.Cmp { return &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: data} }
+
+func load(p place, size uint32) *expr.Payload {
+	return &expr.Payload{DestRegister: 1, Base: p.base, Offset: p.offset, Len: size}
+}
+
+func network16(n uint16) []byte { return []byte{byte(n >> 8), byte(n)} }
+
+func is8(p place, n byte) []expr.Any { return []expr.Any{load(p, 1), equal([]byte{n})} }
+
+func isNot8(p place, n byte) []expr.Any {
+	return []expr.Any{load(p, 1), &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{n}}}
+}
+
+func is16(p place, n uint16) []expr.Any { return []expr.Any{load(p, 2), equal(network16(n))} }
+
+// protocol matches the packet's protocol, which is that behind the outermost VLAN tag.
+func protocol(etherType uint16) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: 1}, equal(network16(etherType))}
+}
+
+func isUDP() []expr.Any {
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, equal([]byte{unix.IPPROTO_UDP})}
+}
+
+// soundIPv4 matches, of what has the EtherType of IPv4, what has a header of that version and of sound lengths: of another
+// the kernel tells no transport protocol (__nft_set_pktinfo_ipv4_validate), so that no comparison with one holds. 255 is
+// reserved (RFC 3232).
+func soundIPv4() []expr.Any {
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{unix.IPPROTO_RAW}}}
+}
+
+// toDHCP matches the ports of DHCP's server and client (RFC 2131, 4.1), which are neighbours.
+func toDHCP(p place) []expr.Any {
+	return []expr.Any{load(p, 2), &expr.Range{Op: expr.CmpOpEq, Register: 1, FromData: network16(67), ToData: network16(68)}}
+}
+
+// snap matches the LLC and SNAP headers before a packet of that EtherType (RFC 1042).
+func snap(etherType uint16) []expr.Any {
+	return []expr.Any{load(networkHeader(0), 8), equal(append([]byte{0xaa, 0xaa, 3, 0, 0, 0}, network16(etherType)...))}
+}
+
+// An ARP packet for IPv4 over Ethernet (RFC 826): operation at byte 6, sender's address at 14, target's at 24.
+func arpRequest() []expr.Any { return append(protocol(unix.ETH_P_ARP), is16(networkHeader(6), 1)...) }
+
+func arpTarget(p netip.Prefix) []expr.Any { return arpAddress(24, p) }
+
+func arpSender(p netip.Prefix) []expr.Any { return arpAddress(14, p) }
+
+func arpAddress(offset uint32, p netip.Prefix) []expr.Any {
+	match := []expr.Any{load(networkHeader(offset), 4)}
+	if p.Bits() < 32 {
+		match = append(match, &expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: net.CIDRMask(p.Bits(), 32), Xor: make([]byte, 4)})
+	}
+	return append(match, equal(p.Masked().Addr().AsSlice()))
+}
+
+// RuleText renders a rule, whether we made it or the kernel told it, in the manner of nft(8). Counters are left out.
+func RuleText(chain, comment string, exprs []expr.Any) string {
+	var b strings.Builder
+	b.WriteString(chain)
+	name := false // what is compared next
+	for _, e := range exprs {
+		switch e := e.(type) {
+		case *expr.Meta:
+			fmt.Fprintf(&b, " meta %d", e.Key)
+			name = e.Key == expr.MetaKeyIIFNAME || e.Key == expr.MetaKeyOIFNAME
+		case *expr.Payload:
+			fmt.Fprintf(&b, " @%d,%d,%d", e.Base, e.Offset, e.Len)
+			name = false
+		case *expr.Cmp:
+			fmt.Fprintf(&b, " %s", cmpText(e.Op, e.Data, name))
+		case *expr.Range:
+			fmt.Fprintf(&b, " %x-%x", e.FromData, e.ToData)
+		case *expr.Verdict:
+			fmt.Fprintf(&b, " %s", verdictText(e))
+		case *expr.Bitwise:
+			fmt.Fprintf(&b, " & %x ^ %x", e.Mask, e.Xor)
+		case *expr.Counter:
+		default:
+			fmt.Fprintf(&b, " %T", e)
+		}
+	}
+	return b.String() + " # " + comment
+}
+
+func cmpText(op expr.CmpOp, data []byte, name bool) string {
+	text := fmt.Sprintf("%x", data)
+	if name && len(data) == unix.IFNAMSIZ {
+		text = unix.ByteSliceToString(data)
+	}
+	switch op {
+	case expr.CmpOpEq:
+		return text
+	case expr.CmpOpNeq:
+		return "!= " + text
+	}
+	return fmt.Sprintf("op%d %s", op, text)
+}
+
+func verdictText(v *expr.Verdict) string {
+	switch v.Kind {
+	case expr.VerdictDrop:
+		return "drop"
+	case expr.VerdictAccept:
+		return "accept"
+	case expr.VerdictGoto:
+		return "goto " + v.Chain
+	}
+	return fmt.Sprintf("verdict %d %s", v.Kind, v.Chain)
+}
