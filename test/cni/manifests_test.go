@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/cni/pkg/version"
 	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/yaml"
 )
@@ -77,6 +78,10 @@ func TestManifestsHoldTheSameNetwork(t *testing.T) {
 	}
 	if last := list.Plugins[len(list.Plugins)-1].Network.Type; last != "podnic" || !list.DisableCheck {
 		t.Errorf("podnic has to be the last plugin, and not %s, and CHECK disabled", last)
+	}
+	// libcni 1.1 of containerd 1.6 and 1.7 refuses a newer one.
+	if newer, err := version.GreaterThan(list.CNIVersion, "1.0.0"); err != nil || newer {
+		t.Errorf("cniVersion %s: containerd 1 knows none after 1.0.0 (%v)", list.CNIVersion, err)
 	}
 }
 
