@@ -143,7 +143,7 @@ func anyMarked(links []plan.Link) bool {
 // checkRestorable refuses when somebody took the name that the pod's interface must have again.
 func checkRestorable(all []plan.Link, nic *plan.Link) error {
 	for _, l := range all {
-		if l.Index != nic.Index && !plan.IsMark(l.Group) && nic.Name != "" && (l.Name == nic.Name || strings.Contains(" "+strings.Join(l.AltNames, " ")+" ", " "+nic.Name+" ")) {
+		if l.Index != nic.Index && !plan.IsMark(l.Group) && nic.Name != "" && (l.Name == nic.Name || slices.Contains(l.AltNames, nic.Name)) {
 			return plan.Refuse("the name %s is needed and taken by a link that podnic did not make: rename or remove it", nic.Name)
 		}
 	}
