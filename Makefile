@@ -5,7 +5,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 # libvirt_dlopen: libvirt is opened at run time, so that a build of podnic-libvirt needs no headers of it.
-TAGS := libvirt_dlopen,libvirt_without_lxc
+comma := ,
+TAGS := libvirt_dlopen,libvirt_without_lxc$(if $(COUNTERS),$(comma)coverage)
 export GOFLAGS := -tags=$(TAGS) -trimpath
 export CGO_ENABLED := 1
 export PODNIC_CACHE ?= $(CURDIR)/.cache
@@ -20,27 +21,68 @@ endif
 GIT := git -c safe.directory='$(CURDIR)'
 
 VERSION ?= $(shell $(GIT) describe --tags --always --dirty 2>/dev/null || echo unknown)
-CNI_PLUGINS := main/ptp main/bridge main/macvlan main/ipvlan ipam/host-local
+CNI_PLUGINS := main/ptp main/bridge main/macvlan main/ipvlan ipam/host-local ipam/dhcp
 CNI := $(addprefix $(PODNIC_CACHE)/cni/,$(notdir $(CNI_PLUGINS)))
 SHELL_SCRIPTS = $(shell grep -lE '^\#!/bin/(ba)?sh' -r scripts .ci deploy test)
 ROOT := $(filter 0,$(shell id -u))
 
-.PHONY: help build check test fresh bench soak fuzz demo images e2e kind cni generate setup clean
+.PHONY: help build man install reference dist dist-twice test-arm64 check test fresh bench soak fuzz demo images e2e kind cni generate setup clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# COUNTERS=DIR builds programs that count what runs of them and write it into DIR at their end (test/coverage).
+BIN := bin
+COVER := $(if $(COUNTERS),-cover)
+COVERAGE := $(if $(COUNTERS),$(comma)coverage)
+LDFLAGS := -s -w $(if $(COUNTERS),-X github.com/podnic/podnic/test/coverage.directory=$(COUNTERS))
 
 build: ## bin/podnic, which is static, and what belongs beside it: bin/podnic-libvirt, bin/podnic-sidecar
-	CGO_ENABLED=0 go build -ldflags '-s -w -X main.version=$(VERSION)' -o bin/podnic ./cmd/podnic
-	go build -ldflags '-s -w' -o bin/podnic-libvirt ./cmd/podnic-libvirt
-	CGO_ENABLED=0 GOFLAGS='-tags=grpcnotrace -trimpath' go build -ldflags '-s -w -X main.version=$(VERSION)' \
-		-o bin/podnic-sidecar ./cmd/podnic-sidecar
+	CGO_ENABLED=0 go build $(COVER) -ldflags '$(LDFLAGS) -X main.version=$(VERSION)' -o $(BIN)/podnic ./cmd/podnic
+	go build $(COVER) -ldflags '$(LDFLAGS)' -o $(BIN)/podnic-libvirt ./cmd/podnic-libvirt
+	CGO_ENABLED=0 GOFLAGS='-tags=grpcnotrace$(COVERAGE) -trimpath' go build $(COVER) -ldflags '$(LDFLAGS) -X main.version=$(VERSION)' \
+		-o $(BIN)/podnic-sidecar ./cmd/podnic-sidecar
+
+# The date of what is built is that of the commit, so that the same source gives the same bytes.
+EPOCH = $(or $(SOURCE_DATE_EPOCH),$(shell $(GIT) log -1 --format=%ct 2>/dev/null || echo 0))
+
+man: ## bin/man: a man page for each command
+	@rm -rf $(BIN)/man
+	SOURCE_DATE_EPOCH=$(EPOCH) CGO_ENABLED=0 go run -tags=$(TAGS),docs -ldflags '-X main.version=$(VERSION)' ./cmd/podnic docs man $(BIN)/man
+
+PREFIX ?= /usr/local
+
+install: build man ## the programs, man pages and bash's completion into DESTDIR and PREFIX (/usr/local)
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/man/man1' '$(DESTDIR)$(PREFIX)/share/bash-completion/completions'
+	install $(BIN)/podnic $(BIN)/podnic-libvirt $(BIN)/podnic-sidecar '$(DESTDIR)$(PREFIX)/bin'
+	install -m 644 $(BIN)/man/*.1 '$(DESTDIR)$(PREFIX)/share/man/man1'
+	$(BIN)/podnic completion bash >'$(DESTDIR)$(PREFIX)/share/bash-completion/completions/podnic'
+
+reference: ## docs/reference, from what the commands say of themselves; the result is committed, and check compares it
+	@rm -rf docs/reference
+	CGO_ENABLED=0 go run -tags=$(TAGS),docs ./cmd/podnic docs markdown docs/reference
+
+DIST ?= bin/dist
+
+dist: ## what a release consists of, into DIST (bin/dist): archives for amd64 and arm64, a Debian package, SBOMs, checksums
+	SOURCE_DATE_EPOCH=$(EPOCH) VERSION=$(VERSION) scripts/dist $(DIST)
+
+dist-twice: ## the release of HEAD, built twice from nothing in two places: the bytes have to be the same
+	scripts/dist-twice
+
+PURE := ./network/plan ./dhcp ./dhcp/internal/... ./dhcp/trace ./cmd/printable ./cmd/draw ./cmd/podnic
+
+test-arm64: ## unit tests of what needs no kernel of its own, built for arm64 and run by qemu-user
+	@command -v qemu-aarch64 >/dev/null || { echo 'test-arm64: qemu-aarch64 is not here: install qemu-user' >&2; exit 1; }
+	PODNIC_UNIT=1 GOARCH=arm64 CGO_ENABLED=0 GOFLAGS=-trimpath go test -exec qemu-aarch64 $(PURE)
 
 check: ## the inner loop: formatting, vet, staticcheck, dependency rules, unit tests; needs no root
 	@scripts/setup check
 	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo 'check: run gofmt -w on these' >&2; exit 1; }
 	go vet ./...
 	go vet -tags=$(TAGS),e2e ./test/e2e
+	go vet -tags=$(TAGS),coverage ./cmd/... ./test/coverage
+	go vet -tags=$(TAGS),docs ./cmd/podnic
 	go tool staticcheck ./...
 	go tool staticcheck -tags=$(TAGS),e2e ./test/e2e
 	scripts/check-imports
@@ -59,12 +101,13 @@ TARGETS ?= demo test
 fresh: ## TARGETS (demo test) in a new root where nothing is installed, of Debian's RELEASE (bookworm); needs root
 	scripts/fresh $(if $(RELEASE),--release $(RELEASE)) $(TARGETS)
 
-bench: cni build ## measure podnic beside what people use today, and write docs/benchmarks.md; needs root
+bench: cni build ## measure podnic beside what people use today, and write docs/benchmarks.md; needs root; EARLIER=COMMIT beside that
 	@$(if $(ROOT),scripts/setup bench)
 	scripts/bench docs/benchmarks.md
 
 soak: setup cni build ## the tests that kill, flood and repeat, ten times as long; needs root
-	PODNIC_SOAK=1 go test -count=1 -p 1 -timeout 60m -run 'Kill|Rounds|Flood' ./network ./test/serve
+	PODNIC_SOAK=1 go test -count=1 -p 1 -timeout 60m -run 'Kill|Rounds|Flood|Inverse|FailsAnywhere|WithoutRecord|TestModel|KeepsItsOwnLease|KeepsItsIPv6|HasAllInterfaces' \
+		./network ./test/serve ./test/shapes ./test/run
 
 FUZZTIME ?= 10m
 
@@ -76,16 +119,18 @@ fuzz: ## throw random input at the DHCP server, FUZZTIME (10m) a target; what is
 		done; \
 	done
 
-demo: setup cni build ## a pod's identity reaches a guest and comes back, as it happens; needs root
+DEMO_FAMILY ?= 4
+
+demo: setup cni build ## a pod's identity reaches a guest and comes back, as it happens; needs root; DEMO_FAMILY=6: of IPv6 alone
 	@go build -o $(PODNIC_CACHE)/demo ./test/demo
-	@exec $(PODNIC_CACHE)/demo -podnic bin/podnic
+	@exec $(PODNIC_CACHE)/demo -podnic bin/podnic -family $(DEMO_FAMILY)
 
 generate: ## the Go code of KubeVirt's hook protocol, from domain/kubevirt/hooks/*/*.proto; the result is committed
 	scripts/generate
 
-images: setup build ## podnic, podnic-launcher and podnic-test, with podman, docker or buildah; scripts/images lists what can be set
+images: setup build man ## podnic, podnic-launcher and podnic-test, with podman, docker or buildah; scripts/images lists what can be set
 	@go run ./test/e2e/image bin/test
-	@VERSION=$(VERSION) REVISION=$(shell $(GIT) rev-parse HEAD 2>/dev/null || echo unknown) scripts/images $(if $(SAVE),save $(SAVE))
+	@SOURCE_DATE_EPOCH=$(EPOCH) VERSION=$(VERSION) REVISION=$(shell $(GIT) rev-parse HEAD 2>/dev/null || echo unknown) scripts/images $(if $(SAVE),save $(SAVE))
 
 e2e: ## launcher pods with guests in the cluster of KUBECONFIG, which has the images; docs/kubernetes.md says how
 	go test -tags=$(TAGS),e2e -count=1 -timeout 60m -v ./test/e2e
@@ -104,4 +149,4 @@ $(PODNIC_CACHE)/cni/%: go.mod go.sum
 	@touch $@
 
 clean: ## remove what was built; the guest's kernel stays in .cache
-	rm -rf bin $(PODNIC_CACHE)/cni $(PODNIC_CACHE)/demo
+	rm -rf bin $(PODNIC_CACHE)/cni $(PODNIC_CACHE)/covered $(PODNIC_CACHE)/demo

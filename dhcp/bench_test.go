@@ -11,7 +11,7 @@ import (
 
 // BenchmarkExchange is DISCOVER to ACK without the socket.
 func BenchmarkExchange(b *testing.B) {
-	h := testHandler(b, ptpPod(), Options{})
+	h := testHandler(b, ptpPod(), Settings{})
 	discover := fromGuest(ask(dhcpv4.MessageTypeDiscover, withParameters(dhclient...)), "0.0.0.0", everybody)
 	request := fromGuest(ask(dhcpv4.MessageTypeRequest, withParameters(dhclient...), withAddr(50, "10.244.1.5"), withAddr(54, "10.244.1.1")), "0.0.0.0", everybody)
 	for i := range h.paces {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 )
@@ -31,7 +32,7 @@ const (
 )
 
 // likeCondition is what nobody means to be the name of a file: a word, a colon, and something else after a comma.
-var likeCondition = regexp.MustCompile(`^!?([A-Za-z-]+):[^/,]*,`)
+var likeCondition = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^!?([A-Za-z-]+):[^/,]*,`) })
 
 // ParseBootFile reads [arch:NUMBER,]…[user-class:TEXT,]FILE. Of several architectures the client has to have one.
 func ParseBootFile(s string) (BootFile, error) {
@@ -62,7 +63,7 @@ func ParseBootFile(s string) (BootFile, error) {
 		}
 		rest = after
 	}
-	if m := likeCondition.FindStringSubmatch(rest); m != nil {
+	if m := likeCondition().FindStringSubmatch(rest); m != nil {
 		return b, fmt.Errorf("boot file %q: unknown condition %q, want arch:NUMBER or user-class:TEXT (or ./ before a file of that name)", s, m[1])
 	}
 	b.File = rest

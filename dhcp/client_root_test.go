@@ -54,19 +54,19 @@ func command(t *testing.T, path string) string {
 func TestUdhcpc(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
-		options Options
+		options Settings
 		aws     bool
 		want    []string
 	}{
-		{"gateway answered for", Options{LeaseTime: 30 * time.Second}, true, []string{
+		{"gateway answered for", Settings{LeaseTime: 30 * time.Second}, true, []string{
 			"ip=10.244.1.5", "mask=32", "router=169.254.1.1", "serverid=169.254.1.1", "dns=10.96.0.10", "hostname=vm-0", "mtu=1450",
 			"search=default.svc.cluster.local svc.cluster.local cluster.local", "domain=default.svc.cluster.local", "lease=30",
 			"staticroutes=169.254.1.1/32 0.0.0.0 0.0.0.0/0 169.254.1.1",
 		}},
-		{"no default route", Options{LeaseTime: 30 * time.Second}, false, []string{
+		{"no default route", Settings{LeaseTime: 30 * time.Second}, false, []string{
 			"ip=10.244.1.5", "mask=24", "serverid=169.254.75.10", "staticroutes=169.254.75.10/32 0.0.0.0",
 		}},
-		{"udp", Options{LeaseTime: 30 * time.Second, UDP: true}, false, []string{
+		{"udp", Settings{LeaseTime: 30 * time.Second, UDP: true}, false, []string{
 			"ip=10.244.1.5", "mask=24", "serverid=169.254.75.10", "staticroutes=169.254.75.10/32 0.0.0.0",
 		}},
 	} {
@@ -107,7 +107,7 @@ func TestDhclient(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
 	client := command(t, "/usr/sbin/dhclient")
-	g := newGuest(t, awsPod(), Options{LeaseTime: 10 * time.Second})
+	g := newGuest(t, awsPod(), Settings{LeaseTime: 10 * time.Second})
 	dir := t.TempDir()
 	path := script(t, dir, "$reason", `
 case $reason in BOUND)
@@ -157,7 +157,7 @@ func TestDhcpcd(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
 	client := command(t, "/usr/sbin/dhcpcd")
-	g := newGuest(t, awsPod(), Options{LeaseTime: 20 * time.Second})
+	g := newGuest(t, awsPod(), Settings{LeaseTime: 20 * time.Second})
 	dir := t.TempDir()
 	path := script(t, dir, "$reason", "")
 	config := filepath.Join(dir, "conf")

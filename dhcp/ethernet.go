@@ -38,7 +38,7 @@ func (h *handler) answerFrame(frame []byte, sum link.ChecksumState) ([]byte, err
 	return nil, drop.NotForUs
 }
 
-// wrap makes the frame of a response. Its source is the server's MAC, whoever the server identifier belongs to: a frame
+// wrap makes the frame of a response. Its source is the server's MAC, no matter whose address the server identifier is: a frame
 // must not teach the guest, or a bridge in it, that the gateway is here.
 func (h *handler) wrap(r link.Response) []byte {
 	mac, to := h.client, r.To

@@ -17,8 +17,8 @@ import (
 
 var update = flag.Bool("update", false, "write the golden exchanges anew")
 
-func boot() Options {
-	return Options{TFTPServer: "10.244.1.69", BootFiles: []BootFile{{File: "boot/ipxe.efi"}}}
+func boot() Settings {
+	return Settings{TFTPServer: "10.244.1.69", BootFiles: []BootFile{{File: "boot/ipxe.efi"}}}
 }
 
 // TestExchanges compares what is answered to each message with testdata/exchanges/*.txt: the request, the reply, and what
@@ -39,70 +39,70 @@ func TestExchanges(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		id      identity.Identity
-		options Options
+		options Settings
 		frames  [][]byte
 	}{
-		{"discover and request", bridgePod(), Options{}, [][]byte{
+		{"discover and request", bridgePod(), Settings{}, [][]byte{
 			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(dhclient...), withOption(61, 1, 2, 3))),
 			bcast(ask(dhcpv4.MessageTypeRequest, withParameters(dhclient...), withOption(61, 1, 2, 3), withAddr(50, "10.244.1.5"), withAddr(54, "10.244.1.1"))),
 		}},
-		{"broadcast flag", bridgePod(), Options{}, [][]byte{
+		{"broadcast flag", bridgePod(), Settings{}, [][]byte{
 			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(udhcpc...), dhcpv4.WithBroadcast(true))),
 		}},
 		{"no parameter list", bridgePod(), boot(), [][]byte{bcast(ask(dhcpv4.MessageTypeDiscover))}},
-		{"gateway off the subnet and 121 not asked for", ptpPod(), Options{}, [][]byte{
+		{"gateway off the subnet and 121 not asked for", ptpPod(), Settings{}, [][]byte{
 			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(3, 1))),
 		}},
-		{"windows asks for 249", calicoPod(), Options{}, [][]byte{
+		{"windows asks for 249", calicoPod(), Settings{}, [][]byte{
 			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(windows...))),
 		}},
-		{"rapid commit", bridgePod(), Options{LeaseTime: 30 * time.Second}, [][]byte{
+		{"rapid commit", bridgePod(), Settings{LeaseTime: 30 * time.Second}, [][]byte{
 			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(udhcpc...), withOption(80))),
 		}},
-		{"client identifier and option 82 are repeated", bridgePod(), Options{}, [][]byte{
+		{"client identifier and option 82 are repeated", bridgePod(), Settings{}, [][]byte{
 			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1), withOption(61, 1, 2, 3), withOption(82, 1, 1, 7))),
 			bcast(ask(dhcpv4.MessageTypeRequest, withParameters(1), withOption(61, 1, 2, 3), withOption(82, 1, 1, 7), withAddr(50, "10.244.1.5"), withAddr(54, "10.244.1.1"))),
 			fromGuest(ask(dhcpv4.MessageTypeInform, withParameters(1), withOption(61, 1, 2, 3), withOption(82, 1, 1, 7), withCiaddr("10.244.1.5")), "10.244.1.5", everybody),
 		}},
-		{"another server was chosen", bridgePod(), Options{}, [][]byte{
+		{"another server was chosen", bridgePod(), Settings{}, [][]byte{
 			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1))),
 			bcast(ask(dhcpv4.MessageTypeRequest, withParameters(1), withAddr(50, "10.9.9.9"), withAddr(54, "10.9.9.1"))),
 		}},
-		{"init-reboot with the address", bridgePod(), Options{}, [][]byte{
+		{"init-reboot with the address", bridgePod(), Settings{}, [][]byte{
 			bcast(ask(dhcpv4.MessageTypeRequest, withParameters(1, 3), withAddr(50, "10.244.1.5"))),
 		}},
-		{"init-reboot with a stale address", bridgePod(), Options{}, [][]byte{
+		{"init-reboot with a stale address", bridgePod(), Settings{}, [][]byte{
 			bcast(ask(dhcpv4.MessageTypeRequest, withParameters(1, 3), withAddr(50, "10.244.1.6"), withOption(61, 1, 2, 3), withOption(82, 1, 1, 7))),
 		}},
-		{"selecting a wrong address", bridgePod(), Options{}, [][]byte{
+		{"selecting a wrong address", bridgePod(), Settings{}, [][]byte{
 			bcast(ask(dhcpv4.MessageTypeRequest, withAddr(50, "10.244.1.6"), withAddr(54, "10.244.1.1"))),
 		}},
-		{"renewing by unicast", bridgePod(), Options{LeaseTime: 30 * time.Second}, [][]byte{
+		{"renewing by unicast", bridgePod(), Settings{LeaseTime: 30 * time.Second}, [][]byte{
 			fromGuest(ask(dhcpv4.MessageTypeRequest, withParameters(1, 3), withCiaddr("10.244.1.5")), "10.244.1.5", "10.244.1.1"),
 		}},
-		{"rebinding by broadcast with a stale address", bridgePod(), Options{LeaseTime: 30 * time.Second}, [][]byte{
+		{"rebinding by broadcast with a stale address", bridgePod(), Settings{LeaseTime: 30 * time.Second}, [][]byte{
 			fromGuest(ask(dhcpv4.MessageTypeRequest, withParameters(1, 3), withCiaddr("10.244.9.9")), "10.244.9.9", everybody),
 		}},
-		{"inform", bridgePod(), Options{LeaseTime: 30 * time.Second}, [][]byte{
+		{"inform", bridgePod(), Settings{LeaseTime: 30 * time.Second}, [][]byte{
 			fromGuest(ask(dhcpv4.MessageTypeInform, withParameters(6, 15, 51), withCiaddr("10.244.1.5")), "10.244.1.5", everybody),
 		}},
-		{"inform without ciaddr", bridgePod(), Options{}, [][]byte{
+		{"inform without ciaddr", bridgePod(), Settings{}, [][]byte{
 			fromGuest(ask(dhcpv4.MessageTypeInform, withParameters(252, 6)), "10.244.1.5", everybody),
 		}},
-		{"decline", bridgePod(), Options{}, [][]byte{
+		{"decline", bridgePod(), Settings{}, [][]byte{
 			bcast(ask(dhcpv4.MessageTypeRequest, withParameters(1), withAddr(50, "10.244.1.5"))),
 			bcast(ask(dhcpv4.MessageTypeDecline, withAddr(50, "10.244.1.5"), withAddr(54, "10.244.1.1"))),
 		}},
-		{"decline without the address", bridgePod(), Options{}, [][]byte{
+		{"decline without the address", bridgePod(), Settings{}, [][]byte{
 			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1), withOption(80))),
 			bcast(ask(dhcpv4.MessageTypeDecline, withAddr(54, "10.244.1.1"))),
 			bcast(ask(dhcpv4.MessageTypeDecline, withAddr(54, "10.244.1.1"), withAddr(50, "10.244.1.6"))),
 		}},
-		{"an offer to a bound guest", bridgePod(), Options{}, [][]byte{
+		{"an offer to a bound guest", bridgePod(), Settings{}, [][]byte{
 			bcast(ask(dhcpv4.MessageTypeRequest, withParameters(1), withAddr(50, "10.244.1.5"))),
 			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1))),
 		}},
-		{"release", bridgePod(), Options{}, [][]byte{
+		{"release", bridgePod(), Settings{}, [][]byte{
 			bcast(ask(dhcpv4.MessageTypeRequest, withParameters(1), withAddr(50, "10.244.1.5"))),
 			fromGuest(ask(dhcpv4.MessageTypeRelease, withCiaddr("10.244.1.5"), withAddr(54, "10.244.1.1")), "10.244.1.5", "10.244.1.1"),
 		}},
@@ -113,7 +113,7 @@ func TestExchanges(t *testing.T) {
 		{"boot firmware", bridgePod(), boot(), [][]byte{
 			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1, 3, 66, 67), withOption(57, 0x05, 0xc0), withOption(97, 0, 1, 2), dhcpv4.WithBroadcast(true))),
 		}},
-		{"boot files by client", ptpPod(), Options{TFTPServer: "10.244.9.69", GatewayMAC: otherMAC, BootFiles: []BootFile{
+		{"boot files by client", ptpPod(), Settings{TFTPServer: "10.244.9.69", GatewayMAC: otherMAC, BootFiles: []BootFile{
 			{File: "other.0"}, {File: "ipxe.efi", Architectures: []uint16{7, 9}}, {File: "http://10.244.9.69/boot.ipxe", UserClass: "iPXE"},
 			{File: "http://10.244.9.69/uefi.efi", Architectures: []uint16{16}},
 		}}, [][]byte{
@@ -131,29 +131,29 @@ func TestExchanges(t *testing.T) {
 			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1, 3, 67, 175), withText(77, "iPXE"), withOption(93, 0, 0))),
 			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1, 3, 67), withText(60, "PXEClient:Arch:00007:UNDI:003001"), withOption(93, 0, 7))),
 		}},
-		{"no default route", isolatedPod(), Options{}, [][]byte{
+		{"no default route", isolatedPod(), Settings{}, [][]byte{
 			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1, 3))),
 			arp(link.ARPRequest, "10.244.1.5", "169.254.75.10"),
 			fromGuest(ask(dhcpv4.MessageTypeRequest, withParameters(1), withCiaddr("10.244.1.5")), "10.244.1.5", "169.254.75.10"),
 		}},
-		{"arp for a permanent neighbour", awsPod(), Options{}, [][]byte{arp(link.ARPRequest, "0.0.0.0", "169.254.1.1")}},
-		{"arp for the subnet but never for the guest", ptpPod(), Options{SubnetMask: MaskPod, GatewayMAC: otherMAC}, [][]byte{
+		{"arp for a permanent neighbour", awsPod(), Settings{}, [][]byte{arp(link.ARPRequest, "0.0.0.0", "169.254.1.1")}},
+		{"arp for the subnet but never for the guest", ptpPod(), Settings{SubnetMask: MaskPod, GatewayMAC: otherMAC}, [][]byte{
 			arp(link.ARPRequest, "0.0.0.0", "10.244.1.5"),
 			arp(link.ARPRequest, "10.244.1.5", "10.244.1.5"),
 			arp(link.ARPRequest, "10.244.1.5", "10.244.1.77"),
 			arp(link.ARPRequest, "10.244.1.5", "10.244.2.1"),
 		}},
-		{"too many options for the message", bridgePod(), Options{
+		{"too many options for the message", bridgePod(), Settings{
 			Search: strings.Fields(strings.Repeat("x", 60) + ".example " + strings.Repeat("y", 60) + ".example " + strings.Repeat("z", 50) + ".example"),
 			Extra:  []Option{{224, []byte(strings.Repeat("e", 120))}},
 		}, [][]byte{
 			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1, 3, 6, 28, 224, 119, 15, 12))),
 		}},
-		{"an option of more than 255 bytes", bridgePod(), Options{Extra: []Option{{224, []byte(strings.Repeat("e", 300))}}}, [][]byte{
+		{"an option of more than 255 bytes", bridgePod(), Settings{Extra: []Option{{224, []byte(strings.Repeat("e", 300))}}}, [][]byte{
 			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1, 224))),
 			bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1, 224), withOption(57, 0x05, 0xc0))),
 		}},
-		{"not answered", bridgePod(), Options{}, [][]byte{
+		{"not answered", bridgePod(), Settings{}, [][]byte{
 			bcast(ask(dhcpv4.MessageTypeOffer)),
 			bcast(ask(dhcpv4.MessageTypeRequest)),
 			bcast(ask(dhcpv4.MessageTypeDiscover, dhcpv4.WithRelay(addr("10.244.1.9").AsSlice()))),

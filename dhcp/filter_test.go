@@ -21,10 +21,10 @@ func TestFilterWakesTheServerOnlyForItsGuest(t *testing.T) {
 
 	everything, nothing := link.Watch{Address: true, Foreign: true}, link.Watch{}
 	pod, subnet := bridgePod(), ptpPod()
-	isolated := mustOffer(t, isolatedPod(), Options{})
-	aws := mustOffer(t, awsPod(), Options{})
-	whole := mustOffer(t, subnet, Options{SubnetMask: MaskPod, GatewayMAC: otherMAC})
-	plain := mustOffer(t, pod, Options{})
+	isolated := mustOffer(t, isolatedPod(), Settings{})
+	aws := mustOffer(t, awsPod(), Settings{})
+	whole := mustOffer(t, subnet, Settings{SubnetMask: MaskPod, GatewayMAC: otherMAC})
+	plain := mustOffer(t, pod, Settings{})
 	for _, tt := range []struct {
 		name  string
 		offer Offer
@@ -124,7 +124,7 @@ func TestDamagedFramesAreCountedNotAnswered(t *testing.T) {
 		{"VLAN inside VLAN", edit(discover, 12, 0x81, 0), link.ChecksumFinished, drop.NotForUs},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			h := testHandler(t, bridgePod(), Options{})
+			h := testHandler(t, bridgePod(), Settings{})
 			reply := h.ethernet(tt.frame, tt.sum)
 			if tt.want == "" && (reply == nil || len(h.stats.Dropped) != 0) {
 				t.Errorf("not answered, dropped: %v", h.stats.Dropped)

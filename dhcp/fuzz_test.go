@@ -8,8 +8,11 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
+	"github.com/podnic/podnic/dhcp/internal/dhcptest"
 	"github.com/podnic/podnic/dhcp/internal/link"
+	"github.com/podnic/podnic/dhcp/internal/nd"
 	v4 "github.com/podnic/podnic/dhcp/internal/v4"
+	"github.com/podnic/podnic/network/identity"
 )
 
 // FuzzFrame feeds whole frames to the frame parser and what follows it. Random bytes rarely have a right checksum in the
@@ -20,7 +23,7 @@ func FuzzFrame(f *testing.F) {
 		f.Add(fromGuest(s, "10.244.1.5", "169.254.1.1"), false, true)
 	}
 	f.Add(arpFrame(link.ARPRequest, guestMAC, "0.0.0.0", "169.254.1.1"), true, false)
-	offer := mustOffer(f, awsPod(), Options{})
+	offer := mustOffer(f, awsPod(), Settings{})
 	f.Fuzz(func(t *testing.T, frame []byte, sum, mend bool) {
 		if mend {
 			frame = slices.Clone(frame)
@@ -57,11 +60,11 @@ func FuzzHandler(f *testing.F) {
 	}
 	offers := []Offer{
 		mustOffer(f, bridgePod(), boot()),
-		mustOffer(f, ptpPod(), Options{Extra: []Option{{224, make([]byte, 700)}}}),
-		mustOffer(f, isolatedPod(), Options{LeaseTime: 30e9, MTU: 68}),
+		mustOffer(f, ptpPod(), Settings{Extra: []Option{{224, make([]byte, 700)}}}),
+		mustOffer(f, isolatedPod(), Settings{LeaseTime: 30e9, MTU: 68}),
 	}
 	f.Fuzz(func(t *testing.T, payload []byte, which byte) {
-		h := testHandler(t, bridgePod(), Options{})
+		h := testHandler(t, bridgePod(), Settings{})
 		h.setOffer(offers[int(which)%len(offers)])
 		if len(payload) >= v4.OffOptions {
 			payload = append([]byte(nil), payload...)
@@ -100,7 +103,7 @@ func FuzzResolvConf(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		id := bridgePod()
 		id.Resolver, _ = ParseResolvConf(text)
-		offer, _, err := NewOffer(id, Options{})
+		offer, _, err := NewOffer(id, Settings{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -113,6 +116,39 @@ func FuzzResolvConf(f *testing.F) {
 		for _, server := range m.DNS() {
 			if server.IsLoopback() || server.IsUnspecified() {
 				t.Fatalf("the guest is told of the resolver %s", server)
+			}
+		}
+	})
+}
+
+// FuzzFrame6 feeds whole frames to the server of IPv6, with a right length and checksum, which random bytes rarely have.
+// Each answer must be a frame with a right checksum, to the guest.
+func FuzzFrame6(f *testing.F) {
+	for _, s := range dhcptest.Seeds6() {
+		f.Add(s, byte(0))
+		f.Add(s, byte(2))
+	}
+	offers := []Offer6{
+		mustOffer6(f, bridgePod6(), Settings{}), mustOffer6(f, calicoPod6(), Settings{LeaseTime: 30e9}), mustOffer6(f, awsPod6(), boot()),
+		mustOffer6(f, isolatedPod6(), Settings{MTU: 1280, Search: longNames(9)}),
+	}
+	f.Fuzz(func(t *testing.T, frame []byte, which byte) {
+		frame = slices.Clone(frame)
+		if len(frame) >= link.EtherLen+link.IPv6Len {
+			copy(frame[6:], guestMAC[:])
+			copy(frame[12:], []byte{0x86, 0xdd, 0x60})
+			dhcptest.Finish6(frame)
+		}
+		h := newHandler6(offers[int(which)%len(offers)], nil, guestMAC, serverMAC, Lease6{}, testClock)
+		for _, r := range h.packet(link.Packet{Data: frame, Sum: link.ChecksumFinished}) {
+			if !rightSum(r.Message[link.EtherLen:]) {
+				t.Fatalf("wrong checksum: %x", r.Message)
+			}
+			if size := len(r.Message) - link.EtherLen; size > max(h.offer.MTU, nd.MinMTU) {
+				t.Fatalf("a packet of %d bytes with an MTU of %d", size, h.offer.MTU)
+			}
+			if r.Message[0]&1 == 0 && identity.MAC(r.Message) != guestMAC {
+				t.Fatalf("it goes to %s", identity.MAC(r.Message))
 			}
 		}
 	})

@@ -50,6 +50,8 @@ type handler struct {
 	options []v4.Option
 	reply   []byte
 	frame   []byte
+	// responses is what packet returns.
+	responses [1]link.Response
 }
 
 // foreignAllowance is how many frames of other MACs are looked at in a row. A client that keeps asking shows itself with
@@ -89,12 +91,38 @@ func (h *handler) watch() link.Watch {
 func (h *handler) service() link.Service { return h.offer.service(h.client) }
 
 // packet answers what a socket received.
-func (h *handler) packet(p link.Packet) link.Response {
+func (h *handler) packet(p link.Packet) []link.Response {
+	var r link.Response
 	if p.Source.IsValid() {
-		return h.datagram(p.Data, p.Source)
+		r = h.datagram(p.Data, p.Source)
+	} else {
+		r.Message = h.ethernet(p.Data, p.Sum)
 	}
-	return link.Response{Message: h.ethernet(p.Data, p.Sum)}
+	if r.Message == nil {
+		return nil
+	}
+	h.responses[0] = r
+	return h.responses[:]
 }
+
+func (h *handler) begin() {}
+
+// due is when the lease ends.
+func (h *handler) due() time.Time {
+	if h.lease.State != LeaseBound {
+		return time.Time{}
+	}
+	return h.lease.Expires
+}
+
+func (h *handler) tick() []link.Response {
+	h.expire()
+	return nil
+}
+
+func (h *handler) admit() { h.foreignLeft = foreignAllowance }
+
+func (h *handler) counters() *Stats { return &h.stats }
 
 // datagram answers the payload of a UDP datagram to port 67. source is the sender's address, maybe 0.0.0.0. A response
 // without a message is none.

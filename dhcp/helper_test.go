@@ -33,7 +33,7 @@ var testTime = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 var equateAddrs = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
 
-func mustOffer(t testing.TB, id identity.Identity, o Options) Offer {
+func mustOffer(t testing.TB, id identity.Identity, o Settings) Offer {
 	t.Helper()
 	offer, _, err := NewOffer(id, o)
 	if err != nil {
@@ -42,7 +42,7 @@ func mustOffer(t testing.TB, id identity.Identity, o Options) Offer {
 	return offer
 }
 
-func testHandler(t testing.TB, id identity.Identity, o Options) *handler {
+func testHandler(t testing.TB, id identity.Identity, o Settings) *handler {
 	t.Helper()
 	return newHandler(mustOffer(t, id, o), guestMAC, serverMAC, Lease{}, func() time.Time { return testTime })
 }

@@ -117,7 +117,7 @@ func (n *netns) tap(t *testing.T, name string) *os.File {
 	return file
 }
 
-// pump carries frames between two taps until one of them is closed.
+// pump carries frames between two taps until they are closed.
 func pump(t *testing.T, a, b *os.File) {
 	var both sync.WaitGroup
 	carry := func(to io.Writer, from io.Reader) {
@@ -127,9 +127,7 @@ func pump(t *testing.T, a, b *os.File) {
 			if err != nil {
 				return
 			}
-			if _, err := to.Write(frame[:n]); err != nil {
-				return
-			}
+			_, _ = to.Write(frame[:n]) // nobody hears it while the other end is down
 		}
 	}
 	both.Go(func() { carry(a, b) })
@@ -141,17 +139,26 @@ func pump(t *testing.T, a, b *os.File) {
 type guest struct {
 	pod, inside *netns
 	server      *Server
+	server6     *Server6
 	events      chan Event
 }
 
+// stats are those of the server that there is.
+func (g *guest) stats() Stats {
+	if g.server6 != nil {
+		return g.server6.Stats()
+	}
+	return g.server.Stats()
+}
+
 // newGuest wires the pod as package network does, without the filter, and serves it.
-func newGuest(t *testing.T, id identity.Identity, o Options) *guest {
+func newGuest(t *testing.T, id identity.Identity, o Settings) *guest {
 	t.Helper()
 	return newGuestIn(t, id, o, func(*netns) {})
 }
 
 // newGuestIn has the pod prepared before it is served.
-func newGuestIn(t *testing.T, id identity.Identity, o Options, prepare func(pod *netns)) *guest {
+func newGuestIn(t *testing.T, id identity.Identity, o Settings, prepare func(pod *netns)) *guest {
 	t.Helper()
 	needRoot(t)
 	g := &guest{pod: newNetns(t), inside: newNetns(t), events: make(chan Event, 1000)}
@@ -185,11 +192,14 @@ func (g *guest) forUDP(t *testing.T, id identity.Identity) {
 	g.pod.sysctl(t, "net.ipv4.conf.all.accept_local", "1")
 	// The placeholder that keeps the pod's address, and the server's.
 	g.pod.ip(t, "address add "+ServerLinkLocal+"/32 dev eth0-br", "link add eth0 type bridge",
-		"address add "+id.PodAddress.String()+" dev eth0")
+		"address add "+id.V4.First().Pod.String()+" dev eth0")
 }
 
-// serve runs the server until the test ends.
-func serve(t *testing.T, server *Server) {
+// serve runs a server until the test ends.
+func serve(t *testing.T, server interface {
+	Run(context.Context) error
+	Ready() <-chan struct{}
+}) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	result := make(chan error, 1)
@@ -219,7 +229,7 @@ func (g *guest) wait(t *testing.T, kind Kind, detail string) Event {
 				return e
 			}
 		case <-deadline:
-			t.Fatalf("no %s %s; stats %+v", kind, detail, g.server.Stats())
+			t.Fatalf("no %s %s; stats %+v", kind, detail, g.stats())
 		}
 	}
 }

@@ -1,7 +1,9 @@
 package dhcp
 
 import (
+	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -42,7 +44,7 @@ type Offer struct {
 	// LeaseSeconds is the lease time; 0 is an infinite lease.
 	LeaseSeconds uint32 `json:"leaseSeconds,omitempty"`
 	TFTPServer   string `json:"tftpServer,omitempty"`
-	// BootFile is for whoever none of BootFiles is for, which are in the order in which they are looked at.
+	// BootFile is for clients that no entry of BootFiles fits. These are tried in order.
 	BootFile  string     `json:"bootFile,omitempty"`
 	BootFiles []BootFile `json:"bootFiles,omitempty"`
 	// BootAddress is the address with the mask that boot firmware is told, where that is another one: with the gateway in it,
@@ -53,6 +55,23 @@ type Offer struct {
 	// answers for the bridge's addresses.
 	ARP    []ARPAnswer `json:"arp,omitempty"`
 	Socket string      `json:"socket"`
+}
+
+// MarshalJSON writes the fields. It is there so that encoding/json, which learns all types within one when it first meets that,
+// learns those of an offer when there is an offer: most starts of the program read and write states that may have one, and do
+// not.
+func (o Offer) MarshalJSON() ([]byte, error) {
+	type fields Offer
+	return marshal(fields(o))
+}
+
+// marshal leaves it to the caller whether < and > are escaped.
+func marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return b.Bytes(), err
 }
 
 // ARPAnswer is a set of addresses that ARP requests of the guest are answered for.
@@ -68,18 +87,19 @@ type ARPAnswer struct {
 //
 // A part of the identity that cannot be sent (a resolver that the guest cannot reach, a search domain that is not a name)
 // is left out with a warning. Errors are an identity without an IPv4 address and options that contradict themselves.
-func NewOffer(id identity.Identity, o Options) (Offer, []string, error) {
-	if id.Layer2Only() {
+func NewOffer(id identity.Identity, o Settings) (Offer, []string, error) {
+	own := id.V4.First()
+	if !id.V4.Served() {
 		return Offer{}, nil, errors.New("the interface has no IPv4 address: there is nothing to serve")
 	}
-	if !id.Address.Addr().Is4() {
-		return Offer{}, nil, fmt.Errorf("the guest's address %s is not IPv4", id.Address)
+	if !own.Prefix.Addr().Is4() {
+		return Offer{}, nil, fmt.Errorf("the guest's address %s is not IPv4", own.Prefix)
 	}
 	if err := o.check(); err != nil {
 		return Offer{}, nil, err
 	}
-	b := builder{id: id, options: o, offer: Offer{
-		Address:      id.Address,
+	b := builder{id: id, own: own, options: o, offer: Offer{
+		Address:      own.Prefix,
 		LeaseSeconds: uint32(o.LeaseTime / time.Second),
 		TFTPServer:   o.TFTPServer,
 		Socket:       SocketPacket,
@@ -102,7 +122,8 @@ func NewOffer(id identity.Identity, o Options) (Offer, []string, error) {
 // builder makes an offer part by part.
 type builder struct {
 	id       identity.Identity
-	options  Options
+	own      identity.Address // the guest's
+	options  Settings
 	offer    Offer
 	warnings []string
 }
@@ -115,8 +136,8 @@ func (b *builder) warn(format string, a ...any) {
 // option 121, so a renewal is sent to the gateway's MAC and passes the tap, where a packet socket sees it. A UDP socket
 // would not: there the address must be one of the bridge's.
 func (b *builder) server() {
-	if b.id.Gateway.Is4() {
-		b.offer.Gateway = b.id.Gateway
+	if b.id.V4.Gateway.Is4() {
+		b.offer.Gateway = b.id.V4.Gateway
 	}
 	if b.offer.Gateway.IsValid() && !b.options.UDP {
 		b.offer.ServerIdentifier = b.offer.Gateway
@@ -129,24 +150,24 @@ func (b *builder) server() {
 }
 
 func (b *builder) mask() {
-	if b.options.SubnetMask != MaskPod || !b.id.PodAddress.IsValid() {
+	if b.options.SubnetMask != MaskPod || !b.own.Pod.IsValid() {
 		return
 	}
-	if b.id.PodAddress.Bits() == b.id.Address.Bits() {
-		if b.id.PodAddress.IsSingleIP() {
+	if b.own.Pod.Bits() == b.own.Prefix.Bits() {
+		if b.own.Pod.IsSingleIP() {
 			b.warn("subnet mask %q: the pod's own address is %s, so a client that ignores option 121 cannot use it either",
-				MaskPod, b.id.PodAddress)
+				MaskPod, b.own.Pod)
 		}
 		return
 	}
-	b.offer.Address = netip.PrefixFrom(b.id.Address.Addr(), b.id.PodAddress.Bits())
+	b.offer.Address = netip.PrefixFrom(b.own.Prefix.Addr(), b.own.Pod.Bits())
 }
 
 // routes makes option 121. It repeats the default route even where the router option says the same, since a client that
 // takes option 121 must ignore the router option (RFC 3442).
 func (b *builder) routes() {
 	var onLink, via, defaults []identity.Route
-	for _, r := range b.id.Routes {
+	for _, r := range b.id.V4.Routes {
 		switch {
 		case !r.Destination.Addr().Is4() || r.Gateway.IsValid() && !r.Gateway.Is4():
 			b.warn("route to %s by %s is not handed out: it is not IPv4", r.Destination, r.Gateway)
@@ -171,7 +192,7 @@ func (b *builder) routes() {
 
 // implied reports whether the mask that the guest is told already says what a route says, which only happens with MaskPod.
 func (b *builder) implied(r identity.Route) bool {
-	return b.offer.Address.Masked() != b.id.Address.Masked() && byMask(b.offer.Address, b.id.Gateway, r)
+	return b.offer.Address.Masked() != b.own.Prefix.Masked() && byMask(b.offer.Address, b.id.V4.Gateway, r)
 }
 
 // byMask reports whether a mask that is larger than what answers ARP says what a route says: then the whole subnet is on
@@ -193,10 +214,10 @@ func (b *builder) boot() {
 	gateway := b.offer.Gateway
 	switch {
 	case !gateway.IsValid() || b.offer.Address.Contains(gateway):
-	case b.id.PodAddress.Contains(gateway):
-		b.offer.BootAddress = netip.PrefixFrom(b.id.Address.Addr(), b.id.PodAddress.Bits())
+	case b.own.Pod.Contains(gateway):
+		b.offer.BootAddress = netip.PrefixFrom(b.own.Prefix.Addr(), b.own.Pod.Bits())
 	default:
-		b.offer.BootAddress = maskBeside(b.id.Address.Addr(), gateway)
+		b.offer.BootAddress = maskBeside(b.own.Prefix.Addr(), gateway)
 		if len(b.options.BootFiles) > 0 {
 			b.warn("boot file: the gateway %s is outside of the pod's subnet: iPXE and UEFI reach it all the same, other firmware may not", gateway)
 		}
@@ -239,10 +260,10 @@ func (o Offer) bootFile(c bootClient) string {
 // in package network).
 func (b *builder) arp() {
 	if b.options.UDP {
-		for _, n := range b.id.Neighbours {
+		for _, n := range b.id.V4.Neighbours {
 			b.warn("ARP for the neighbour %s cannot be answered through a UDP socket", n.Address)
 		}
-		if b.offer.Address != b.id.Address {
+		if b.offer.Address != b.own.Prefix {
 			b.warn("ARP for %s cannot be answered through a UDP socket", b.offer.Address.Masked())
 		} else if len(b.options.BootFiles) > 0 && b.offer.BootAddress.Contains(b.offer.Gateway) {
 			b.warn("boot file: through a UDP socket firmware reaches nothing of %s but its gateway", b.offer.BootAddress.Masked())
@@ -253,30 +274,30 @@ func (b *builder) arp() {
 	if b.offer.ServerIdentifier != b.offer.Gateway {
 		b.offer.ARP = append(b.offer.ARP, ARPAnswer{Destination: host(b.offer.ServerIdentifier)})
 	}
-	for _, n := range b.id.Neighbours {
+	for _, n := range b.id.V4.Neighbours {
 		if !n.Address.Is4() || n.Address == b.offer.Address.Addr() || n.MAC.IsZero() {
 			continue
 		}
-		if n.Address == b.id.Gateway && gatewayMAC.IsZero() {
+		if n.Address == b.id.V4.Gateway && gatewayMAC.IsZero() {
 			gatewayMAC = n.MAC
 		}
 		b.offer.ARP = append(b.offer.ARP, ARPAnswer{Destination: host(n.Address), MAC: n.MAC})
 	}
 	subnet := b.offer.BootAddress.Masked()
-	if b.offer.Address != b.id.Address {
+	if b.offer.Address != b.own.Prefix {
 		subnet = b.offer.Address.Masked()
 	}
 	switch {
 	case !subnet.IsValid():
 	case !gatewayMAC.IsZero():
 		answer := ARPAnswer{Destination: subnet, MAC: gatewayMAC}
-		for _, r := range b.id.Routes {
+		for _, r := range b.id.V4.Routes {
 			if !r.Gateway.IsValid() && r.Destination.Bits() > subnet.Bits() && subnet.Contains(r.Destination.Addr()) {
 				answer.Except = append(answer.Except, r.Destination)
 			}
 		}
 		b.offer.ARP = append(b.offer.ARP, answer)
-	case b.offer.Address != b.id.Address:
+	case b.offer.Address != b.own.Prefix:
 		b.warn("subnet mask %q: the gateway's MAC is not known, so ARP for %s is not answered", MaskPod, subnet)
 	case len(b.options.BootFiles) > 0 && subnet.Contains(b.offer.Gateway):
 		b.warn("boot file: the gateway's MAC is not known, so firmware reaches nothing of %s but the gateway", subnet)
@@ -303,20 +324,27 @@ func (b *builder) resolver() {
 	b.offer.DNS = b.usable("resolver", servers)
 	b.offer.NTP = b.usable("ntp server", b.options.NTP)
 
-	domains := b.id.Resolver.Search
-	if len(b.options.Search) > 0 {
-		domains = b.options.Search
+	search, warnings := cleanSearch(b.id.Resolver, b.options)
+	b.offer.Search, b.warnings = search, append(b.warnings, warnings...)
+}
+
+// cleanSearch is the search list as it is sent, whatever the family.
+func cleanSearch(r identity.Resolver, o Settings) (search, warnings []string) {
+	domains := r.Search
+	if len(o.Search) > 0 {
+		domains = o.Search
 	}
 	for _, domain := range domains {
 		name, err := v4.CleanName(domain)
 		if err != nil {
-			b.warn("search domain %.80q is not handed out: %v", domain, err)
+			warnings = append(warnings, fmt.Sprintf("search domain %.80q is not handed out: %v", domain, err))
 			continue
 		}
-		if !slices.Contains(b.offer.Search, name) {
-			b.offer.Search = append(b.offer.Search, name)
+		if !slices.Contains(search, name) {
+			search = append(search, name)
 		}
 	}
+	return search, warnings
 }
 
 // usable keeps the addresses that the guest can reach and that an option of IPv4 addresses can hold.
@@ -327,7 +355,8 @@ func (b *builder) usable(what string, addrs []netip.Addr) []netip.Addr {
 		switch {
 		case addr.IsLoopback():
 			b.warn("%s %s is not handed out: it is the pod's loopback, which the guest cannot reach", what, addr)
-		case !addr.Is4():
+		case addr.Is6() && b.id.V6.Served():
+		case addr.Is6():
 			b.warn("%s %s is not handed out: only IPv4 is served", what, addr)
 		case addr.IsUnspecified() || addr.IsMulticast() || addr == link.LimitedBroadcast():
 			b.warn("%s %s is not handed out: it is not the address of a host", what, addr)
@@ -338,30 +367,37 @@ func (b *builder) usable(what string, addrs []netip.Addr) []netip.Addr {
 	return kept
 }
 
-// names sets the host name and the domain name. Without one given, the first search domain is the domain name: that is
-// what resolv.conf(5) means by the "domain" keyword, and all that a client learns that does not know option 119.
 func (b *builder) names() {
-	hostname := b.id.Hostname
-	if b.options.Hostname != "" {
-		hostname = b.options.Hostname
+	var warnings []string
+	b.offer.Hostname, b.offer.DomainName, warnings = cleanNames(b.id.Hostname, b.offer.Search, b.options)
+	b.warnings = append(b.warnings, warnings...)
+}
+
+// cleanNames are the host name and the domain name as they are sent, whatever the family. Without one given, the first
+// search domain is the domain name: that is what resolv.conf(5) means by the "domain" keyword, and all that a client learns
+// that does not know option 119.
+func cleanNames(pod string, search []string, o Settings) (hostname, domain string, warnings []string) {
+	if o.Hostname != "" {
+		pod = o.Hostname
 	}
-	if hostname != "" {
-		name, err := v4.CleanName(hostname)
+	if pod != "" {
+		name, err := v4.CleanName(pod)
 		if err != nil {
-			b.warn("hostname %.80q is not handed out: %v", hostname, err)
+			warnings = append(warnings, fmt.Sprintf("hostname %.80q is not handed out: %v", pod, err))
 		}
-		b.offer.Hostname = name
+		hostname = name
 	}
 	switch {
-	case b.options.DomainName != "":
-		name, err := v4.CleanName(b.options.DomainName)
+	case o.DomainName != "":
+		name, err := v4.CleanName(o.DomainName)
 		if err != nil {
-			b.warn("domain name %.80q is not handed out: %v", b.options.DomainName, err)
+			warnings = append(warnings, fmt.Sprintf("domain name %.80q is not handed out: %v", o.DomainName, err))
 		}
-		b.offer.DomainName = name
-	case len(b.offer.Search) > 0:
-		b.offer.DomainName = b.offer.Search[0]
+		domain = name
+	case len(search) > 0:
+		domain = search[0]
 	}
+	return hostname, domain, warnings
 }
 
 // extra keeps the last option of each code, so that what is said last (a flag after the configuration file) counts.

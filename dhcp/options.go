@@ -9,18 +9,18 @@ import (
 	"github.com/podnic/podnic/network/identity"
 )
 
-// Values of Options.SubnetMask.
+// Values of Settings.SubnetMask.
 const (
-	// MaskGuest hands out the prefix that the guest needs (Identity.Address).
+	// MaskGuest hands out the prefix that the guest needs (identity.Address.Prefix).
 	MaskGuest = "guest"
-	// MaskPod hands out the prefix of the pod's interface (Identity.PodAddress), for clients that ignore option 121 and so
+	// MaskPod hands out the prefix of the pod's interface (identity.Address.Pod), for clients that ignore option 121 and so
 	// cannot use a /32. Neighbours that do not answer ARP are then answered for with the gateway's MAC.
 	MaskPod = "pod"
 )
 
-// Options are what the operator adds to the pod's identity or puts in the place of a part of it. The zero value adds
+// Settings are what the operator adds to the pod's identity or puts in the place of a part of it. The zero value adds
 // nothing.
-type Options struct {
+type Settings struct {
 	// LeaseTime in whole seconds; 0 is an infinite lease.
 	LeaseTime time.Duration
 	// DNS and Search replace those of the pod's resolver configuration.
@@ -35,7 +35,7 @@ type Options struct {
 	MTU int
 	// SubnetMask is MaskGuest or MaskPod; empty is MaskGuest.
 	SubnetMask string
-	// GatewayMAC is what MaskPod answers ARP with. When it is zero, the MAC is looked up among Identity.Neighbours.
+	// GatewayMAC is what MaskPod answers ARP with. When it is zero, the MAC is looked up among Identity.V4.Neighbours.
 	GatewayMAC identity.MAC
 	// TFTPServer is a name or an address.
 	TFTPServer string
@@ -61,9 +61,9 @@ const (
 	maxServerName = 63
 )
 
-// check finds what is wrong with the options themselves, whatever the identity is. These are mistakes of whoever typed
-// them, so they are errors; what comes from the pod costs only a warning.
-func (o Options) check() error {
+// check finds what is wrong with the options themselves, whatever the identity is. These are the operator's
+// mistakes, so they are errors; what comes from the pod costs only a warning.
+func (o Settings) check() error {
 	switch {
 	case o.LeaseTime < 0 || o.LeaseTime%time.Second != 0:
 		return fmt.Errorf("lease time %s is not a whole number of seconds", o.LeaseTime)

@@ -12,19 +12,12 @@ import (
 	"github.com/podnic/podnic/dhcp/internal/link"
 )
 
-// handle answers one packet and reports what came of it. The guest waits neither for whoever observes nor for the filter.
-func (s *Server) handle(conn link.Socket, p link.Packet) {
+// handle answers one packet and reports what came of it. The guest waits neither for observers nor for the filter.
+func (s *station) handle(conn link.Socket, p link.Packet) {
 	s.reporting.Lock()
 	defer s.reporting.Unlock()
-	r, events := s.answer(p)
-	var err error
-	if r.Message != nil {
-		err = send(conn, r)
-	}
-	s.publish(events)
-	if err != nil {
-		s.publish(s.sendFailed(err))
-	}
+	responses, events := s.guard(func() []link.Response { return s.protocol.packet(p) })
+	s.deliver(conn, responses, events)
 	if err := s.retune(); err != nil {
 		s.publish(s.trouble(KindSocketLost, err))
 	}
@@ -46,30 +39,45 @@ func send(conn link.Socket, r link.Response) error {
 	return err
 }
 
-// answer runs the handler. A panic costs the packet that caused it: the guest's network must not depend on the handler
+// deliver sends, and then reports. The caller holds reporting.
+func (s *station) deliver(conn link.Socket, responses []link.Response, events []Event) {
+	var failed error
+	for _, r := range responses {
+		if err := send(conn, r); err != nil {
+			failed = err
+			break
+		}
+	}
+	s.publish(events)
+	if failed != nil {
+		s.publish(s.sendFailed(failed))
+	}
+}
+
+// guard runs the protocol. A panic costs the packet that caused it: the guest's network must not depend on the handler
 // being right about every packet that a guest can think of.
-func (s *Server) answer(p link.Packet) (r link.Response, events []Event) {
+func (s *station) guard(run func() []link.Response) (responses []link.Response, events []Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer func() {
 		if cause := recover(); cause != nil {
-			s.handler.stats.Panics++
-			s.handler.takeEvents()
-			r, events = link.Response{}, []Event{{
-				Kind: KindPanic, At: time.Now(), Lease: s.handler.lease, Detail: fmt.Sprint(cause), stack: debug.Stack(),
-			}}
+			s.protocol.counters().Panics++
+			s.protocol.takeEvents()
+			responses, events = nil, []Event{s.protocol.withLease(Event{
+				Kind: KindPanic, At: time.Now(), Detail: fmt.Sprint(cause), stack: debug.Stack(),
+			})}
 		}
 	}()
-	r = s.handler.packet(p)
+	responses = run()
 	s.await()
-	return r, s.handler.takeEvents()
+	return responses, s.protocol.takeEvents()
 }
 
 // retune attaches another filter if the handler needs one now, or soon where that can wait.
-func (s *Server) retune() error {
+func (s *station) retune() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	w := s.handler.watch()
+	w := s.protocol.watch()
 	if s.watched.Address && !w.Address {
 		w.Address = true
 		if s.narrowing == nil {
@@ -82,42 +90,45 @@ func (s *Server) retune() error {
 	return s.tune(w)
 }
 
-// await has the lease end when its time is over. The caller holds the mutex.
-func (s *Server) await() {
-	l := s.handler.lease
-	if l.State != LeaseBound || l.Expires.IsZero() || l.Expires.Equal(s.awaited) {
+// await has the protocol called when something is due. The caller holds the mutex.
+func (s *station) await() {
+	due := s.protocol.due()
+	if due.IsZero() || due.Equal(s.awaited) {
 		return // a timer for another time finds nothing to do
 	}
-	s.awaited = l.Expires
-	if left := time.Until(l.Expires); s.expiring == nil {
-		s.expiring = time.AfterFunc(left, s.expire)
+	s.awaited = due
+	if left := time.Until(due); s.ticking == nil {
+		s.ticking = time.AfterFunc(left, s.tick)
 	} else {
-		s.expiring.Reset(left)
+		s.ticking.Reset(left)
 	}
 }
 
-func (s *Server) expire() {
+func (s *station) tick() {
 	s.reporting.Lock()
 	defer s.reporting.Unlock()
 	s.mu.Lock()
-	if s.conn == nil {
-		s.mu.Unlock()
+	conn := s.conn
+	s.mu.Unlock()
+	if conn == nil {
 		return
 	}
-	s.handler.expire()
-	events := s.handler.takeEvents()
+	responses, events := s.guard(s.protocol.tick)
 	if len(events) > 0 {
-		if err := s.tune(s.handler.watch()); err != nil {
-			s.log.Warn("filter stays narrow", zap.Error(err))
+		s.mu.Lock()
+		if s.conn != nil {
+			if err := s.tune(s.protocol.watch()); err != nil {
+				s.log.Warn("filter stays narrow", zap.Error(err))
+			}
 		}
+		s.mu.Unlock()
 	}
-	s.mu.Unlock()
-	s.publish(events)
+	s.deliver(conn, responses, events)
 }
 
 // tune attaches the filter for what is offered now and what is to be watched for. The caller holds the mutex.
-func (s *Server) tune(w link.Watch) error {
-	program, err := s.conn.Program(s.handler.service(), w)
+func (s *station) tune(w link.Watch) error {
+	program, err := s.conn.Program(s.protocol.service(), w)
 	if err != nil {
 		return err
 	}
@@ -132,35 +143,35 @@ func (s *Server) tune(w link.Watch) error {
 }
 
 // narrow ends the watch for the guest's address if it is still not needed.
-func (s *Server) narrow() {
+func (s *station) narrow() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.narrowing = nil
-	if s.conn == nil || s.handler.watch().Address {
+	if s.conn == nil || s.protocol.watch().Address {
 		return
 	}
-	if err := s.tune(s.handler.watch()); err != nil {
+	if err := s.tune(s.protocol.watch()); err != nil {
 		s.log.Warn("filter stays wide", zap.Error(err))
 	}
 }
 
 // admitForeign lets DHCP of other MACs through again.
-func (s *Server) admitForeign() {
+func (s *station) admitForeign() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.admitting = nil
-	s.handler.foreignLeft = foreignAllowance
+	s.protocol.admit()
 	if s.conn == nil {
 		return
 	}
-	if err := s.tune(s.handler.watch()); err != nil {
+	if err := s.tune(s.protocol.watch()); err != nil {
 		s.log.Warn("filter stays narrow", zap.Error(err))
 	}
 }
 
 // stopTimers ends what waits to change the filter. The caller holds the mutex.
-func (s *Server) stopTimers() {
-	for _, timer := range []**time.Timer{&s.admitting, &s.narrowing, &s.expiring} {
+func (s *station) stopTimers() {
+	for _, timer := range []**time.Timer{&s.admitting, &s.narrowing, &s.ticking} {
 		if *timer != nil {
 			(*timer).Stop()
 			*timer = nil
@@ -169,18 +180,18 @@ func (s *Server) stopTimers() {
 	s.awaited = time.Time{}
 }
 
-func (s *Server) trouble(kind Kind, err error) []Event {
+func (s *station) trouble(kind Kind, err error) []Event {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.handler.stats.SocketErrors++
-	s.handler.note(Event{Kind: kind, Detail: err.Error()})
-	return s.handler.takeEvents()
+	s.protocol.counters().SocketErrors++
+	s.protocol.note(Event{Kind: kind, Detail: err.Error()})
+	return s.protocol.takeEvents()
 }
 
-func (s *Server) sendFailed(err error) []Event {
+func (s *station) sendFailed(err error) []Event {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.handler.stats.SendErrors++
-	s.handler.note(Event{Kind: KindSendFailed, Detail: err.Error()})
-	return s.handler.takeEvents()
+	s.protocol.counters().SendErrors++
+	s.protocol.note(Event{Kind: KindSendFailed, Detail: err.Error()})
+	return s.protocol.takeEvents()
 }

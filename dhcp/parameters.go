@@ -9,8 +9,8 @@ import (
 	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 )
 
-// parameters are the options of an offer that do not depend on the message, in the order in which a client gets them that
-// has no wishes.
+// parameters are the options of an offer that do not depend on the message, in the order in which a client without a
+// parameter list gets them.
 type parameters struct {
 	list []v4.Option
 	// routes are those of the list, unless the operator has set the option.

@@ -33,7 +33,7 @@ func TestSmallMTUIsServed(t *testing.T) {
 // reported as left out, and header fields in use are not touched.
 func TestReplyKeepsItsPromises(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var o Options
+		var o Settings
 		for _, code := range rapid.SliceOfNDistinct(rapid.ByteRange(200, 240), 0, 12, rapid.ID).Draw(t, "extra codes") {
 			size := rapid.IntRange(1, 400).Draw(t, "size")
 			o.Extra = append(o.Extra, Option{code, bytes.Repeat([]byte{code}, size)})
@@ -125,13 +125,13 @@ func TestRoutesTakeNothingAlong(t *testing.T) {
 			return r
 		}), number, number, func(r identity.Route) netip.Prefix { return r.Destination }).Draw(t, "routes")
 		for _, r := range routes {
-			if !slices.ContainsFunc(id.Routes, func(o identity.Route) bool { return o.Destination == r.Destination }) {
-				id.Routes = append(id.Routes, r)
+			if !slices.ContainsFunc(id.V4.Routes, func(o identity.Route) bool { return o.Destination == r.Destination }) {
+				id.V4.Routes = append(id.V4.Routes, r)
 			}
 		}
 		wishes := rapid.SliceOfNDistinct(rapid.SampledFrom([]uint8{1, 3, 6, 12, 15, 26, 28, 42, 119, 121, 249}), 1, 11, rapid.ID).Draw(t, "parameters")
 		size := rapid.OneOf(rapid.Just(v4.MinDatagram), rapid.IntRange(300, 1600)).Draw(t, "maximum size")
-		o := Options{UDP: rapid.Bool().Draw(t, "udp"), NTP: addrs("10.0.0.123")}
+		o := Settings{UDP: rapid.Bool().Draw(t, "udp"), NTP: addrs("10.0.0.123")}
 		discover := ask(dhcpv4.MessageTypeDiscover, withOption(v4.CodeMaxSize, byte(size>>8), byte(size)), withParameters(wishes...))
 
 		h := testHandler(testingTB{}, id, o)
@@ -240,7 +240,7 @@ func (testingTB) Fatal(args ...any) { panic(args) }
 // TestAnotherDecoderReadsTheReply uses the library's decoder, which knows RFC 3396 but not option overload.
 func TestAnotherDecoderReadsTheReply(t *testing.T) {
 	long := bytes.Repeat([]byte("0123456789"), 60)
-	h := testHandler(t, ptpPod(), Options{Extra: []Option{{224, long}}})
+	h := testHandler(t, ptpPod(), Settings{Extra: []Option{{224, long}}})
 	r := h.datagram(ask(dhcpv4.MessageTypeDiscover, withOption(v4.CodeMaxSize, 0x05, 0xdc)), addr("0.0.0.0"))
 	m, err := dhcpv4.FromBytes(r.Message)
 	if err != nil {

@@ -28,11 +28,17 @@ func (h *handler) noteMessage(kind Kind, addr netip.Addr, detail string) {
 	h.note(Event{Kind: kind, MAC: h.request.MAC(), Address: addr, Transaction: h.request.XID(), Detail: detail})
 }
 
-// note adds an event with the lease as it is now; whoever changes the lease does so first.
+// note adds an event with the lease as it is now; the lease is changed first.
 func (h *handler) note(e Event) {
-	e.At, e.Lease, e.Changed = h.now(), h.lease, h.lease != h.reported
+	e = h.withLease(e)
+	e.At, e.Changed = h.now(), h.lease != h.reported
 	h.reported = h.lease
 	h.events = append(h.events, e)
+}
+
+func (h *handler) withLease(e Event) Event {
+	e.Lease = h.lease
+	return e
 }
 
 // alive reports the first frame of the guest.

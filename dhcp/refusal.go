@@ -12,7 +12,8 @@ import (
 // number doubles, so that a flood of them is no flood of events.
 type refusals struct {
 	relayed, malformed uint64
-	relay              netip.Addr // of the last one
+	relay              netip.Addr // of the last one, where it says
+	part               string     // what was malformed in the last one, where that is known
 }
 
 // refuse takes note of a request that is dropped, if it is one of these.
@@ -30,18 +31,28 @@ func (h *handler) refuse(err error) {
 }
 
 func (h *handler) refusal(kind Kind, number uint64, text func() string) {
-	if bits.OnesCount64(number) == 1 {
+	if doubled(number) {
 		h.note(Event{Kind: kind, MAC: h.client, Detail: text()})
 	}
 }
 
+func doubled(number uint64) bool { return bits.OnesCount64(number) == 1 }
+
 func (r *refusals) relayedText() string {
-	return fmt.Sprintf("requests of the guest came by a relay (at least %d, the last by %s), and are not answered: nothing relays between guest and server",
-		told(r.relayed), r.relay)
+	last := ""
+	if r.relay.IsValid() {
+		last = fmt.Sprintf(", the last by %s", r.relay)
+	}
+	return fmt.Sprintf("requests of the guest came by a relay (at least %d%s), and are not answered: nothing relays between guest and server",
+		told(r.relayed), last)
 }
 
 func (r *refusals) malformedText() string {
-	return fmt.Sprintf("requests of the guest were malformed or cut off (at least %d), and are not answered: `podnic trace` shows them", told(r.malformed))
+	last := ""
+	if r.part != "" {
+		last = fmt.Sprintf(", the last in %s", r.part)
+	}
+	return fmt.Sprintf("requests of the guest were malformed or cut off (at least %d%s), and are not answered: `podnic trace` shows them", told(r.malformed), last)
 }
 
 // told is the number that was told of last.

@@ -6,21 +6,21 @@ import (
 )
 
 // report is publish for a caller that does not hold reporting.
-func (s *Server) report(events []Event) {
+func (s *station) report(events []Event) {
 	s.reporting.Lock()
 	defer s.reporting.Unlock()
 	s.publish(events)
 }
 
 // publish hands events to the observer and the log, fewer of them when there are too many.
-func (s *Server) publish(events []Event) {
+func (s *station) publish(events []Event) {
 	for _, e := range events {
 		missed, ok := s.events.allow(e.At)
 		if !ok && !e.Changed {
 			continue
 		}
 		e.Suppressed = missed
-		s.config.Observe(e)
+		s.observe(e)
 		if !ok {
 			continue
 		}
@@ -37,7 +37,7 @@ func level(k Kind) zapcore.Level {
 		return zap.ErrorLevel
 	case KindNak, KindForeign, KindRelayed, KindMalformed, KindExpired, KindLeftOut, KindSocketLost, KindSendFailed, KindSetting, KindLinkDown:
 		return zap.WarnLevel
-	case KindAck, KindBootp, KindRelease, KindAddressSeen, KindSocketOpen:
+	case KindAck, KindBootp, KindReply, KindRelease, KindAddressSeen, KindSocketOpen:
 		return zap.InfoLevel
 	}
 	return zap.DebugLevel

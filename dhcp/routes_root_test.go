@@ -15,12 +15,12 @@ import (
 
 // podOfRoutes is a pod with so many routes more, none of which follows from another.
 func podOfRoutes(id identity.Identity, number int) identity.Identity {
-	routes := id.Routes
-	id.Routes = nil
+	routes := id.V4.Routes
+	id.V4.Routes = nil
 	for i := range number {
-		id.Routes = append(id.Routes, via(fmt.Sprintf("172.16.%d.0/24", i), fmt.Sprintf("10.244.1.%d", 2+i%3)))
+		id.V4.Routes = append(id.V4.Routes, via(fmt.Sprintf("172.16.%d.0/24", i), fmt.Sprintf("10.244.1.%d", 2+i%3)))
 	}
-	id.Routes = append(id.Routes, routes...)
+	id.V4.Routes = append(id.V4.Routes, routes...)
 	return id
 }
 
@@ -118,7 +118,7 @@ func TestClientsReadLongRoutes(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			needRoot(t)
-			g := newGuest(t, podOfRoutes(bridgePod(), number), Options{LeaseTime: 30 * time.Second})
+			g := newGuest(t, podOfRoutes(bridgePod(), number), Settings{LeaseTime: 30 * time.Second})
 			tt.run(t, g, t.TempDir(), words(g.server.handler.offer.Routes))
 			g.wait(t, KindAck, "")
 			if lost := g.server.Stats().OptionsLeftOut; lost > 0 {

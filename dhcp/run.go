@@ -17,7 +17,7 @@ const (
 
 // Run serves until the context ends, and then returns nil. An error means that the first socket could not be opened. A
 // socket that is lost later is opened again, however long that takes, because a guest depends on it.
-func (s *Server) Run(ctx context.Context) error {
+func (s *station) Run(ctx context.Context) error {
 	conn, err := s.open()
 	if err != nil {
 		return err
@@ -36,7 +36,7 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 // reopen tries until it has a socket; nil means that the context ended.
-func (s *Server) reopen(ctx context.Context) link.Socket {
+func (s *station) reopen(ctx context.Context) link.Socket {
 	var last string
 	for wait := minBackoff; ; wait = min(2*wait, maxBackoff) {
 		timer := time.NewTimer(wait)
@@ -58,21 +58,21 @@ func (s *Server) reopen(ctx context.Context) link.Socket {
 }
 
 // open opens the socket, its filter attached before it hears anything.
-func (s *Server) open() (link.Socket, error) {
+func (s *station) open() (link.Socket, error) {
 	s.mu.Lock()
-	kind, of, w := s.handler.offer.Socket, s.handler.service(), s.handler.watch()
+	of, w := s.protocol.service(), s.protocol.watch()
 	s.mu.Unlock()
 
 	var (
 		conn    link.Socket
 		missing []string
 	)
-	err := s.config.InNamespace(func() error {
+	err := s.inNamespace(func() error {
 		var err error
-		if conn, err = s.listen(s.config.Link, of, w); err != nil {
+		if conn, err = s.listen(s.link, of, w); err != nil {
 			return err
 		}
-		missing = conn.Missing()
+		missing = conn.MissingSettings()
 		return nil
 	})
 	if err != nil {
@@ -81,31 +81,31 @@ func (s *Server) open() (link.Socket, error) {
 
 	s.mu.Lock()
 	s.conn, s.missing = conn, missing
-	if err := s.tune(s.handler.watch()); err != nil { // the offer may have changed meanwhile
+	if err := s.tune(s.protocol.watch()); err != nil { // the offer may have changed meanwhile
 		s.conn = nil
 		s.mu.Unlock()
 		conn.Close()
 		return nil, err
 	}
+	s.protocol.begin()
 	s.await()
-	h := s.handler
-	h.note(Event{Kind: KindSocketOpen, Detail: kind + " socket on " + s.config.Link})
+	s.protocol.note(Event{Kind: KindSocketOpen, Detail: s.kind + " socket on " + s.link})
 	for _, what := range missing {
-		h.note(Event{Kind: KindSetting, Detail: what})
+		s.protocol.note(Event{Kind: KindSetting, Detail: what})
 	}
-	events := h.takeEvents()
+	events := s.protocol.takeEvents()
 	s.mu.Unlock()
 	s.report(events)
 	return conn, nil
 }
 
 // serve answers packets until the socket fails or the context ends.
-func (s *Server) serve(ctx context.Context, conn link.Socket) error {
+func (s *station) serve(ctx context.Context, conn link.Socket) error {
 	stop := context.AfterFunc(ctx, conn.Close)
 	defer func() {
 		stop()
 		s.mu.Lock()
-		s.handler.stats.QueueDrops += conn.QueueDrops()
+		s.protocol.counters().QueueDrops += conn.QueueDrops()
 		s.conn = nil
 		s.stopTimers()
 		s.mu.Unlock()
@@ -117,7 +117,7 @@ func (s *Server) serve(ctx context.Context, conn link.Socket) error {
 		switch {
 		case errors.As(err, &dropped):
 			s.mu.Lock()
-			s.handler.stats.Dropped[dropped.Error()]++
+			s.protocol.counters().Dropped[dropped.Error()]++
 			s.mu.Unlock()
 		case errors.Is(err, link.ErrDown):
 			s.report(s.trouble(KindLinkDown, err))

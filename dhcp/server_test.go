@@ -66,7 +66,7 @@ func (f *fakeSocket) Program(_ link.Service, w link.Watch) ([]bpf.RawInstruction
 }
 func (f *fakeSocket) Attach([]bpf.RawInstruction) error { return nil }
 func (f *fakeSocket) QueueDrops() uint64                { return 1 }
-func (f *fakeSocket) Missing() []string                 { return []string{"a setting"} }
+func (f *fakeSocket) MissingSettings() []string         { return []string{"a setting"} }
 func (f *fakeSocket) Close()                            { f.closed() }
 
 // bench is a server on fake sockets inside a synctest bubble.
@@ -83,7 +83,7 @@ func newBench(t *testing.T, lease Lease) *bench {
 	t.Helper()
 	b := &bench{sockets: make(chan *fakeSocket, 10), result: make(chan error, 1)}
 	server, err := NewServer(Config{
-		Offer: mustOffer(t, bridgePod(), Options{}), Client: guestMAC, ServerMAC: serverMAC, Link: "tap0", Lease: lease,
+		Offer: mustOffer(t, bridgePod(), Settings{}), Client: guestMAC, ServerMAC: serverMAC, Link: "tap0", Lease: lease,
 		Observe: func(e Event) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
@@ -104,6 +104,20 @@ func newBench(t *testing.T, lease Lease) *bench {
 	b.stop = stop
 	go func() { b.result <- server.Run(ctx) }()
 	return b
+}
+
+// serving runs a test beside a server whose socket is open, and ends the server.
+func serving(t *testing.T, lease Lease, test func(t *testing.T, b *bench, conn *fakeSocket)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, lease)
+		conn := newFakeSocket()
+		b.sockets <- conn
+		<-b.Ready()
+		b.wantKinds(t, KindSocketOpen, KindSetting)
+		test(t, b, conn)
+		b.end(t)
+	})
 }
 
 func (b *bench) kinds() []Kind {
@@ -194,12 +208,7 @@ func TestLostSocketIsOpenedAgain(t *testing.T) {
 }
 
 func TestPanicCostsOneFrame(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, Lease{})
-		conn := newFakeSocket()
-		b.sockets <- conn
-		<-b.Ready()
-		b.kinds()
+	serving(t, Lease{}, func(t *testing.T, b *bench, conn *fakeSocket) {
 		b.handler.now = func() time.Time { panic("no clock") }
 		conn.in <- discoverFrame()
 		b.wantKinds(t, KindPanic)
@@ -210,17 +219,11 @@ func TestPanicCostsOneFrame(t *testing.T) {
 		if n := b.Stats().Panics; n != 1 {
 			t.Errorf("%d panics", n)
 		}
-		b.end(t)
 	})
 }
 
 func TestForeignClientIsSeenButCannotFlood(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, Lease{State: LeaseBound, Address: addr("10.244.1.5")})
-		conn := newFakeSocket()
-		b.sockets <- conn
-		<-b.Ready()
-		b.kinds()
+	serving(t, Lease{State: LeaseBound, Address: addr("10.244.1.5")}, func(t *testing.T, b *bench, conn *fakeSocket) {
 		foreign := fromGuest(ask(dhcpv4.MessageTypeDiscover, dhcpv4.WithHwAddr(otherMAC.HardwareAddr())), "0.0.0.0", everybody)
 		<-conn.watched
 		for range foreignAllowance + 5 {
@@ -242,17 +245,11 @@ func TestForeignClientIsSeenButCannotFlood(t *testing.T) {
 		if w := <-conn.watched; !w.Foreign {
 			t.Error("the filter keeps other MACs away for ever")
 		}
-		b.end(t)
 	})
 }
 
 func TestGuestWithAStaticAddressIsNoticedOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, Lease{})
-		conn := newFakeSocket()
-		b.sockets <- conn
-		<-b.Ready()
-		b.kinds()
+	serving(t, Lease{}, func(t *testing.T, b *bench, conn *fakeSocket) {
 		if w := <-conn.watched; !w.Address {
 			t.Error("the address is not watched for")
 		}
@@ -267,18 +264,13 @@ func TestGuestWithAStaticAddressIsNoticedOnce(t *testing.T) {
 		if !b.Lease().InUse() {
 			t.Error("the address is not in use")
 		}
-		b.end(t)
 	})
 }
 
 // TestFilterIsNotMadeForEveryMessage has a guest that takes its lease again and again: to compile a filter costs more than
 // to answer.
 func TestFilterIsNotMadeForEveryMessage(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, Lease{})
-		conn := newFakeSocket()
-		b.sockets <- conn
-		<-b.Ready()
+	serving(t, Lease{}, func(t *testing.T, b *bench, conn *fakeSocket) {
 		<-conn.watched
 		for range 100 {
 			conn.in <- discoverFrame()
@@ -297,17 +289,11 @@ func TestFilterIsNotMadeForEveryMessage(t *testing.T) {
 		if w := <-conn.watched; !w.Address {
 			t.Error("the address is not watched for once it was given up")
 		}
-		b.end(t)
 	})
 }
 
 func TestEventsOfAFloodAreThinnedOut(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, Lease{})
-		conn := newFakeSocket()
-		b.sockets <- conn
-		<-b.Ready()
-		b.kinds()
+	serving(t, Lease{}, func(t *testing.T, b *bench, conn *fakeSocket) {
 		for range 1000 {
 			conn.in <- discoverFrame()
 			<-conn.out
@@ -321,16 +307,11 @@ func TestEventsOfAFloodAreThinnedOut(t *testing.T) {
 		if len(b.events) == 0 || b.events[0].Suppressed < 1800 {
 			t.Errorf("events %+v", b.events)
 		}
-		b.end(t)
 	})
 }
 
 func TestWarningsSayWhatIsTheMatterNow(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, Lease{})
-		conn := newFakeSocket()
-		b.sockets <- conn
-		<-b.Ready()
+	serving(t, Lease{}, func(t *testing.T, b *bench, conn *fakeSocket) {
 		send := func(m []byte) { conn.in <- fromGuest(m, "0.0.0.0", everybody); synctest.Wait() }
 		want := func(warnings ...string) {
 			t.Helper()
@@ -356,7 +337,6 @@ func TestWarningsSayWhatIsTheMatterNow(t *testing.T) {
 			send(ask(dhcpv4.MessageTypeDiscover, dhcpv4.WithHwAddr([]byte{2, 0, 0, 0, 0, i})))
 		}
 		want(fmt.Sprintf(byRelay, 2), fmt.Sprintf(malformed, 1), "a DHCP client with the MAC 02:00:00:00:00:13 asks behind the tap; the pod's is 0a:58:0a:f4:01:05")
-		b.end(t)
 	})
 }
 
@@ -371,7 +351,7 @@ func TestExpiredLeaseOfAnEarlierProcessIsNotInUse(t *testing.T) {
 			{time.Now(), LeaseExpired},
 		} {
 			lease := Lease{State: LeaseBound, Address: addr("10.244.1.5"), Seen: time.Now().Add(-time.Hour), Expires: tt.expires}
-			h := newHandler(mustOffer(t, bridgePod(), Options{}), guestMAC, serverMAC, lease, time.Now)
+			h := newHandler(mustOffer(t, bridgePod(), Settings{}), guestMAC, serverMAC, lease, time.Now)
 			if h.lease.State != tt.want || h.watch().Address != (tt.want == LeaseExpired) {
 				t.Errorf("expires %v: lease %+v, watch %+v", tt.expires, h.lease, h.watch())
 			}
@@ -381,12 +361,8 @@ func TestExpiredLeaseOfAnEarlierProcessIsNotInUse(t *testing.T) {
 
 // TestLeaseThatRanOutIsSaid: the guest is not bound by it any more, and is seen again if it goes on with the address.
 func TestLeaseThatRanOutIsSaid(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, Lease{})
-		conn := newFakeSocket()
-		b.sockets <- conn
-		<-b.Ready()
-		b.Reload(mustOffer(t, bridgePod(), Options{LeaseTime: 30 * time.Second}))
+	serving(t, Lease{}, func(t *testing.T, b *bench, conn *fakeSocket) {
+		b.Reload(mustOffer(t, bridgePod(), Settings{LeaseTime: 30 * time.Second}))
 		b.kinds()
 		take := func() {
 			conn.in <- fromGuest(ask(dhcpv4.MessageTypeRequest, withAddr(v4.CodeRequested, "10.244.1.5")), "0.0.0.0", everybody)
@@ -417,18 +393,13 @@ func TestLeaseThatRanOutIsSaid(t *testing.T) {
 		b.sockets <- newFakeSocket()
 		time.Sleep(maxBackoff)
 		b.wantKinds(t, KindSocketOpen, KindSetting, KindExpired)
-		b.end(t)
 	})
 }
 
 // TestGuestWithAnotherMACIsNotReady: a guest had its lease, and then one with another card asks. Only the guest's own sign
 // of life says that it is there still.
 func TestGuestWithAnotherMACIsNotReady(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, Lease{State: LeaseBound, Address: addr("10.244.1.5")})
-		conn := newFakeSocket()
-		b.sockets <- conn
-		<-b.Ready()
+	serving(t, Lease{State: LeaseBound, Address: addr("10.244.1.5")}, func(t *testing.T, b *bench, conn *fakeSocket) {
 		foreign := fromGuest(ask(dhcpv4.MessageTypeDiscover, dhcpv4.WithHwAddr(otherMAC.HardwareAddr())), "0.0.0.0", everybody)
 		for _, sign := range [][]byte{
 			arpFrame(link.ARPRequest, guestMAC, "10.244.1.5", "10.244.1.1"),
@@ -439,7 +410,6 @@ func TestGuestWithAnotherMACIsNotReady(t *testing.T) {
 			conn.in <- sign
 			b.wantLast(t, true)
 		}
-		b.end(t)
 	})
 }
 
@@ -459,12 +429,7 @@ func (b *bench) wantLast(t *testing.T, inUse bool) {
 }
 
 func TestFullQueueIsTriedAgainForAWhile(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, Lease{})
-		conn := newFakeSocket()
-		b.sockets <- conn
-		<-b.Ready()
-		b.kinds()
+	serving(t, Lease{}, func(t *testing.T, b *bench, conn *fakeSocket) {
 		conn.full = sendTries - 1
 		conn.in <- discoverFrame()
 		<-conn.out
@@ -477,13 +442,12 @@ func TestFullQueueIsTriedAgainForAWhile(t *testing.T) {
 		if n := b.Stats().SendErrors; n != 1 {
 			t.Errorf("%d errors", n)
 		}
-		b.end(t)
 	})
 }
 
 func TestOneTypeOfMessageLeavesRoomForOthers(t *testing.T) {
 	now := testTime
-	h := newHandler(mustOffer(t, bridgePod(), Options{}), guestMAC, serverMAC, Lease{}, func() time.Time { return now })
+	h := newHandler(mustOffer(t, bridgePod(), Settings{}), guestMAC, serverMAC, Lease{}, func() time.Time { return now })
 	answers := func(request []byte, frames int) (n int) {
 		for range frames {
 			if h.ethernet(request, link.ChecksumFinished) != nil {
@@ -509,14 +473,10 @@ func TestOneTypeOfMessageLeavesRoomForOthers(t *testing.T) {
 }
 
 func TestReloadOffersSomethingElse(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, Lease{})
-		conn := newFakeSocket()
-		b.sockets <- conn
-		<-b.Ready()
+	serving(t, Lease{}, func(t *testing.T, b *bench, conn *fakeSocket) {
 		id := bridgePod()
 		id.Resolver.Servers = addrs("10.96.0.53")
-		b.Reload(mustOffer(t, id, Options{}))
+		b.Reload(mustOffer(t, id, Settings{}))
 		conn.in <- discoverFrame()
 		m, err := dhcpv4.FromBytes((<-conn.out)[link.EtherLen+link.IPLen+link.UDPLen:])
 		if err != nil {
@@ -525,12 +485,11 @@ func TestReloadOffersSomethingElse(t *testing.T) {
 		if dns := m.DNS(); len(dns) != 1 || dns[0].String() != "10.96.0.53" {
 			t.Errorf("resolvers %v", dns)
 		}
-		b.end(t)
 	})
 }
 
 func TestServerRefusesWhatItCannotServe(t *testing.T) {
-	good := Config{Offer: mustOffer(t, bridgePod(), Options{}), Client: guestMAC, ServerMAC: serverMAC, Link: "tap0"}
+	good := Config{Offer: mustOffer(t, bridgePod(), Settings{}), Client: guestMAC, ServerMAC: serverMAC, Link: "tap0"}
 	for _, tt := range []struct {
 		spoil func(*Config)
 		want  string

@@ -27,7 +27,7 @@ type wire struct {
 	raw *mdpacket.Conn // the guest's end
 }
 
-func newWire(t *testing.T, id identity.Identity, o Options) *wire {
+func newWire(t *testing.T, id identity.Identity, o Settings) *wire {
 	t.Helper()
 	needRoot(t)
 	w := &wire{guest: guest{pod: newNetns(t), inside: newNetns(t), events: make(chan Event, 1000)}}
@@ -107,7 +107,7 @@ func discoverNumber(n byte) []byte {
 
 func TestTaggedFramesAreOfAnotherNetwork(t *testing.T) {
 	t.Parallel()
-	w := newWire(t, bridgePod(), Options{})
+	w := newWire(t, bridgePod(), Settings{})
 	w.send(t, tagged(discoverNumber(1), 5))
 	w.send(t, tagged(tagged(discoverNumber(2), 0), 5))
 	w.send(t, tagged(discoverNumber(3), 7<<13)) // VLAN 0, priority 7
@@ -123,7 +123,7 @@ func TestTaggedFramesAreOfAnotherNetwork(t *testing.T) {
 // compute one.
 func TestUnfinishedChecksumIsNotAWrongOne(t *testing.T) {
 	t.Parallel()
-	w := newWire(t, bridgePod(), Options{})
+	w := newWire(t, bridgePod(), Settings{})
 	w.inside.ip(t, "address add 10.244.1.5/24 dev eth0")
 	err := w.inside.do(func() error {
 		conn, err := net.DialUDP("udp4", &net.UDPAddr{IP: net.IPv4(10, 244, 1, 5), Port: v4.ClientPort}, &net.UDPAddr{IP: net.IPv4(10, 244, 1, 255), Port: v4.ServerPort})
@@ -155,7 +155,7 @@ func TestUnfinishedChecksumIsNotAWrongOne(t *testing.T) {
 
 func TestServerOutlivesItsLink(t *testing.T) {
 	t.Parallel()
-	w := newWire(t, bridgePod(), Options{})
+	w := newWire(t, bridgePod(), Settings{})
 	w.send(t, discoverNumber(1))
 	w.wait(t, KindOffer, "")
 
@@ -177,7 +177,7 @@ func TestServerOutlivesItsLink(t *testing.T) {
 // TestRepliesReachTheGuestAlone reads what the guest's end receives.
 func TestRepliesReachTheGuestAlone(t *testing.T) {
 	t.Parallel()
-	w := newWire(t, awsPod(), Options{})
+	w := newWire(t, awsPod(), Settings{})
 	w.raw.SetReadDeadline(time.Now()) // ask first
 	want := map[string]bool{"ARP": true, "DHCP": true}
 	buffer := make([]byte, 2048)
@@ -214,7 +214,7 @@ func TestRepliesReachTheGuestAlone(t *testing.T) {
 // TestChecksumIsFinishedOrNone reads frames as a client does that does not ask the kernel whether a checksum is finished:
 // ConnMan 1.41, for one. A veth finishes none, and neither does a tap whose emulator and guest take over the offload.
 func TestChecksumIsFinishedOrNone(t *testing.T) {
-	for _, o := range []Options{{}, {UDP: true}} {
+	for _, o := range []Settings{{}, {UDP: true}} {
 		t.Run(mustOffer(t, bridgePod(), o).Socket, func(t *testing.T) {
 			t.Parallel()
 			w := newWire(t, bridgePod(), o)

@@ -49,6 +49,15 @@ func Exchanges() []Exchange {
 	}
 }
 
+// Exchanges6 is Exchanges for DHCPv6.
+func Exchanges6() []Exchange {
+	all := []Exchange{{KindSolicit, KindAdvertise}}
+	for _, kind := range []Kind{KindSolicit, KindRequest, KindConfirm, KindRenew, KindRebind, KindRelease, KindDecline, KindInformation} {
+		all = append(all, Exchange{kind, KindReply}, Exchange{kind, OutcomeDropped})
+	}
+	return all
+}
+
 // Foreign is a DHCP client behind the tap that is not the guest as the pod knows it.
 type Foreign struct {
 	MAC    identity.MAC `json:"mac"`

@@ -11,7 +11,7 @@ import (
 
 // TestExchangesAreAllThatIsCounted sends every kind of message, and none of it goes under in the counters by outcome.
 func TestExchangesAreAllThatIsCounted(t *testing.T) {
-	h := testHandler(t, bridgePod(), Options{})
+	h := testHandler(t, bridgePod(), Settings{})
 	noType := func(m *dhcpv4.DHCPv4) { m.Options.Del(dhcpv4.OptionDHCPMessageType) }
 	full := withOption(82, make([]byte, 550)...)
 	for _, request := range append(seeds(), ask(dhcpv4.MessageTypeNone, noType),

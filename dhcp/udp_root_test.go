@@ -47,7 +47,7 @@ func TestUDPSocketSaysWhatItsBridgeLacks(t *testing.T) {
 				pod.sysctl(t, name, value)
 			}
 			server, err := NewServer(Config{
-				Offer: mustOffer(t, bridgePod(), Options{UDP: true, LeaseTime: tt.lease}), Client: guestMAC, Link: "eth0-br", InNamespace: pod.do,
+				Offer: mustOffer(t, bridgePod(), Settings{UDP: true, LeaseTime: tt.lease}), Client: guestMAC, Link: "eth0-br", InNamespace: pod.do,
 				Log: zaptest.NewLogger(t),
 			})
 			if err != nil {
@@ -65,7 +65,7 @@ func TestUDPSocketSaysWhatItsBridgeLacks(t *testing.T) {
 // TestUDPServerOutlivesItsBridge takes the bridge down and up, and then away.
 func TestUDPServerOutlivesItsBridge(t *testing.T) {
 	t.Parallel()
-	g := newGuest(t, isolatedPod(), Options{UDP: true})
+	g := newGuest(t, isolatedPod(), Settings{UDP: true})
 	raw := g.listen(t)
 	number := byte(0)
 	answered := func() {
@@ -114,9 +114,9 @@ func TestUDPServerBesideOneOfAllDevices(t *testing.T) {
 				t.Cleanup(func() { other.Close() })
 			}
 			if first == "the other" {
-				g = newGuestIn(t, isolatedPod(), Options{UDP: true}, open)
+				g = newGuestIn(t, isolatedPod(), Settings{UDP: true}, open)
 			} else {
-				g = newGuest(t, isolatedPod(), Options{UDP: true})
+				g = newGuest(t, isolatedPod(), Settings{UDP: true})
 				open(g.pod)
 			}
 			raw := g.listen(t)

@@ -50,7 +50,7 @@ func (p *process) send(r wire.Request) error {
 	return p.out.Encode(r)
 }
 
-// answer wakes whoever waits for a response.
+// answer wakes the call that waits for a response.
 func (p *process) answer(r *wire.Response) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -94,15 +94,38 @@ func (p *process) find(name string) (*found, error) {
 	if d == nil || err != nil {
 		return nil, err
 	}
-	return &found{uuid: d.UUID, xml: d.XML, state: State(d.State)}, nil
+	return &found{uuid: d.UUID, xml: d.XML, state: GuestState(d.State)}, nil
 }
 
-func (p *process) look(uuid string) (State, error) {
+func (p *process) look(uuid string) (GuestState, error) {
 	d, err := p.inquire(wire.Request{Call: wire.Look, UUID: uuid})
 	if err != nil {
 		return "", err
 	}
-	return State(d.State), nil
+	return GuestState(d.State), nil
+}
+
+func (p *process) describe(uuid string) ([]byte, error) {
+	d, err := p.inquire(wire.Request{Call: wire.Describe, UUID: uuid})
+	if err != nil {
+		return nil, err
+	}
+	return d.XML, nil
+}
+
+func (p *process) update(uuid string, device []byte) error {
+	_, err := p.call(wire.Request{Call: wire.Update, UUID: uuid, XML: device})
+	return err
+}
+
+func (p *process) attach(uuid string, device []byte) error {
+	_, err := p.call(wire.Request{Call: wire.Attach, UUID: uuid, XML: device})
+	return err
+}
+
+func (p *process) detach(uuid, alias string) error {
+	_, err := p.call(wire.Request{Call: wire.Detach, UUID: uuid, Name: alias})
+	return err
 }
 
 func (p *process) shutdown(uuid string) error {

@@ -21,7 +21,7 @@ const (
 var (
 	// errClosed is what a guest's methods return after Close.
 	errClosed = errors.New("the connection to libvirt was closed")
-	// errLost is what is returned to whoever will not wait until the connection is there again.
+	// errLost is what calls return that do not wait until the connection is there again.
 	errLost = errors.New("the connection to libvirt is lost and being made again")
 )
 
@@ -260,6 +260,10 @@ func (c *Connection) deliver(e event) {
 
 // tell passes an event to a guest. A guest that has ended is no longer known: its UUID may be started again.
 func (c *Connection) tell(g *Guest, e event) {
+	if e.device != "" {
+		g.tellDevice(e)
+		return
+	}
 	g.take(e)
 	if e.ended {
 		delete(c.guests, g.uuid)

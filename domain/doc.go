@@ -15,7 +15,7 @@
 // is replaced when it ends before, as a lost connection is.
 //
 // Be aware:
-//   - The helper must be of podnic's own version, which they make sure of. It is looked for beside the running program, in
+//   - The helper must be of podnic's own version, which they make sure of. podnic looks for it beside the running program, in
 //     ../libexec/podnic from there, and in the PATH.
 //   - While the daemon cannot be reached, each attempt starts a helper: once a second at most, 20 ms of a processor each.
 //   - UTF-8 is the only encoding, and libvirt's own limit of 4 MiB the limit of a document's size.

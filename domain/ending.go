@@ -41,36 +41,39 @@ type Ending struct {
 	Reason string
 }
 
-// State is what a guest is doing, as a word or two for a status.
-type State string
+// GuestState is what a guest is doing, as a word or two for a status.
+type GuestState string
 
 // The states of a guest. There is none for a guest that has ended: that is an Ending.
 const (
-	StateRunning      State = wire.Running
-	StatePaused       State = wire.Paused
-	StateSuspended    State = wire.Suspended // by itself, to memory or disk
-	StateShuttingDown State = wire.ShuttingDown
-	// StateCrashed is that of a guest that panicked and, by <on_crash>preserve</on_crash>, was left for inspection: its
+	GuestRunning      GuestState = wire.Running
+	GuestPaused       GuestState = wire.Paused
+	GuestSuspended    GuestState = wire.Suspended // by itself, to memory or disk
+	GuestShuttingDown GuestState = wire.ShuttingDown
+	// GuestCrashed is that of a guest that panicked and, by <on_crash>preserve</on_crash>, was left for inspection: its
 	// emulator lives and has the tap open, so it has not ended. However it ends, that ending is Crashed.
-	StateCrashed    State = wire.Crashed
-	StateRestarting State = wire.Restarting
+	GuestCrashed    GuestState = wire.Crashed
+	GuestRestarting GuestState = wire.Restarting
 )
 
 // event is what a session has to tell about a guest.
 type event struct {
 	uuid  string
-	state State
+	state GuestState
 	// ended says that the guest is no more. how and reason then say how it ended; with a state, they say what an ending
 	// that follows from that state would mean, where libvirt's last word does not.
 	ended  bool
 	how    How
 	reason string
+	// device is the alias of one that the guest has given up or, if kept, refuses to. Then the rest is empty.
+	device string
+	kept   bool
 }
 
 // sighting is the event of a state that was looked up.
-func sighting(uuid string, state State) event {
+func sighting(uuid string, state GuestState) event {
 	e := event{uuid: uuid, state: state}
-	if state == StateCrashed {
+	if state == GuestCrashed {
 		e.how, e.reason = Crashed, "the guest panicked"
 	}
 	return e

@@ -13,6 +13,8 @@ import (
 
 // NIC is what podnic puts into a domain's interface.
 type NIC struct {
+	// Name is the pod's for the interface, by which the document's author may have marked it (see Match). Empty is none.
+	Name string
 	// Tap is the name of the tap that is there for the guest.
 	Tap string
 	// MAC is the guest's.
@@ -21,8 +23,8 @@ type NIC struct {
 	MTU int
 	// Queues of the tap; 0 and 1 mean that it has one.
 	Queues int
-	// Alias is the <alias name=…> of the interface, where whoever wrote the document gave it one (libvirt takes such that
-	// begin with ua-). Then the interface is known by it, and one that has to be added is given it.
+	// Alias is the <alias name=…> of the interface, where the author of the document gave it one (libvirt keeps those
+	// that begin with ua-). Then the interface is known by it, and one that has to be added is given it.
 	Alias string
 	// Model is that of an interface whose document names none; empty is virtio.
 	Model string
@@ -30,38 +32,54 @@ type NIC struct {
 	Placement
 }
 
-// Fill connects the domain to a tap and returns the new document. The interface that has the tap's name in <target dev=…>,
-// or else the only interface, gets the NIC's properties; a domain without interfaces gets one. With an alias it is the
-// interface of that alias, or else the one of the tap, and a domain that has neither gets one more. What says how that
-// interface was connected otherwise goes, everything else stays, comments and what others keep in metadata too; blanks and
-// quotes may be written otherwise. Filling a filled document changes nothing.
-func (d *Document) Fill(nic NIC) ([]byte, error) {
-	if nic.Tap == "" || nic.MAC.IsZero() {
-		return nil, fmt.Errorf("domain %q: an interface needs a tap and a MAC address, have %q and %q", d.Name(), nic.Tap, nic.MAC)
+// Fill connects the domain to taps and returns the new document. The interface that Match finds for each gets the NIC's
+// properties; one that the domain lacks is added. With an alias it is the interface of that alias, or else the one of the tap,
+// and a domain that has neither gets one more. What says how an interface was connected otherwise goes, everything else stays,
+// comments and what others keep in metadata too; blanks and quotes may be written otherwise. Filling a filled document changes
+// nothing.
+func (d *Document) Fill(nics ...NIC) ([]byte, error) {
+	for _, nic := range nics {
+		if nic.Tap == "" || nic.MAC.IsZero() {
+			return nil, fmt.Errorf("domain %q: an interface needs a tap and a MAC address, have %q and %q", d.Name(), nic.Tap, nic.MAC)
+		}
 	}
 	if d.entity != "" {
 		return nil, fmt.Errorf("domain %q: write out what the entity &%s; stands for: libvirt would not know it", d.Name(), d.entity)
 	}
 	filled := &Document{tree: d.tree.Copy()}
 	filled.top = filled.tree.Root()
-	target, err := filled.choose(nic.Tap, nic.Alias)
+	targets, err := filled.targets(nics)
 	if err != nil {
 		return nil, err
 	}
-	if err := nic.check(); err != nil {
-		return nil, fmt.Errorf("domain %q: the interface of %s: %w", d.Name(), nic.Tap, err)
-	}
-	switch {
-	case target == nil:
-		filled.addInterface(nic)
-	case nic.Queues > 1 && !newInterface(target).multiqueue():
-		// libvirt would open a single queue of a tap that has several, and the kernel refuses that.
-		return nil, fmt.Errorf("domain %q: the tap %s has %d queues, an interface of model %s can use one: "+
-			"ask for one queue or use model virtio", d.Name(), nic.Tap, nic.Queues, newInterface(target).Model)
-	default:
-		fillInterface(target, nic)
+	for i, nic := range nics {
+		if err := nic.check(); err != nil {
+			return nil, fmt.Errorf("domain %q: the interface of %s: %w", d.Name(), nic.Tap, err)
+		}
+		switch target := targets[i]; {
+		case target == nil:
+			if nic.Alias == "" && len(nics) > 1 && nic.Name != "" {
+				nic.Alias = AliasOf(nic.Name)
+			}
+			filled.addInterface(nic)
+		case nic.Queues > 1 && !newInterface(target).multiqueue():
+			// libvirt would open a single queue of a tap that has several, and the kernel refuses that.
+			return nil, fmt.Errorf("domain %q: the tap %s has %d queues, an interface of model %s can use one: "+
+				"ask for one queue or use model virtio", d.Name(), nic.Tap, nic.Queues, newInterface(target).Model)
+		default:
+			fillInterface(target, nic)
+		}
 	}
 	return write(filled.tree), nil
+}
+
+// targets are the elements that the NICs go into, nil for one that is to be added.
+func (d *Document) targets(nics []NIC) ([]*etree.Element, error) {
+	if len(nics) == 1 && nics[0].Alias != "" {
+		target, err := d.choose(nics[0].Tap, nics[0].Alias)
+		return []*etree.Element{target}, err
+	}
+	return d.match(nics, d.interfaces())
 }
 
 // addInterface adds an interface to a domain that does not have it.
@@ -70,15 +88,19 @@ func (d *Document) addInterface(nic NIC) {
 	if devices == nil {
 		devices = d.top.CreateElement("devices")
 	}
-	added := devices.CreateElement("interface")
+	nic.furnish(devices.CreateElement("interface"))
+}
+
+// furnish makes an empty element the NIC's interface.
+func (n NIC) furnish(added *etree.Element) {
 	added.CreateAttr("type", "ethernet")
-	for _, p := range nic.properties() {
+	for _, p := range n.properties() {
 		p.set(added.CreateElement(p.element))
 	}
-	if nic.Alias != "" {
-		added.CreateElement("alias").CreateAttr("name", nic.Alias)
+	if n.Alias != "" {
+		added.CreateElement("alias").CreateAttr("name", n.Alias)
 	}
-	nic.Placement.add(added)
+	n.Placement.add(added)
 }
 
 // fillInterface makes an interface the NIC.

@@ -222,7 +222,8 @@ func TestFillChoosesTheInterface(t *testing.T) {
 		"the only one, whatever its tap is": {podNIC,
 			`<interface type='bridge'><alias name='this'/><target dev='vnet0'/></interface>`, `this`},
 		"none is marked": {podNIC, `<interface type='user'/><interface type='user'><target dev='tap1'/></interface>`,
-			`domain "vm": 2 interfaces, and none is marked as the pod's: put <target dev='tap0' managed='no'/> into the one that is`},
+			`domain "vm": 2 interfaces, and none is marked as the pod's: put <target dev='tap0' managed='no'/> into the one that is` +
+				` (the pod gives tap0 (tap0, 0a:58:0a:f4:01:05); the domain has 1: type user, 2: type user tap tap1)`},
 		"two are marked": {podNIC, strings.Repeat(`<interface><target dev='tap0'/></interface>`, 2),
 			`domain "vm": 2 interfaces have <target dev='tap0'/>: leave it on one`},
 		"queues that the model cannot have": {NIC{Tap: "tap0", MAC: podNIC.MAC, Queues: 2},
@@ -268,7 +269,7 @@ func TestQueuesAreThoseOfTheInterfaceToFill(t *testing.T) {
 		"cannot be told": {`<interface/><interface/>`, 0, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := parsed(t, []byte(`<domain><name>vm</name><devices>`+test.devices+`</devices></domain>`)).Queues("tap0", "")
+			got, err := parsed(t, []byte(`<domain><name>vm</name><devices>`+test.devices+`</devices></domain>`)).Queues(podNIC)
 			if got != test.want || (err != nil) != test.err {
 				t.Errorf("got %d, %v, want %d", got, err, test.want)
 			}

@@ -4,10 +4,10 @@ import "context"
 
 // Follow blocks until the guest has ended, and says how. onState is called with the guest's state at first and then with
 // every change, from the caller's goroutine; it may be nil. A reboot is no ending, a preserved crash is not (see
-// StateCrashed), nor is a lost connection to the daemon: when the guest is not there any more after connecting again, the
+// GuestCrashed), nor is a lost connection to the daemon: when the guest is not there any more after connecting again, the
 // ending is Unknown. An ending that came before the call is reported at once. The error is that ctx ended or the connection
 // was closed; the guest runs on.
-func (g *Guest) Follow(ctx context.Context, onState func(State)) (Ending, error) {
+func (g *Guest) Follow(ctx context.Context, onState func(GuestState)) (Ending, error) {
 	for {
 		for _, state := range g.newStates() {
 			if onState != nil {
@@ -34,7 +34,7 @@ func (g *Guest) Follow(ctx context.Context, onState func(State)) (Ending, error)
 }
 
 // newStates takes the states that have not been passed on yet.
-func (g *Guest) newStates() []State {
+func (g *Guest) newStates() []GuestState {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	states := g.states

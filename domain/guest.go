@@ -17,12 +17,13 @@ type Guest struct {
 	changed chan struct{} // holds one value when there is something in states
 
 	mu         sync.Mutex
-	state      State
-	states     []State // that Follow has not passed on yet
-	events     int     // that were taken
-	means      event   // the last state's event: what an ending would mean that follows from it
-	destroying bool    // we have asked libvirt to destroy it
-	ending     Ending  // valid when ended is closed
+	state      GuestState
+	states     []GuestState           // that Follow has not passed on yet
+	events     int                    // that were taken
+	means      event                  // the last state's event: what an ending would mean that follows from it
+	destroying bool                   // we have asked libvirt to destroy it
+	devices    map[string]chan<- bool // who waits for a device to go, by alias; told whether it is kept
+	ending     Ending                 // valid when ended is closed
 }
 
 // Start creates a transient domain from XML and returns the guest. The call that starts it is the first that it makes.
@@ -37,7 +38,7 @@ func (c *Connection) Start(xml []byte) (*Guest, error) {
 		if err != nil {
 			return nil, err
 		}
-		return c.newGuest(uuid, d, StateRunning), nil
+		return c.newGuest(uuid, d, GuestRunning), nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start domain %q: %w", d.Name(), err)
@@ -45,7 +46,7 @@ func (c *Connection) Start(xml []byte) (*Guest, error) {
 	return g, nil
 }
 
-// Find looks for a running domain of that name, whoever started it. There is none when the guest is nil without an error.
+// Find looks for a running domain of that name, also one that others started. Without one, guest and error are nil.
 func (c *Connection) Find(name string) (*Guest, error) {
 	g, err := c.introduce(func(s session) (*Guest, error) {
 		found, err := s.find(name)
@@ -64,7 +65,7 @@ func (c *Connection) Find(name string) (*Guest, error) {
 	return g, nil
 }
 
-func (c *Connection) newGuest(uuid string, d *Document, state State) *Guest {
+func (c *Connection) newGuest(uuid string, d *Document, state GuestState) *Guest {
 	g := &Guest{
 		connection: c,
 		uuid:       uuid,
@@ -99,7 +100,7 @@ func (g *Guest) count() int {
 
 // sight takes a state that was looked up, unless an event has come since there were that many: the event may be the later
 // news, and all that happens after it is told by events.
-func (g *Guest) sight(state State, events int) {
+func (g *Guest) sight(state GuestState, events int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.events == events {
@@ -123,7 +124,7 @@ func (g *Guest) update(e event) {
 		close(g.ended)
 	default:
 		// A preserved guest that is ended goes through other states, but only one that runs again has survived its crash.
-		if g.means.how != Crashed || e.state == StateRunning {
+		if g.means.how != Crashed || e.state == GuestRunning {
 			g.means = e
 		}
 		if e.state == g.state {

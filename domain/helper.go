@@ -82,6 +82,9 @@ func (h helper) start(path string, deliver func(event)) (*process, error) {
 	return p, nil
 }
 
+// HelperMissing is why there is no connection to be had: the program that makes them is not installed. nil where it is.
+func HelperMissing() error { _, err := locateHelper(); return err }
+
 // locateHelper looks for podnic-libvirt where it may be installed.
 func locateHelper() (string, error) { return missing(beside.Locate(helperName)) }
 

@@ -46,7 +46,7 @@ func helperAt(path string, log *zap.Logger) helper {
 }
 
 // hello is the beginning of a helper, which answers a request for each word that it is given.
-const hello = `echo '{"protocol":"podnic-libvirt protocol 2"}'
+const hello = `echo '{"protocol":"podnic-libvirt protocol 4"}'
 answer() { id=$((id + 1)); echo "{\"response\":{\"id\":$id$1}}"; }
 `
 
@@ -67,8 +67,8 @@ done
 
 func TestAHelperThatDoesNotServeIsAnErrorAtOnce(t *testing.T) {
 	for name, test := range map[string]struct{ program, want string }{
-		"another version": {`echo '{"protocol":"podnic-libvirt protocol 3"}'; exec cat >/dev/null`,
-			`PATH speaks "podnic-libvirt protocol 3", this podnic speaks "podnic-libvirt protocol 2": install podnic and podnic-libvirt of the same version`},
+		"another version": {`echo '{"protocol":"podnic-libvirt protocol 5"}'; exec cat >/dev/null`,
+			`PATH speaks "podnic-libvirt protocol 5", this podnic speaks "podnic-libvirt protocol 4": install podnic and podnic-libvirt of the same version`},
 		"another program": {`echo hello; exec cat >/dev/null`,
 			"PATH is not podnic's helper: invalid character 'h' looking for beginning of value: install podnic and podnic-libvirt of the same version"},
 		"says nothing": {`exit 0`,

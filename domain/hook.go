@@ -2,9 +2,11 @@ package domain
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/beevik/etree"
@@ -100,14 +102,31 @@ func Marked(r io.Reader) (io.Reader, bool) {
 	}
 }
 
-// Pod is what the metadata says:
+// Pod is what the metadata says, of one interface or of several:
 //
-//	<podnic:pod xmlns:podnic="urn:podnic:domain:1" interface="eth0" binding="bridge"/>
+//	<podnic:pod xmlns:podnic="urn:podnic:domain:1" interface="eth0" binding="bridge" spoof-guard="on" ipv6="auto"/>
 //
-// Both attributes may be left out.
+//	<podnic:pod xmlns:podnic="urn:podnic:domain:1">
+//	  <podnic:interface name="eth0" binding="shared" pod-ports="80/tcp,8080" guest-ports="22"/>
+//	  <podnic:interface name="net1" binding="redirect" tap="tap7" socket="udp" queues="2" spoof-guard="on" ipv6="pass"/>
+//	</podnic:pod>
+//
+// Each attribute may be left out, but the name of one of several. What <pod> says goes for each that does not say it itself.
 type Pod struct {
-	Interface string // the pod's interface
-	Binding   string
+	Interface  string // the pod's interface
+	Binding    string
+	SpoofGuard string // on, off, or empty: it is not said
+	IPv6       string // auto, serve, pass, off, or empty
+	// PodPorts and GuestPorts are as the flags of these names take them.
+	PodPorts, GuestPorts string
+	// Interfaces are those that are listed, with what <pod> says filled in. Then Interface is empty.
+	Interfaces []PodInterface
+}
+
+// PodInterface is one of several in the metadata. What is not said is empty.
+type PodInterface struct {
+	Name, Binding, Tap, Socket, SpoofGuard, IPv6, PodPorts, GuestPorts string
+	Queues                                                             int
 }
 
 // Pod is the metadata's element, nil when there is none. An element that cannot be understood whole is an error, since what
@@ -116,22 +135,72 @@ func (d *Document) Pod() (*Pod, error) {
 	var found *Pod
 	for _, e := range d.metadata() {
 		if found != nil {
-			return nil, fmt.Errorf("domain %q: two <pod> elements of %s in the metadata: leave one, since a guest gets one interface", d.Name(), MetadataURI)
+			return nil, fmt.Errorf("domain %q: two <pod> elements of %s in the metadata: leave one, with an <interface> for each that the guest gets", d.Name(), MetadataURI)
 		}
 		found = new(Pod)
-		for _, a := range e.Attr {
-			switch {
-			case isNamespace(a):
-			case a.FullKey() == "interface":
-				found.Interface = a.Value
-			case a.FullKey() == "binding":
-				found.Binding = a.Value
-			default:
-				return nil, fmt.Errorf("domain %q: <pod> in the metadata has the attribute %s, which this podnic does not know: remove it", d.Name(), restoreName(a.Key))
-			}
+		err := d.attributes(e, map[string]*string{
+			"interface": &found.Interface, "binding": &found.Binding, "spoof-guard": &found.SpoofGuard, "ipv6": &found.IPv6,
+			"pod-ports": &found.PodPorts, "guest-ports": &found.GuestPorts,
+		})
+		if err == nil {
+			err = d.podInterfaces(e, found)
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
 	return found, nil
+}
+
+// podInterfaces reads what <pod> lists.
+func (d *Document) podInterfaces(pod *etree.Element, into *Pod) error {
+	for e := range pod.ChildElementsSeq() {
+		if e.Tag != "interface" || e.NamespaceURI() != MetadataURI {
+			return fmt.Errorf("domain %q: <pod> in the metadata has a <%s>, which this podnic does not know: remove it", d.Name(), restoreName(e.FullTag()))
+		}
+		i, queues := PodInterface{}, ""
+		err := d.attributes(e, map[string]*string{
+			"name": &i.Name, "binding": &i.Binding, "tap": &i.Tap, "socket": &i.Socket, "queues": &queues, "spoof-guard": &i.SpoofGuard,
+			"ipv6": &i.IPv6, "pod-ports": &i.PodPorts, "guest-ports": &i.GuestPorts,
+		})
+		switch {
+		case err != nil:
+			return err
+		case i.Name == "":
+			return fmt.Errorf("domain %q: an <interface> of <pod> in the metadata has no name: name the pod's interface", d.Name())
+		case slices.ContainsFunc(into.Interfaces, func(o PodInterface) bool { return o.Name == i.Name }):
+			return fmt.Errorf("domain %q: <pod> in the metadata names the interface %s twice: leave one", d.Name(), i.Name)
+		}
+		if i.Queues = number(queues); queues != "" && i.Queues == 0 {
+			return fmt.Errorf("domain %q: queues of <interface> in the metadata takes a number, not %q", d.Name(), queues)
+		}
+		i.Binding, i.SpoofGuard, i.IPv6 = cmp.Or(i.Binding, into.Binding), cmp.Or(i.SpoofGuard, into.SpoofGuard), cmp.Or(i.IPv6, into.IPv6)
+		i.PodPorts, i.GuestPorts = cmp.Or(i.PodPorts, into.PodPorts), cmp.Or(i.GuestPorts, into.GuestPorts)
+		into.Interfaces = append(into.Interfaces, i)
+	}
+	if len(into.Interfaces) > 0 && into.Interface != "" {
+		return fmt.Errorf("domain %q: <pod> in the metadata has the attribute interface, and lists interfaces too: leave one of them", d.Name())
+	}
+	return nil
+}
+
+// attributes reads all attributes of an element of the metadata.
+func (d *Document) attributes(e *etree.Element, into map[string]*string) error {
+	for _, a := range e.Attr {
+		field := into[a.FullKey()]
+		switch {
+		case isNamespace(a):
+			continue
+		case field == nil:
+			return fmt.Errorf("domain %q: <%s> in the metadata has the attribute %s, which this podnic does not know: remove it", d.Name(), e.Tag, restoreName(a.Key))
+		case a.Key == "spoof-guard" && a.Value != "on" && a.Value != "off":
+			return fmt.Errorf("domain %q: spoof-guard of <%s> in the metadata takes on or off, not %q", d.Name(), e.Tag, a.Value)
+		case a.Key == "ipv6" && !slices.Contains([]string{"auto", "serve", "pass", "off"}, a.Value):
+			return fmt.Errorf("domain %q: ipv6 of <%s> in the metadata takes auto, serve, pass or off, not %q", d.Name(), e.Tag, a.Value)
+		}
+		*field = a.Value
+	}
+	return nil
 }
 
 // metadata are podnic's elements in the domain's metadata.
@@ -159,42 +228,51 @@ func (d *Document) MayBePods() bool {
 	return false
 }
 
-// Tap finds the interface that the pod's network is for, in a domain whose XML can no longer be changed: the one that is a
-// tap which libvirt is not to make. Of several it is the one with the given name. The error says what to change.
-func (d *Document) Tap(name string) (Interface, error) {
-	var taps, named []Interface
-	interfaces := d.Interfaces()
-	for _, i := range interfaces {
-		if !i.Unmanaged(i.Tap) {
-			continue
-		}
-		taps = append(taps, i)
-		if i.Tap == name {
-			named = append(named, i)
+// Taps finds the interfaces that the pod's are for, in a domain whose XML can no longer be changed: as Match does, among those
+// that are taps which libvirt is not to make. The error says what to change.
+func (d *Document) Taps(pod []NIC) ([]Interface, error) {
+	var taps []*etree.Element
+	for _, e := range d.interfaces() {
+		if i := newInterface(e); i.Unmanaged(i.Tap) {
+			taps = append(taps, e)
 		}
 	}
+	elements, err := d.match(pod, taps)
+	if err != nil {
+		return nil, err
+	}
+	found := make([]Interface, len(elements))
+	for i, e := range elements {
+		if e == nil {
+			return nil, d.lacks(pod, i)
+		}
+		found[i] = newInterface(e)
+	}
+	return found, nil
+}
+
+// lacks says what to change in a domain that has no interface for one of the pod's.
+func (d *Document) lacks(pod []NIC, missing int) error {
+	name, interfaces := pod[missing].Tap, d.Interfaces()
 	switch {
-	case len(taps) == 1:
-		return taps[0], nil
-	case len(named) == 1:
-		return named[0], nil
-	case len(taps) > 1:
-		return Interface{}, fmt.Errorf("domain %q: %d interfaces have a <target> with managed='no', and a pod gives one: "+
-			"set dev='%s' on the one that is the pod's, and on no other", d.Name(), len(taps), name)
+	case len(pod) > 1:
+		return fmt.Errorf("domain %q has no interface for the pod's %s: "+
+			"add <interface type='ethernet'> with <target dev='%s' managed='no'/> and <mac address='%s'/>%s",
+			d.Name(), pod[missing].called(), name, pod[missing].MAC, d.lists(pod, d.interfaces()))
 	case len(interfaces) == 0:
-		return Interface{}, fmt.Errorf("domain %q has no interface for the pod's network: "+
+		return fmt.Errorf("domain %q has no interface for the pod's network: "+
 			"add <interface type='ethernet'> with <target dev='%s' managed='no'/>", d.Name(), name)
 	}
 	// Which one is the pod's is not said, so the first one is the example.
 	i := interfaces[0]
 	if i.Type != "ethernet" {
-		return Interface{}, fmt.Errorf("domain %q has no interface for the pod's network: "+
+		return fmt.Errorf("domain %q has no interface for the pod's network: "+
 			"change <interface type='%s'> to type='ethernet', and its <target> to dev='%s' managed='no'", d.Name(), i.Type, name)
 	}
 	if i.Tap == "" {
 		i.Tap = name
 	}
-	return Interface{}, fmt.Errorf("domain %q: change <target> of its interface to dev='%s' managed='no': "+
+	return fmt.Errorf("domain %q: change <target> of its interface to dev='%s' managed='no': "+
 		"without that libvirt makes a tap of its own", d.Name(), i.Tap)
 }
 

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/podnic/podnic/network/identity"
 )
 
@@ -44,11 +45,18 @@ func TestMetadataSaysWhoseADomainIs(t *testing.T) {
 		want     *Pod
 		fails    string
 	}{
-		"none":              {"", nil, ""},
-		"empty":             {"<metadata/>", nil, ""},
-		"bare":              {"<metadata><podnic:pod " + ours + "/></metadata>", &Pod{}, ""},
-		"both attributes":   {"<metadata><podnic:pod " + ours + " interface='net1' binding='bridge'/></metadata>", &Pod{"net1", "bridge"}, ""},
-		"default namespace": {"<metadata><pod xmlns='" + MetadataURI + "' interface='net1'/></metadata>", &Pod{"net1", ""}, ""},
+		"none":            {"", nil, ""},
+		"empty":           {"<metadata/>", nil, ""},
+		"bare":            {"<metadata><podnic:pod " + ours + "/></metadata>", &Pod{}, ""},
+		"both attributes": {"<metadata><podnic:pod " + ours + " interface='net1' binding='bridge'/></metadata>", &Pod{Interface: "net1", Binding: "bridge"}, ""},
+		"with a guard":    {"<metadata><podnic:pod " + ours + " spoof-guard='on'/></metadata>", &Pod{SpoofGuard: "on"}, ""},
+		"without a guard": {"<metadata><podnic:pod " + ours + " spoof-guard='off'/></metadata>", &Pod{SpoofGuard: "off"}, ""},
+		"ports": {"<metadata><podnic:pod " + ours + " binding='shared' pod-ports='80/tcp,8080' guest-ports='22'/></metadata>",
+			&Pod{Binding: "shared", PodPorts: "80/tcp,8080", GuestPorts: "22"}, ""},
+		"half a guard":      {"<metadata><podnic:pod " + ours + " spoof-guard='some'/></metadata>", nil, "takes on or off"},
+		"with IPv6":         {"<metadata><podnic:pod " + ours + " ipv6='serve'/></metadata>", &Pod{IPv6: "serve"}, ""},
+		"IPv6 somehow":      {"<metadata><podnic:pod " + ours + " ipv6='on'/></metadata>", nil, "takes auto, serve, pass or off"},
+		"default namespace": {"<metadata><pod xmlns='" + MetadataURI + "' interface='net1'/></metadata>", &Pod{Interface: "net1"}, ""},
 		"another prefix":    {"<metadata><x:pod xmlns:x='" + MetadataURI + "'/></metadata>", &Pod{}, ""},
 		"declared above":    {"<metadata " + ours + "><podnic:pod/></metadata>", &Pod{}, ""},
 		"beside others":     {"<metadata><a xmlns='urn:a'/><podnic:pod " + ours + "/><b xmlns='urn:b'/></metadata>", &Pod{}, ""},
@@ -59,6 +67,17 @@ func TestMetadataSaysWhoseADomainIs(t *testing.T) {
 		"in a comment":      {"<metadata><!--<podnic:pod " + ours + "/>--></metadata>", nil, ""},
 		"outside":           {"<podnic:pod " + ours + "/>", nil, ""},
 		"twice":             {"<metadata><podnic:pod " + ours + "/><podnic:pod " + ours + "/></metadata>", nil, "two <pod>"},
+		"several": {"<metadata><podnic:pod " + ours + " binding='redirect'><podnic:interface name='eth0' binding='bridge'/>" +
+			"<podnic:interface name='net1' tap='t7' socket='udp' queues='2' spoof-guard='on' ipv6='pass'/></podnic:pod></metadata>",
+			&Pod{Binding: "redirect", Interfaces: []PodInterface{
+				{Name: "eth0", Binding: "bridge"}, {Name: "net1", Binding: "redirect", Tap: "t7", Socket: "udp", Queues: 2, SpoofGuard: "on", IPv6: "pass"},
+			}}, ""},
+		"one twice":         {"<metadata><podnic:pod " + ours + "><podnic:interface name='a'/><podnic:interface name='a'/></podnic:pod></metadata>", nil, "names the interface a twice"},
+		"without a name":    {"<metadata><podnic:pod " + ours + "><podnic:interface tap='a'/></podnic:pod></metadata>", nil, "no name"},
+		"one and several":   {"<metadata><podnic:pod " + ours + " interface='a'><podnic:interface name='a'/></podnic:pod></metadata>", nil, "lists interfaces too"},
+		"unknown of one":    {"<metadata><podnic:pod " + ours + "><podnic:interface name='a' mtu='9'/></podnic:pod></metadata>", nil, "mtu"},
+		"no number":         {"<metadata><podnic:pod " + ours + "><podnic:interface name='a' queues='x'/></podnic:pod></metadata>", nil, "takes a number"},
+		"unknown element":   {"<metadata><podnic:pod " + ours + "><podnic:card name='a'/></podnic:pod></metadata>", nil, "podnic:card"},
 		"unknown attribute": {"<metadata><podnic:pod " + ours + " mtu='1400'/></metadata>", nil, "mtu"},
 		"foreign attribute": {"<metadata><podnic:pod " + ours + " podnic:interface='eth0'/></metadata>", nil, "interface"},
 	} {
@@ -73,7 +92,7 @@ func TestMetadataSaysWhoseADomainIs(t *testing.T) {
 				if err == nil || !strings.Contains(err.Error(), test.fails) {
 					t.Errorf("%+v, %v", pod, err)
 				}
-			case err != nil || (pod == nil) != (test.want == nil) || pod != nil && *pod != *test.want:
+			case err != nil || !cmp.Equal(pod, test.want):
 				t.Errorf("%+v, %v", pod, err)
 			}
 		})
@@ -92,7 +111,7 @@ func TestInterfaceOfThePodIsTheTapThatLibvirtDoesNotMake(t *testing.T) {
 		"one":               {tap("guest0"), "guest0", "", true},
 		"beside another":    {other + tap("guest0"), "guest0", "", true},
 		"the named of two":  {tap("tap1") + tap("tap0"), "tap0", "", true},
-		"two, none named":   {tap("tap1") + tap("tap2"), "", "set dev='tap0'", true},
+		"two, none named":   {tap("tap1") + tap("tap2"), "", "put <target dev='tap0' managed='no'/> into the one that is", true},
 		"none":              {"", "", "add <interface type='ethernet'>", false},
 		"of another type":   {other, "", "change <interface type='network'> to type='ethernet'", false},
 		"managed":           {"<interface type='ethernet'><target dev='t7'/></interface>", "", "dev='t7' managed='no'", false},
@@ -104,7 +123,11 @@ func TestInterfaceOfThePodIsTheTapThatLibvirtDoesNotMake(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			i, err := d.Tap("tap0")
+			var i Interface
+			all, err := d.Taps([]NIC{{Tap: "tap0"}})
+			if err == nil {
+				i = all[0]
+			}
 			if i.Tap != test.want || (err != nil) != (test.fails != "") || err != nil && !strings.Contains(err.Error(), test.fails) {
 				t.Errorf("%q, %v", i.Tap, err)
 			}

@@ -19,6 +19,9 @@ type Interface struct {
 	MTU     int          // bytes
 	Queues  int          // <driver queues=…>
 	Model   string       // virtio, e1000, …
+	Alias   string       // <alias name=…>
+	// LinkDown says that the guest sees a network card without a carrier (<link state='down'/>).
+	LinkDown bool
 }
 
 func newInterface(e *etree.Element) Interface {
@@ -34,6 +37,9 @@ func newInterface(e *etree.Element) Interface {
 		MTU:     number(value(child(e, "mtu"), "size")),
 		Queues:  number(value(child(e, "driver"), "queues")),
 		Model:   value(child(e, "model"), "type"),
+		Alias:   value(child(e, "alias"), "name"),
+
+		LinkDown: value(child(e, "link"), "state") == "down",
 	}
 }
 
@@ -44,16 +50,22 @@ func (i Interface) Unmanaged(tap string) bool {
 }
 
 // Queues is how many queues the interface that Fill would fill asks for, 0 when it says nothing: what the tap should be made
-// with. The alias is that of the NIC, empty for none. The error is Fill's, when it could not choose an interface.
-func (d *Document) Queues(tap, alias string) (int, error) {
-	e, err := d.choose(tap, alias)
-	if e == nil || err != nil {
+// with. The error is Fill's, when it could not choose an interface.
+func (d *Document) Queues(nic NIC) (int, error) {
+	targets, err := d.targets([]NIC{nic})
+	if err != nil || targets[0] == nil {
 		return 0, err
 	}
-	if i := newInterface(e); i.multiqueue() {
-		return i.Queues, nil
+	return new(newInterface(targets[0])).AskedQueues(), nil
+}
+
+// AskedQueues is how many queues the interface asks for, 0 when it says nothing, or could not have them. One that is not there
+// says nothing.
+func (i *Interface) AskedQueues() int {
+	if i != nil && i.multiqueue() {
+		return i.Queues
 	}
-	return 0, nil
+	return 0
 }
 
 // multiqueue reports whether the model can have more than one queue. libvirt reads <driver queues=…> for virtio only
@@ -66,12 +78,10 @@ func (i Interface) multiqueue() bool {
 	return false
 }
 
-// choose finds the interface that the tap is for: the one that names it, else the only one. With an alias: the one of that
-// alias, else the one that names the tap. No interface and no error means that there is none.
+// choose finds the interface of an alias, else the one that names the tap. No interface and no error means that there is none.
 func (d *Document) choose(tap, alias string) (*etree.Element, error) {
 	var named, aliased []*etree.Element
-	interfaces := d.interfaces()
-	for _, e := range interfaces {
+	for _, e := range d.interfaces() {
 		if value(child(e, "target"), "dev") == tap {
 			named = append(named, e)
 		}
@@ -88,13 +98,6 @@ func (d *Document) choose(tap, alias string) (*etree.Element, error) {
 		return named[0], nil
 	case len(named) > 1:
 		return nil, fmt.Errorf("domain %q: %d interfaces have <target dev='%s'/>: leave it on one", d.Name(), len(named), tap)
-	case alias != "":
-		return nil, nil
-	case len(interfaces) > 1:
-		return nil, fmt.Errorf("domain %q: %d interfaces, and none is marked as the pod's: "+
-			"put <target dev='%s' managed='no'/> into the one that is", d.Name(), len(interfaces), tap)
-	case len(interfaces) == 1:
-		return interfaces[0], nil
 	}
 	return nil, nil
 }

@@ -82,7 +82,7 @@ func TestLibvirtLifeCycle(t *testing.T) {
 			}
 			s := current(t, c)
 			found, err := s.find(g.Name())
-			if err != nil || found == nil || found.uuid != g.UUID() || found.state != StateRunning || !bytes.Contains(found.xml, []byte("tap0")) {
+			if err != nil || found == nil || found.uuid != g.UUID() || found.state != GuestRunning || !bytes.Contains(found.xml, []byte("tap0")) {
 				t.Errorf("found %+v, %v", found, err)
 			}
 			if again, err := c.Find(g.Name()); err != nil || again != g {

@@ -1,6 +1,7 @@
 package domain
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -25,9 +26,15 @@ type daemon struct {
 	mu        sync.Mutex
 	away      error // what dial answers, when set
 	sessions  []*daemonSession
-	state     State // of the domain; empty when there is none
+	state     GuestState // of the domain; empty when there is none
 	shutdowns []time.Time
 	destroys  []time.Time
+	xml       string   // of the domain that runs; empty is vmXML
+	updates   []string // devices
+	busy      error    // what update, attach and detach answer, when set
+	attached  []string // devices
+	asked     int      // how often the guest was asked to give one up
+	onDetach  func()
 
 	// These are called without the lock, onStart, onShutdown and onDestroy in the place of the daemon's own reaction.
 	onStart    func()
@@ -58,7 +65,9 @@ func (d *daemon) dial(_ context.Context, _ string, deliver func(event)) (session
 func (d *daemon) tell(e event) {
 	e.uuid = vmUUID
 	d.mu.Lock()
-	d.state = e.state
+	if e.device == "" {
+		d.state = e.state
+	}
 	sessions := slices.Clone(d.sessions)
 	d.mu.Unlock()
 	for _, s := range sessions {
@@ -83,7 +92,7 @@ func (d *daemon) come() {
 	d.away = nil
 }
 
-func (d *daemon) set(state State) {
+func (d *daemon) set(state GuestState) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.state = state
@@ -103,7 +112,7 @@ func (s *daemonSession) close() {
 }
 
 func (s *daemonSession) start([]byte) (string, error) {
-	s.set(StateRunning)
+	s.set(GuestRunning)
 	if s.onStart != nil {
 		s.onStart()
 	}
@@ -119,7 +128,7 @@ func (s *daemonSession) find(string) (*found, error) {
 	return &found{uuid: vmUUID, xml: []byte(vmXML), state: s.state}, nil
 }
 
-func (s *daemonSession) look(string) (State, error) {
+func (s *daemonSession) look(string) (GuestState, error) {
 	s.mu.Lock()
 	state := s.state
 	s.mu.Unlock()
@@ -130,6 +139,45 @@ func (s *daemonSession) look(string) (State, error) {
 		return "", errGone
 	}
 	return state, nil
+}
+
+func (s *daemonSession) describe(string) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state == "" {
+		return nil, errGone
+	}
+	return []byte(cmp.Or(s.xml, vmXML)), nil
+}
+
+// update makes the one device that the domain has what is given.
+func (s *daemonSession) update(_ string, device []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.busy != nil {
+		return s.busy
+	}
+	s.updates = append(s.updates, string(device))
+	s.xml = "<domain type='qemu'><name>vm</name><devices>" + string(device) + "</devices></domain>"
+	return nil
+}
+
+func (s *daemonSession) attach(_ string, device []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.attached = append(s.attached, string(device))
+	return s.busy
+}
+
+func (s *daemonSession) detach(string, string) error {
+	s.mu.Lock()
+	s.asked++
+	busy, react := s.busy, s.onDetach
+	s.mu.Unlock()
+	if react != nil && busy == nil {
+		go react()
+	}
+	return busy
 }
 
 func (s *daemonSession) shutdown(string) error {
@@ -187,7 +235,7 @@ func started(t *testing.T, d *daemon) *Guest {
 // following is Follow in a goroutine of its own.
 type following struct {
 	mu     sync.Mutex
-	states []State
+	states []GuestState
 	ending Ending
 	err    error
 	done   chan struct{}
@@ -197,7 +245,7 @@ func follow(t *testing.T, g *Guest) *following {
 	f := &following{done: make(chan struct{})}
 	go func() {
 		defer close(f.done)
-		f.ending, f.err = g.Follow(t.Context(), func(s State) {
+		f.ending, f.err = g.Follow(t.Context(), func(s GuestState) {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			f.states = append(f.states, s)
@@ -216,29 +264,29 @@ func (f *following) wait(t *testing.T) Ending {
 }
 
 func TestFollowTellsHowTheGuestEnded(t *testing.T) {
-	panicked := sighting("", StateCrashed)
-	bySignal := event{state: StateShuttingDown, how: DestroyedByOther, reason: "told to end"}
-	halted := event{state: StateShuttingDown}
-	resumed := event{state: StateRunning}
-	paused := event{state: StatePaused}
+	panicked := sighting("", GuestCrashed)
+	bySignal := event{state: GuestShuttingDown, how: DestroyedByOther, reason: "told to end"}
+	halted := event{state: GuestShuttingDown}
+	resumed := event{state: GuestRunning}
+	paused := event{state: GuestPaused}
 
 	for name, test := range map[string]struct {
 		events []event
 		ending Ending
-		states []State
+		states []GuestState
 	}{
-		"shut down":           {[]event{halted, shutDown}, Ending{Shutdown, "the guest shut down"}, []State{StateRunning, StateShuttingDown}},
-		"destroyed":           {[]event{destroyed}, Ending{DestroyedByOther, "the domain was destroyed"}, []State{StateRunning}},
-		"emulator killed":     {[]event{failed}, Ending{Crashed, "the emulator ended unexpectedly"}, []State{StateRunning}},
-		"emulator told":       {[]event{bySignal, shutDown}, Ending{DestroyedByOther, "told to end"}, []State{StateRunning, StateShuttingDown}},
-		"destroyed in order":  {[]event{bySignal, destroyed}, Ending{DestroyedByOther, "the domain was destroyed"}, []State{StateRunning, StateShuttingDown}},
-		"panic, on_crash":     {[]event{panicked, destroyed}, Ending{Crashed, "the guest panicked; the domain was destroyed"}, []State{StateRunning, StateCrashed}},
-		"panic, preserved":    {[]event{panicked, bySignal, destroyed}, Ending{Crashed, "the guest panicked; the domain was destroyed"}, []State{StateRunning, StateCrashed, StateShuttingDown}},
-		"panic, then a reset": {[]event{panicked, resumed, shutDown}, Ending{Shutdown, "the guest shut down"}, []State{StateRunning, StateCrashed, StateRunning}},
-		"reboot":              {[]event{halted, resumed, destroyed}, Ending{DestroyedByOther, "the domain was destroyed"}, []State{StateRunning, StateShuttingDown, StateRunning}},
-		"recreated":           {[]event{{state: StateRestarting}, resumed, shutDown}, Ending{Shutdown, "the guest shut down"}, []State{StateRunning, StateRestarting, StateRunning}},
-		"paused twice":        {[]event{paused, paused, resumed, shutDown}, Ending{Shutdown, "the guest shut down"}, []State{StateRunning, StatePaused, StateRunning}},
-		"the first ending":    {[]event{failed, destroyed}, Ending{Crashed, "the emulator ended unexpectedly"}, []State{StateRunning}},
+		"shut down":           {[]event{halted, shutDown}, Ending{Shutdown, "the guest shut down"}, []GuestState{GuestRunning, GuestShuttingDown}},
+		"destroyed":           {[]event{destroyed}, Ending{DestroyedByOther, "the domain was destroyed"}, []GuestState{GuestRunning}},
+		"emulator killed":     {[]event{failed}, Ending{Crashed, "the emulator ended unexpectedly"}, []GuestState{GuestRunning}},
+		"emulator told":       {[]event{bySignal, shutDown}, Ending{DestroyedByOther, "told to end"}, []GuestState{GuestRunning, GuestShuttingDown}},
+		"destroyed in order":  {[]event{bySignal, destroyed}, Ending{DestroyedByOther, "the domain was destroyed"}, []GuestState{GuestRunning, GuestShuttingDown}},
+		"panic, on_crash":     {[]event{panicked, destroyed}, Ending{Crashed, "the guest panicked; the domain was destroyed"}, []GuestState{GuestRunning, GuestCrashed}},
+		"panic, preserved":    {[]event{panicked, bySignal, destroyed}, Ending{Crashed, "the guest panicked; the domain was destroyed"}, []GuestState{GuestRunning, GuestCrashed, GuestShuttingDown}},
+		"panic, then a reset": {[]event{panicked, resumed, shutDown}, Ending{Shutdown, "the guest shut down"}, []GuestState{GuestRunning, GuestCrashed, GuestRunning}},
+		"reboot":              {[]event{halted, resumed, destroyed}, Ending{DestroyedByOther, "the domain was destroyed"}, []GuestState{GuestRunning, GuestShuttingDown, GuestRunning}},
+		"recreated":           {[]event{{state: GuestRestarting}, resumed, shutDown}, Ending{Shutdown, "the guest shut down"}, []GuestState{GuestRunning, GuestRestarting, GuestRunning}},
+		"paused twice":        {[]event{paused, paused, resumed, shutDown}, Ending{Shutdown, "the guest shut down"}, []GuestState{GuestRunning, GuestPaused, GuestRunning}},
+		"the first ending":    {[]event{failed, destroyed}, Ending{Crashed, "the emulator ended unexpectedly"}, []GuestState{GuestRunning}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -262,7 +310,7 @@ func TestFollowTellsHowTheGuestEnded(t *testing.T) {
 func TestAnEndingDuringTheStartIsNotMissed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &daemon{}
-		d.onStart = func() { d.tell(event{state: StateRunning}); d.tell(failed) }
+		d.onStart = func() { d.tell(event{state: GuestRunning}); d.tell(failed) }
 		g := started(t, d)
 		if got := follow(t, g).wait(t); got.How != Crashed {
 			t.Errorf("got %v", got)
@@ -275,15 +323,15 @@ func TestAnEndingDuringTheStartIsNotMissed(t *testing.T) {
 
 func TestALostConnectionIsMadeAgain(t *testing.T) {
 	for name, test := range map[string]struct {
-		meanwhile State
+		meanwhile GuestState
 		after     *event
 		want      How
 	}{
-		"the guest runs on":          {StateRunning, &shutDown, Shutdown},
-		"the guest is paused":        {StatePaused, &destroyed, DestroyedByOther},
-		"the guest has panicked":     {StateCrashed, &destroyed, Crashed},
+		"the guest runs on":          {GuestRunning, &shutDown, Shutdown},
+		"the guest is paused":        {GuestPaused, &destroyed, DestroyedByOther},
+		"the guest has panicked":     {GuestCrashed, &destroyed, Crashed},
 		"the guest is gone":          {"", nil, Unknown},
-		"the guest ends as we knock": {StateRunning, &failed, Crashed},
+		"the guest ends as we knock": {GuestRunning, &failed, Crashed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -313,14 +361,14 @@ func TestNewsIsNotOverriddenByAnOldAnswer(t *testing.T) {
 		f := follow(t, started(t, d))
 		synctest.Wait()
 		d.leave()
-		d.onLook = func() { d.tell(sighting("", StateCrashed)) }
+		d.onLook = func() { d.tell(sighting("", GuestCrashed)) }
 		d.come()
 		time.Sleep(2 * lastRetry)
 		d.tell(destroyed)
 		if got := f.wait(t); got.How != Crashed {
 			t.Errorf("got %v", got)
 		}
-		if !slices.Equal(f.states, []State{StateRunning, StateCrashed}) {
+		if !slices.Equal(f.states, []GuestState{GuestRunning, GuestCrashed}) {
 			t.Errorf("states %q", f.states)
 		}
 	})
@@ -355,20 +403,20 @@ func TestStop(t *testing.T) {
 	for name, test := range map[string]struct {
 		grace      time.Duration
 		deafFor    int // requests that the guest does not hear
-		state      State
+		state      GuestState
 		away       time.Duration // how long the daemon is, from the call on
 		want       How
 		took       time.Duration
 		asked      int
 		destructed int
 	}{
-		"the guest obeys":                  {30 * time.Second, 0, StateRunning, 0, Shutdown, 0, 1, 0},
-		"the guest obeys the third time":   {30 * time.Second, 2, StateRunning, 0, Shutdown, 10 * time.Second, 3, 0},
-		"the guest never obeys":            {12 * time.Second, 99, StateRunning, 0, DestroyedAfterGrace, 12 * time.Second, 3, 1},
-		"no grace":                         {0, 0, StateRunning, 0, DestroyedAfterGrace, 0, 0, 1},
-		"the guest has crashed":            {30 * time.Second, 0, StateCrashed, 0, Crashed, 0, 0, 1},
-		"the daemon is away for a while":   {30 * time.Second, 0, StateRunning, 4 * time.Second, Shutdown, 5 * time.Second, 1, 0},
-		"the daemon is away for the grace": {5 * time.Second, 0, StateRunning, 6 * time.Second, DestroyedAfterGrace, 7 * time.Second, 0, 1},
+		"the guest obeys":                  {30 * time.Second, 0, GuestRunning, 0, Shutdown, 0, 1, 0},
+		"the guest obeys the third time":   {30 * time.Second, 2, GuestRunning, 0, Shutdown, 10 * time.Second, 3, 0},
+		"the guest never obeys":            {12 * time.Second, 99, GuestRunning, 0, DestroyedAfterGrace, 12 * time.Second, 3, 1},
+		"no grace":                         {0, 0, GuestRunning, 0, DestroyedAfterGrace, 0, 0, 1},
+		"the guest has crashed":            {30 * time.Second, 0, GuestCrashed, 0, Crashed, 0, 0, 1},
+		"the daemon is away for a while":   {30 * time.Second, 0, GuestRunning, 4 * time.Second, Shutdown, 5 * time.Second, 1, 0},
+		"the daemon is away for the grace": {5 * time.Second, 0, GuestRunning, 6 * time.Second, DestroyedAfterGrace, 7 * time.Second, 0, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -431,7 +479,7 @@ func TestFindAdoptsAndForgets(t *testing.T) {
 		if g, err := c.Find("vm"); g != nil || err != nil {
 			t.Fatalf("found %v, %v where there is none", g, err)
 		}
-		d.set(StatePaused)
+		d.set(GuestPaused)
 		g, err := c.Find("vm")
 		if err != nil {
 			t.Fatal(err)
@@ -446,10 +494,10 @@ func TestFindAdoptsAndForgets(t *testing.T) {
 		synctest.Wait()
 		d.tell(shutDown)
 		f.wait(t)
-		if !slices.Equal(f.states, []State{StatePaused}) {
+		if !slices.Equal(f.states, []GuestState{GuestPaused}) {
 			t.Errorf("states %q", f.states)
 		}
-		d.set(StateRunning)
+		d.set(GuestRunning)
 		if again, _ := c.Find("vm"); again == g {
 			t.Error("a guest that ended was found where another of the same UUID runs")
 		}

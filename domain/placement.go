@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"sync"
 
 	"github.com/beevik/etree"
 )
@@ -19,12 +20,14 @@ type Placement struct {
 	LinkDown bool
 }
 
-var pciAddress = regexp.MustCompile(`^([[:xdigit:]]{4}):([[:xdigit:]]{2}):([[:xdigit:]]{2})\.([0-7])$`)
+var pciAddress = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^([[:xdigit:]]{4}):([[:xdigit:]]{2}):([[:xdigit:]]{2})\.([0-7])$`)
+})
 
 // check refuses what libvirt would not take.
 func (p Placement) check() error {
 	switch {
-	case p.PCIAddress != "" && !pciAddress.MatchString(p.PCIAddress):
+	case p.PCIAddress != "" && !pciAddress().MatchString(p.PCIAddress):
 		return fmt.Errorf("the PCI address %q is not one as 0000:81:01.0", p.PCIAddress)
 	case p.ACPIIndex < 0 || p.BootOrder < 0:
 		return fmt.Errorf("ACPI index %d and boot order %d are not both from 1 on", p.ACPIIndex, p.BootOrder)
@@ -43,7 +46,7 @@ func (p Placement) add(to *etree.Element) {
 	if p.ACPIIndex > 0 {
 		to.CreateElement("acpi").CreateAttr("index", strconv.Itoa(p.ACPIIndex))
 	}
-	if part := pciAddress.FindStringSubmatch(p.PCIAddress); part != nil {
+	if part := pciAddress().FindStringSubmatch(p.PCIAddress); part != nil {
 		address := to.CreateElement("address")
 		address.CreateAttr("type", "pci")
 		for i, name := range []string{"domain", "bus", "slot", "function"} {

@@ -113,10 +113,13 @@ func (p *process) read(in *json.Decoder) (greeted bool, err error) {
 
 // received is an event as the helper tells it.
 func received(e *wire.Event) event {
-	if !e.Ended && e.How == "" {
-		return sighting(e.UUID, State(e.State))
+	if e.Device != "" {
+		return event{uuid: e.UUID, device: e.Device, kept: e.Kept}
 	}
-	return event{uuid: e.UUID, state: State(e.State), ended: e.Ended, how: hows[e.How], reason: e.Reason}
+	if !e.Ended && e.How == "" {
+		return sighting(e.UUID, GuestState(e.State))
+	}
+	return event{uuid: e.UUID, state: GuestState(e.State), ended: e.Ended, how: hows[e.How], reason: e.Reason}
 }
 
 var hows = map[string]How{wire.ByGuest: Shutdown, wire.ByCrash: Crashed, wire.ByOther: DestroyedByOther}

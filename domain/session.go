@@ -17,7 +17,15 @@ type session interface {
 	find(name string) (*found, error)
 	// look tells a domain's state; errGone when it is not running. It does not answer while the daemon has not yet found
 	// out itself.
-	look(uuid string) (State, error)
+	look(uuid string) (GuestState, error)
+	// describe returns a running domain's XML; errGone when it is not running.
+	describe(uuid string) (xml []byte, err error)
+	// update changes a device of a running domain. The XML is the whole device's.
+	update(uuid string, device []byte) error
+	// attach gives a running domain a device.
+	attach(uuid string, device []byte) error
+	// detach asks the guest to give up the device of an alias, and does not wait until it has.
+	detach(uuid, alias string) error
 	// shutdown asks the guest to shut down, and does not wait until it has.
 	shutdown(uuid string) error
 	// destroy ends the guest at once.
@@ -36,7 +44,7 @@ type session interface {
 type found struct {
 	uuid  string
 	xml   []byte
-	state State
+	state GuestState
 }
 
 // dialer makes a session, unless ctx ends before. From before it returns, every change of any domain's state is passed to

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -19,14 +20,14 @@ import (
 // itself is respelled too, so no two names become one.
 const marker = "À"
 
-var respelled = regexp.MustCompile(marker + `([0-9a-f]+)` + marker)
+var respelled = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(marker + `([0-9a-f]+)` + marker) })
 
 // restoreName is the name as the document has it.
 func restoreName(name string) string {
 	if !strings.Contains(name, marker) {
 		return name
 	}
-	return respelled.ReplaceAllStringFunc(name, func(s string) string {
+	return respelled().ReplaceAllStringFunc(name, func(s string) string {
 		n, err := strconv.ParseUint(strings.Trim(s, marker), 16, 32)
 		if err != nil {
 			return s

@@ -92,7 +92,7 @@ func (g *Guest) destroyOnce() error {
 func (g *Guest) crashed() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.state == StateCrashed
+	return g.state == GuestCrashed
 }
 
 func (g *Guest) stopError(err error) error {

@@ -83,7 +83,7 @@ func (b *bare) unwire(original *plan.Snapshot) error {
 	nic := original.Link(plan.NIC)
 	requests := []func() error{
 		b.link(plan.NIC, -unix.IFF_UP),
-		b.change(plan.RemoveFilter{Table: plan.FilterTable(nic.Name)}),
+		b.change(plan.RemoveFilter{Family: plan.BridgeFilter, Table: plan.FilterTable(nic.Name)}),
 		b.change(plan.DeleteMarked{Mark: plan.MarkFor(nic.Index)}),
 		b.link(plan.NIC, 0, rtnl.Attribute(unix.IFLA_IFNAME, nl.ZeroTerminated(nic.Name)), rtnl.Attribute(unix.IFLA_ADDRESS, nic.MAC.HardwareAddr())),
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/podnic/podnic/network/plan"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,45 +29,47 @@ func TestGuestIsHeldToTheRoutesThatBlock(t *testing.T) {
 		},
 		"a throw with rules behind it": {"rule add lookup 200 priority 40000", "route add default via 10.244.1.1 table 200"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			p := newTestPod(t, append(slices.Clone(shapes["routes that block"]), commands...)...)
-			p.settle()
-			leads := make(map[string]bool)
-			for _, d := range destinations {
-				_, err := p.run(p.pod, "ip", "route", "get", d)
-				leads[d] = err == nil
-			}
-			req := p.request()
-			req.Options.Interface = "eth0"
-			if _, err := Prepare(t.Context(), req); err != nil {
-				t.Fatal(err)
-			}
-			guest, node := p.ends()
-			for _, d := range destinations {
-				to := netip.MustParseAddr(d)
-				kind, packet := unix.ETH_P_IP, ipv4(unix.IPPROTO_TCP, podIP, to.Unmap(), 1000, 80)
-				if to.Is6() {
-					kind, packet = unix.ETH_P_IPV6, ipv6Packet(nothingNext, netip.MustParseAddr("2001:db8::5"), to, nil)
+		for by, o := range map[string]plan.Options{
+			"bridge": {Binding: plan.BindingBridge}, "redirect": {Binding: plan.BindingRedirect}, "redirect by tc": byTC,
+		} {
+			t.Run(by+", "+name, func(t *testing.T) {
+				t.Parallel()
+				p := newTestPod(t, append(slices.Clone(shapes["routes that block"]), commands...)...)
+				p.settle()
+				leads := make(map[string]bool)
+				for _, d := range destinations {
+					_, err := p.run(p.pod, "ip", "route", "get", d)
+					leads[d] = err == nil
 				}
-				for _, tags := range [][][2]int{nil, {{unix.ETH_P_8021Q, 0xe000}}, {{unix.ETH_P_8021Q, 0}, {unix.ETH_P_8021AD, 0}}} {
-					if got := crosses(t, guest, node, ethernet(nodeMAC, podMAC, kind, packet, tags...)); got != leads[d] {
-						t.Errorf("%s, tags %v: the pod has a way: %v; the guest's frame crosses: %v", d, tags, leads[d], got)
+				o.Interface = "eth0"
+				p.wire(o)
+				guest, node := p.ends()
+				for _, d := range destinations {
+					to := netip.MustParseAddr(d)
+					kind, packet := unix.ETH_P_IP, ipv4(unix.IPPROTO_TCP, podIP, to.Unmap(), 1000, 80)
+					if to.Is6() {
+						kind, packet = unix.ETH_P_IPV6, ipv6Packet(nothingNext, netip.MustParseAddr("2001:db8::5"), to, nil)
+					}
+					for _, tags := range [][][2]int{nil, {{unix.ETH_P_8021Q, 0xe000}}, {{unix.ETH_P_8021Q, 0}, {unix.ETH_P_8021AD, 0}}} {
+						if got := crosses(t, guest, node, ethernet(nodeMAC, podMAC, kind, packet, tags...)); got != leads[d] {
+							t.Errorf("%s, tags %v: the pod has a way: %v; the guest's frame crosses: %v", d, tags, leads[d], got)
+						}
+					}
+					if to.Is4() && !crosses(t, node, guest, ethernet(podMAC, nodeMAC, unix.ETH_P_IP, ipv4(unix.IPPROTO_TCP, to, podIP, 80, 1000))) {
+						t.Errorf("what %s sends does not reach the guest", d)
 					}
 				}
-				if to.Is4() && !crosses(t, node, guest, ethernet(podMAC, nodeMAC, unix.ETH_P_IP, ipv4(unix.IPPROTO_TCP, to, podIP, 80, 1000))) {
-					t.Errorf("what %s sends does not reach the guest", d)
+				// Whatever the pod's routes say, these need none.
+				for _, d := range []string{"224.0.0.251", "255.255.255.255"} {
+					if !crosses(t, guest, node, ethernet(broadcast, podMAC, unix.ETH_P_IP, ipv4(unix.IPPROTO_UDP, podIP, netip.MustParseAddr(d), 5353, 5353))) {
+						t.Errorf("%s does not cross", d)
+					}
 				}
-			}
-			// Whatever the pod's routes say, these need none.
-			for _, d := range []string{"224.0.0.251", "255.255.255.255"} {
-				if !crosses(t, guest, node, ethernet(broadcast, podMAC, unix.ETH_P_IP, ipv4(unix.IPPROTO_UDP, podIP, netip.MustParseAddr(d), 5353, 5353))) {
-					t.Errorf("%s does not cross", d)
+				discovery := ipv6Packet(nothingNext, netip.MustParseAddr("fe80::5"), netip.MustParseAddr("ff02::1"), nil)
+				if !crosses(t, guest, node, ethernet(broadcast, podMAC, unix.ETH_P_IPV6, discovery)) {
+					t.Error("neighbour discovery does not cross")
 				}
-			}
-			if !crosses(t, guest, node, ethernet(broadcast, podMAC, unix.ETH_P_IPV6, ipv6Packet(nothingNext, netip.MustParseAddr("fe80::5"), netip.MustParseAddr("ff02::1"), nil))) {
-				t.Error("neighbour discovery does not cross")
-			}
-		})
+			})
+		}
 	}
 }

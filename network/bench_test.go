@@ -156,6 +156,16 @@ func BenchmarkRestore(b *testing.B) {
 	b.Run("podnic-on-disk", func(b *testing.B) { p.podnic(); median(b, p.restores, p.podnic); p.restores() })
 }
 
+// BenchmarkJoints compares the bindings.
+func BenchmarkJoints(b *testing.B) {
+	for by, joint := range joints {
+		p := newBenchPod(b)
+		p.joint = joint
+		b.Run("prepare/"+by, func(b *testing.B) { median(b, p.podnic, p.restores) })
+		b.Run("restore/"+by, func(b *testing.B) { p.podnic(); median(b, p.restores, p.podnic); p.restores() })
+	}
+}
+
 // BenchmarkCommand runs programs. Those of iproute2 have an easier task: they need not find out what the pod holds, and
 // without nft(8) they set no filter.
 func BenchmarkCommand(b *testing.B) {

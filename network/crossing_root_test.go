@@ -6,13 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/mdlayher/packet"
-	"github.com/podnic/podnic/network/identity"
 	"golang.org/x/sys/unix"
+
+	"github.com/podnic/podnic/network/identity"
+	"github.com/podnic/podnic/network/plan"
 )
 
 // otherPort is a port of UDP that is not DHCP's.
@@ -49,6 +53,9 @@ func receiverIn(t *testing.T, in ns.NetNS, link string) *receiver {
 					return err
 				}
 				t.Cleanup(func() { s.Close() })
+				if err := bindToLink(s, link); err != nil {
+					return err
+				}
 				r.sockets[port] = append(r.sockets[port], s)
 			}
 		}
@@ -74,6 +81,18 @@ func receiverIn(t *testing.T, in ns.NetNS, link string) *receiver {
 	}
 	t.Cleanup(func() { r.wire.Close() })
 	return r
+}
+
+// bindToLink has a socket hear one link: the lower link of a macvlan, which is in the node's namespace too, hears what is
+// sent to everybody.
+func bindToLink(s *net.UDPConn, link string) error {
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var bound error
+	err = raw.Control(func(fd uintptr) { bound = unix.BindToDevice(int(fd), link) })
+	return errors.Join(err, bound)
 }
 
 // received is what a receiver had of some datagrams.
@@ -214,13 +233,70 @@ func (p *testPod) readyToHear(host ns.NetNS, link, address string) {
 	}
 }
 
+// TestFurtherFragmentsCross has what is no port of DHCP's where the ports are in a first fragment.
+func TestFurtherFragmentsCross(t *testing.T) {
+	forEachJoint(t, func(t *testing.T, joint joint) {
+		p := newTestPod(t, shapes["bridge"]...)
+		p.joint = joint
+		p.prepare()
+		guest, node := p.ends()
+		for _, port := range []int{67, 68} {
+			fragment := ipv4(unix.IPPROTO_UDP, podIP, gatewayIP, port, port)
+			copy(fragment[6:], word(1480/8))
+			copy(fragment[10:], word(0))
+			binary.BigEndian.PutUint16(fragment[10:], checksum(fragment[:20]))
+			if !crosses(t, guest, node, ethernet(nodeMAC, podMAC, unix.ETH_P_IP, fragment)) {
+				t.Errorf("one with %d at its third byte does not leave", port)
+			}
+			if !crosses(t, node, guest, ethernet(podMAC, nodeMAC, unix.ETH_P_IP, fragment)) {
+				t.Errorf("one with %d at its third byte does not reach the guest", port)
+			}
+		}
+		guest.Close()
+		node.Close()
+	})
+}
+
+// TestFurtherFragmentsOfIPv6Cross: in those nftables takes for ports what is at their place in IPv6's header, the flow label.
+func TestFurtherFragmentsOfIPv6Cross(t *testing.T) {
+	forEachJoint(t, func(t *testing.T, joint joint) {
+		p := newTestPod(t, shapes["dual stack"]...)
+		p.joint = joint
+		p.prepare()
+		guest, node := p.ends()
+		gateway := netip.MustParseAddr("fd00:10:244:1::1")
+		for _, label := range []int{546, 547} {
+			for _, next := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_ICMPV6} {
+				header := slices.Concat([]byte{next, 0}, word(1448), word(0), word(1))
+				fragment := ipv6Packet(fragments, podIP6, gateway, append(header, make([]byte, 64)...))
+				copy(fragment[2:], word(label))
+				if !crosses(t, guest, node, ethernet(nodeMAC, podMAC, unix.ETH_P_IPV6, fragment)) {
+					t.Errorf("one of protocol %d with the flow label %d does not leave", next, label)
+				}
+				if !crosses(t, node, guest, ethernet(podMAC, nodeMAC, unix.ETH_P_IPV6, fragment)) {
+					t.Errorf("one of protocol %d with the flow label %d does not reach the guest", next, label)
+				}
+			}
+		}
+		guest.Close()
+		node.Close()
+	})
+}
+
 // TestDHCPDoesNotCrossInAnyShape writes datagrams in every shape there is of VLAN tags, IP headers, fragments and
 // encapsulation, and sends them through the wiring in both directions, to real UDP sockets. Nothing that any receiver
 // takes for DHCP arrives; all else arrives as it does without the filter, unless it is of a shape that hides what it
 // holds.
 func TestDHCPDoesNotCrossInAnyShape(t *testing.T) {
-	p := newTestPod(t, shapes["bridge"]...)
-	p.prepare()
+	t.Parallel()
+	for _, j := range fewJoins {
+		t.Run(j.name, func(t *testing.T) { dhcpCrossesInNoShape(t, j.kind, j.options) })
+	}
+}
+
+func dhcpCrossesInNoShape(t *testing.T, kind string, o plan.Options) {
+	p := newTestPodOf(t, kind, shapes["bridge"]...)
+	fence := p.joinOpen(o)
 	guest, node := p.ends()
 	p.readyToHear(p.node, "host0", "10.244.1.1/24")
 	datagrams := make(map[uint16]datagram)
@@ -236,17 +312,14 @@ func TestDHCPDoesNotCrossInAnyShape(t *testing.T) {
 		src  identity.MAC
 		to   *receiver
 	}{{"from the guest", guest, podMAC, outside}, {"to the guest", node, nodeMAC, inside}}
-	open := make(map[string]received)
-	if _, err := p.run(p.pod, "nft", "delete", "table", "bridge", "podnic-eth0"); err != nil {
-		t.Fatal(err)
-	}
+	all := make(map[string]received)
 	for _, side := range sides {
-		open[side.name] = exchange(t, side.from, side.src, side.to, datagrams)
+		all[side.name] = exchange(t, side.from, side.src, side.to, datagrams)
 	}
-	p.prepare()
+	fence()
 	for _, side := range sides {
 		t.Run(side.name, func(t *testing.T) {
-			open, lost := open[side.name], datagrams
+			open, lost := all[side.name], datagrams
 			if len(open.dhcp) < 500 || len(open.taken) < 3000 {
 				t.Fatalf("without the filter, few are received: %d at the ports of DHCP, %d frames of DHCP", len(open.dhcp), len(open.taken))
 			}
@@ -280,5 +353,38 @@ func TestDHCPDoesNotCrossInAnyShape(t *testing.T) {
 				t.Errorf("and %d more", len(wrong)-20)
 			}
 		})
+	}
+}
+
+// joinOpen joins guest and pod network so that all frames pass. What it returns puts the filter in place.
+func (p *testPod) joinOpen(o plan.Options) (fence func()) {
+	p.t.Helper()
+	p.wire(o)
+	if o.TC {
+		for _, hook := range []string{"dev eth0 ingress", "dev eth0 egress", "dev tap0 ingress"} {
+			p.runAll("tc filter del " + hook + " pref 28782") // the fences
+		}
+		return func() { p.wire(o) }
+	}
+	if o.Binding != plan.BindingRedirect {
+		if _, err := p.run(p.pod, "nft", "delete", "table", "bridge", "podnic-eth0"); err != nil {
+			p.t.Fatal(err)
+		}
+		return func() { p.wire(o) }
+	}
+	r, err := Inspect(p.request())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	rules := fmt.Sprintf("table netdev open { "+
+		"chain in { type filter hook ingress device eth0 priority -1; fwd to tap0; }; "+
+		"chain out { type filter hook ingress device tap0 priority -1; meta mark set %#x fwd to eth0; }; }", r.Options.Mark)
+	if _, err := p.run(p.pod, "nft", rules); err != nil {
+		p.t.Fatal(err)
+	}
+	return func() {
+		if _, err := p.run(p.pod, "nft", "delete", "table", "netdev", "open"); err != nil {
+			p.t.Fatal(err)
+		}
 	}
 }

@@ -105,6 +105,7 @@ func TestWhatCannotBeWiredIsRefused(t *testing.T) {
 
 // TestMTUBelowDHCPsIsTakenAtLayer2 has nobody to serve.
 func TestMTUBelowDHCPsIsTakenAtLayer2(t *testing.T) {
+	t.Parallel()
 	p := newTestPod(t, append(shapes["no address"], "link set eth0 mtu 300")...)
 	before := p.text()
 	p.prepare()

@@ -1,4 +1,4 @@
-// Package network finds out what a pod's interface holds, rewires it into a bridge and a tap for a virtual machine, and
+// Package network finds out what a pod's interface holds, joins it to a tap for a virtual machine ([plan.Binding]), and
 // takes all of that back.
 //
 // It is declarative. A [plan.Snapshot] is what the kernel holds now, [plan.Wired] is what it should hold, [plan.Diff] is
@@ -9,7 +9,7 @@
 // What it promises: nothing is changed before the record of the original is on disk; whatever fails, the namespace is
 // what it was or the record is kept and the error says so; objects that are not podnic's own are never touched.
 //
-// Be aware: it serves one interface of a namespace, of kind veth. Policy rules survive all that it does, so it records
+// Be aware: each interface of a namespace is worked on by itself. Policy rules survive all that it does, so it records
 // them and leaves them alone. Temporary IPv6 addresses (RFC 8981) and what the kernel keeps in the table "local" are the
 // kernel's own and follow from the rest. Traffic control, XDP and sysctls stay on the link and are not touched.
 package network

@@ -2,21 +2,23 @@ package network
 
 import (
 	"bytes"
-	"context"
+	"encoding/binary"
 	"errors"
 	"net"
 	"net/netip"
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/mdlayher/packet"
+	"golang.org/x/sys/unix"
+
 	"github.com/podnic/podnic/network/identity"
 	"github.com/podnic/podnic/network/plan"
-	"golang.org/x/sys/unix"
 )
 
 // port is an end of the wiring: frames can be sent into it and are received from it.
@@ -43,6 +45,15 @@ func (t tapPort) receive(b []byte) (int, error) {
 		return 0, err
 	}
 	return copy(b, buffer[vnetHeader:n]), nil
+}
+
+// Close takes the guest away: when it returns, no child that is being started has the tap any more.
+func (t tapPort) Close() error { return closeNow(t.File) }
+
+func closeNow(f *os.File) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return f.Close()
 }
 
 func (t tapPort) until(at time.Time) error { return t.SetReadDeadline(at) }
@@ -80,7 +91,12 @@ func openTap(t testing.TB, in netns, name string) tapPort {
 			return err
 		}
 		request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
-		return unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
+		for deadline := time.Now().Add(5 * time.Second); ; {
+			// Who made it has closed it, but for a child that this process was starting at the same moment for another test.
+			if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err != unix.EBUSY || time.Now().After(deadline) {
+				return err
+			}
+		}
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -112,9 +128,19 @@ func (p *testPod) nodePort() nodePort {
 // just set up takes its time.
 func (p *testPod) ends() (guest tapPort, node nodePort) {
 	p.t.Helper()
+	return p.endsOf(podMAC, nodeMAC)
+}
+
+// endsOf is ends where the MACs are not the usual ones.
+func (p *testPod) endsOf(podMAC, nodeMAC identity.MAC) (guest tapPort, node nodePort) {
+	p.t.Helper()
 	guest, node = p.guestPort(), p.nodePort()
-	for from, to := range map[port]port{guest: node, node: guest} {
-		probe := ethernet(broadcast, podMAC, 0x88b5, bytes.Repeat([]byte{1}, 50))
+	for _, way := range []struct {
+		from, to port
+		src      identity.MAC
+	}{{guest, node, podMAC}, {node, guest, nodeMAC}} {
+		from, to := way.from, way.to
+		probe := ethernet(broadcast, way.src, 0x88b5, bytes.Repeat([]byte{1}, 50))
 		for deadline := time.Now().Add(10 * time.Second); ; {
 			if err := errors.Join(from.send(probe), to.until(time.Now().Add(20*time.Millisecond))); err != nil {
 				p.t.Fatal(err)
@@ -134,8 +160,14 @@ func (p *testPod) ends() (guest tapPort, node nodePort) {
 // end. There is no waiting for what must not come.
 func crosses(t *testing.T, from, to port, frame []byte) bool {
 	t.Helper()
+	return crossesBefore(t, from, to, frame, identity.MAC(frame[6:12]))
+}
+
+// crossesBefore is crosses with a marker of that source, where the frame's would not pass.
+func crossesBefore(t *testing.T, from, to port, frame []byte, src identity.MAC) bool {
+	t.Helper()
 	// 0x88b5 is for local experiments (IEEE 802, 9.2.4).
-	marker := ethernet(broadcast, identity.MAC(frame[6:12]), 0x88b5, bytes.Repeat([]byte{7}, 50))
+	marker := ethernet(broadcast, src, 0x88b5, bytes.Repeat([]byte{7}, 50))
 	if err := to.until(time.Now().Add(5 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
@@ -160,9 +192,20 @@ func crosses(t *testing.T, from, to port, frame []byte) bool {
 }
 
 func TestDHCPDoesNotCross(t *testing.T) {
-	p := newTestPod(t, shapes["aws"]...)
-	p.prepare()
-	guest, node := p.ends()
+	for _, j := range joins {
+		t.Run(j.name, func(t *testing.T) {
+			t.Parallel()
+			p := newTestPodOf(t, j.kind, shapes["aws"]...)
+			p.wire(j.options)
+			guest, node := p.ends()
+			dhcpDoesNotCross(t, guest, node)
+		})
+	}
+}
+
+// dhcpDoesNotCross takes a pod whose neighbour 169.254.1.1 has a permanent entry.
+func dhcpDoesNotCross(t *testing.T, guest, node port) {
+	t.Helper()
 	zero, all := netip.IPv4Unspecified(), netip.MustParseAddr("255.255.255.255")
 	request := ipv4(unix.IPPROTO_UDP, zero, all, 68, 67)
 	reply := ipv4(unix.IPPROTO_UDP, gatewayIP, all, 67, 68)
@@ -215,39 +258,38 @@ func TestDHCPDoesNotCross(t *testing.T) {
 }
 
 // TestGuestCannotReachThePodsSockets listens in the pod on every address, and asks from the guest by every way there is.
+// Nothing that the pod's stack makes of it comes out at either end.
 func TestGuestCannotReachThePodsSockets(t *testing.T) {
-	for _, socket := range []string{plan.SocketPacket, plan.SocketUDP} {
-		t.Run(socket, func(t *testing.T) {
-			p := newTestPod(t, shapes["bridge"]...)
-			req := p.request()
-			req.Options.Socket = socket
-			r, err := Prepare(context.Background(), req)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var udp *net.UDPConn
-			err = p.pod.Do(func(netns) (err error) {
-				if udp, err = net.ListenUDP("udp4", &net.UDPAddr{Port: 5000}); err != nil {
+	for _, j := range joins {
+		for _, socket := range []string{plan.SocketPacket, plan.SocketUDP} {
+			t.Run(j.name+", "+socket, func(t *testing.T) {
+				t.Parallel()
+				p := newTestPodOf(t, j.kind, shapes["bridge"]...)
+				j.options.Socket = socket
+				p.wire(j.options)
+				var udp *net.UDPConn
+				err := p.pod.Do(func(netns) (err error) {
+					if udp, err = net.ListenUDP("udp4", &net.UDPAddr{Port: 5000}); err != nil {
+						return err
+					}
+					tcp, err := net.Listen("tcp4", ":5000")
+					if err == nil {
+						t.Cleanup(func() { tcp.Close() })
+					}
 					return err
+				})
+				if err != nil {
+					t.Fatal(err)
 				}
-				tcp, err := net.Listen("tcp4", ":5000")
-				if err == nil {
-					t.Cleanup(func() { tcp.Close() })
-				}
-				return err
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer udp.Close()
-			wired := plan.Wired(r.Record.Original, r.Record.Options)
-			guest, node := p.ends()
-			for _, link := range wired.Links {
-				for _, dst := range []identity.MAC{link.MAC, broadcast} {
+				defer udp.Close()
+				guest, node := p.ends()
+				sent := make(map[string]bool)
+				for _, dst := range append(p.linkMACs(), broadcast) {
 					for _, to := range []netip.Addr{podIP, identity.ServerLinkLocal, netip.MustParseAddr("255.255.255.255"), netip.MustParseAddr("10.244.1.255")} {
 						for _, protocol := range []int{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
-							for _, from := range []port{guest, node} {
-								frame := ethernet(dst, podMAC, unix.ETH_P_IP, ipv4(protocol, netip.MustParseAddr("10.244.1.7"), to, 4000, 5000))
+							for src, from := range map[identity.MAC]port{podMAC: guest, nodeMAC: node} {
+								frame := ethernet(dst, src, unix.ETH_P_IP, ipv4(protocol, netip.MustParseAddr("10.244.1.7"), to, 4000, 5000))
+								sent[string(frame)] = true
 								if err := from.send(frame); err != nil {
 									t.Fatal(err)
 								}
@@ -255,43 +297,72 @@ func TestGuestCannotReachThePodsSockets(t *testing.T) {
 						}
 					}
 				}
-			}
-			// An answer, or an ARP request for where to send one, would come back before what is sent later crosses.
-			last := ethernet(broadcast, nodeMAC, unix.ETH_P_ARP, arp(1, nodeMAC, gatewayIP, podIP))
-			if err := guest.until(time.Now().Add(5 * time.Second)); err != nil {
-				t.Fatal(err)
-			}
-			if err := node.send(last); err != nil {
-				t.Fatal(err)
-			}
-			b := make([]byte, 2000)
-			for {
-				n, err := guest.receive(b)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if bytes.Equal(b[:n], last) {
-					break
-				}
-				for _, link := range wired.Links {
-					if link.Role != plan.Placeholder && identity.MAC(b[6:12]) == link.MAC {
-						t.Fatalf("the pod's stack answers: %x", b[:n])
+				// An answer, or an ARP request for where to send one, would come back before what is sent later crosses.
+				for _, way := range []struct{ from, to port }{{node, guest}, {guest, node}} {
+					last := ethernet(broadcast, identity.MAC{2, 0, 0, 0, 0, 0xbb}, 0x88b5, bytes.Repeat([]byte{7}, 50))
+					if err := errors.Join(way.to.until(time.Now().Add(5*time.Second)), way.from.send(last)); err != nil {
+						t.Fatal(err)
+					}
+					for b := make([]byte, 2000); ; {
+						n, err := way.to.receive(b)
+						if err != nil {
+							t.Fatal(err)
+						}
+						if bytes.Equal(b[:n], last) {
+							break
+						}
+						kind := binary.BigEndian.Uint16(b[12:])
+						if (kind == unix.ETH_P_IP || kind == unix.ETH_P_ARP) && !sent[string(b[:n])] {
+							t.Fatalf("the pod's stack answers: %x", b[:n])
+						}
+						// A tap without a bridge: what is for the server's MAC would be forwarded as all else is.
+						forServer := kind == unix.ETH_P_IP && bytes.Equal(b[30:34], identity.ServerLinkLocal.AsSlice())
+						if forServer && bytes.Equal(b[6:12], podMAC[:]) && socket == plan.SocketUDP && j.options.Binding == plan.BindingRedirect {
+							t.Fatalf("what the guest says to the server leaves the pod: %x", b[:n])
+						}
 					}
 				}
-			}
-			if err := udp.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
-				t.Fatal(err)
-			}
-			if n, from, err := udp.ReadFrom(b); err == nil {
-				t.Errorf("a socket of the pod was reached from %s: %x", from, b[:n])
-			}
-		})
+				if err := udp.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+					t.Fatal(err)
+				}
+				b := make([]byte, 2000)
+				if n, from, err := udp.ReadFrom(b); err == nil {
+					t.Errorf("a socket of the pod was reached from %s: %x", from, b[:n])
+				}
+			})
+		}
 	}
+}
+
+// linkMACs are those of all links in the pod.
+func (p *testPod) linkMACs() (macs []identity.MAC) {
+	p.t.Helper()
+	err := p.pod.Do(func(netns) error {
+		links, err := net.Interfaces()
+		for _, l := range links {
+			if len(l.HardwareAddr) == 6 {
+				macs = append(macs, identity.MAC(l.HardwareAddr))
+			}
+		}
+		return err
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return macs
 }
 
 // TestOnlyThePodsMACLeaves listens on the pod network from before prepare until after restore.
 func TestOnlyThePodsMACLeaves(t *testing.T) {
-	p := newTestPod(t, shapes["dual stack"]...)
+	forEachJoint(t, func(t *testing.T, joint joint) {
+		p := newTestPod(t, shapes["dual stack"]...)
+		p.joint = joint
+		onlyThePodsMACLeaves(t, p)
+	})
+}
+
+func onlyThePodsMACLeaves(t *testing.T, p *testPod) {
+	t.Helper()
 	p.settle()
 	node := p.nodePort()
 	var mu sync.Mutex
@@ -338,83 +409,70 @@ func TestOnlyThePodsMACLeaves(t *testing.T) {
 // TestLayer2InterfaceLetsDHCPCross lets DHCP through where there is no address to serve. (That the pod's own stack is out of
 // reach there too, TestReservedAddressesDoNotReachThePod shows.)
 func TestLayer2InterfaceLetsDHCPCross(t *testing.T) {
-	p := newTestPod(t, shapes["no address"]...)
-	p.wire(plan.Options{Interface: "eth0"})
-	if out, err := p.run(p.pod, "nft", "list", "ruleset"); err != nil || strings.Contains(out, "forward") {
-		t.Errorf("nft: %v: %s", err, out)
-	}
-	guest, node := p.ends()
-	zero, all := netip.IPv4Unspecified(), netip.MustParseAddr("255.255.255.255")
-	if !crosses(t, guest, node, ethernet(broadcast, podMAC, unix.ETH_P_IP, ipv4(unix.IPPROTO_UDP, zero, all, 68, 67))) {
-		t.Error("the guest's request does not reach the pod network")
-	}
-	if !crosses(t, node, guest, ethernet(broadcast, nodeMAC, unix.ETH_P_IP, ipv4(unix.IPPROTO_UDP, gatewayIP, all, 67, 68))) {
-		t.Error("the pod network's reply does not reach the guest")
+	for _, j := range joins {
+		t.Run(j.name, func(t *testing.T) {
+			t.Parallel()
+			p := newTestPodOf(t, j.kind, shapes["no address"]...)
+			j.options.Interface = "eth0"
+			p.wire(j.options)
+			if out, err := p.run(p.pod, "nft", "list", "ruleset"); err != nil || strings.Contains(out, "forward") {
+				t.Errorf("nft: %v: %s", err, out)
+			}
+			guest, node := p.ends()
+			zero, all := netip.IPv4Unspecified(), netip.MustParseAddr("255.255.255.255")
+			if !crosses(t, guest, node, ethernet(broadcast, podMAC, unix.ETH_P_IP, ipv4(unix.IPPROTO_UDP, zero, all, 68, 67))) {
+				t.Error("the guest's request does not reach the pod network")
+			}
+			if !crosses(t, node, guest, ethernet(broadcast, nodeMAC, unix.ETH_P_IP, ipv4(unix.IPPROTO_UDP, gatewayIP, all, 67, 68))) {
+				t.Error("the pod network's reply does not reach the guest")
+			}
+		})
 	}
 }
 
 func TestResolveAsksAsThePodWould(t *testing.T) {
-	p := newTestPod(t, append(shapes["ptp"], "node:addr add 10.244.1.1/24 dev host0")...)
-	r := p.prepare()
-	p.ends()
-	ns, err := OpenNamespace(p.request().Namespace)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ns.Close()
-	mac, err := Resolve(ns, r.Names.NIC, podMAC, podIP, gatewayIP)
-	if err != nil || mac != nodeMAC {
-		t.Errorf("the gateway has the MAC %s: %v", mac, err)
-	}
-	if mac, err := Resolve(ns, r.Names.NIC, podMAC, podIP, netip.MustParseAddr("10.244.1.77")); err == nil {
-		t.Errorf("nobody's address has the MAC %s", mac)
+	for by, joint := range joints {
+		t.Run(by, func(t *testing.T) {
+			p := newTestPod(t, append(shapes["ptp"], "node:addr add 10.244.1.1/24 dev host0")...)
+			p.joint = joint
+			r := p.prepare()
+			p.ends()
+			ns := p.namespace()
+			mac, err := Resolve(ns, r.Names.NIC, r.Record.Options.Mark, podMAC, podIP, gatewayIP)
+			if err != nil || mac != nodeMAC {
+				t.Errorf("the gateway has the MAC %s: %v", mac, err)
+			}
+			nobody := netip.MustParseAddr("10.244.1.77")
+			if mac, err := Resolve(ns, r.Names.NIC, r.Record.Options.Mark, podMAC, podIP, nobody); err == nil {
+				t.Errorf("nobody's address has the MAC %s", mac)
+			}
+		})
 	}
 }
 
 // TestNftListsEveryWiring runs nft(8), which operators do: versions 1.0.6 (Debian 12) and 1.1.3 (Debian 13) abort on some
 // rules that the kernel takes.
 func TestNftListsEveryWiring(t *testing.T) {
+	t.Parallel()
 	list := func(t *testing.T, p *testPod) {
 		t.Helper()
 		out, err := p.run(p.pod, "nft", "list", "ruleset")
 		if err != nil {
 			t.Fatalf("nft list ruleset: %v", err)
 		}
-		if !strings.Contains(out, "table bridge podnic-eth0") || !strings.HasSuffix(strings.TrimSpace(out), "}") {
+		if !strings.Contains(out, " podnic-eth0 {") || !strings.HasSuffix(strings.TrimSpace(out), "}") {
 			t.Errorf("not whole:\n%s", out)
 		}
-		s, err := open(p.request())
+		seen, err := Inspect(p.request())
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer s.close()
-		filter, err := s.nft.Read(plan.BridgeFilter, "podnic-eth0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, rule := range filter.Rules {
+		for _, rule := range seen.Current.Filter.Rules {
 			if _, comment, _ := strings.Cut(rule, " # "); !strings.Contains(out, comment) {
 				t.Errorf("the rule %q is not listed:\n%s", rule, out)
 			}
 		}
-		// What nft prints, it also reads, and it is then the same.
-		stateless := func() string {
-			out, err := p.run(p.pod, "nft", "--stateless", "list", "ruleset")
-			if err != nil {
-				t.Fatalf("nft --stateless list ruleset: %v", err)
-			}
-			return out
-		}
-		first := stateless()
-		if err := os.WriteFile(p.dir+"/ruleset", []byte("flush ruleset\n"+first), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := p.run(p.pod, "nft", "-f", p.dir+"/ruleset"); err != nil {
-			t.Fatalf("nft does not read what it printed: %v", err)
-		}
-		if diff := cmp.Diff(first, stateless()); diff != "" {
-			t.Errorf("nft prints something else once it has read what it printed:\n%s", diff)
-		}
+		p.nftReadsWhatItPrints()
 	}
 	for name, wire := range wirings {
 		t.Run(name, func(t *testing.T) {
@@ -430,4 +488,37 @@ func TestNftListsEveryWiring(t *testing.T) {
 			list(t, p)
 		})
 	}
+}
+
+// nftReadsWhatItPrints has nft(8) read what it prints of all there is, and print it again.
+func (p *testPod) nftReadsWhatItPrints() {
+	p.t.Helper()
+	stateless := func() string {
+		out, err := p.run(p.pod, "nft", "--stateless", "list", "ruleset")
+		if err != nil {
+			p.t.Fatalf("nft --stateless list ruleset: %v", err)
+		}
+		return out
+	}
+	first := stateless()
+	if err := os.WriteFile(p.dir+"/ruleset", []byte("flush ruleset\n"+first), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+	if _, err := p.run(p.pod, "nft", "-f", p.dir+"/ruleset"); err != nil {
+		p.t.Fatalf("nft does not read what it printed: %v\n%s", err, first)
+	}
+	if diff := cmp.Diff(first, stateless()); diff != "" {
+		p.t.Errorf("nft prints something else once it has read what it printed:\n%s", diff)
+	}
+}
+
+// offload has the kernel hand over, and take, frames that are unfinished: without checksums, and larger than the MTU.
+func (t tapPort) offload(flags int) error {
+	raw, err := t.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var set error
+	err = raw.Control(func(fd uintptr) { set = unix.IoctlSetInt(int(fd), unix.TUNSETOFFLOAD, flags) })
+	return errors.Join(err, set)
 }

@@ -74,9 +74,14 @@ func udp6(src, dst netip.Addr, port int, data []byte) []byte {
 
 // routerAdvertisement announces the sender as router, and a prefix to make addresses of (RFC 4861, 4.2 and 4.6.2).
 func routerAdvertisement(src, dst netip.Addr, prefix netip.Prefix) []byte {
-	lifetimes := []byte{0, 0, 14, 16, 0, 0, 14, 16}
-	option := slices.Concat([]byte{3, 4, byte(prefix.Bits()), 0xc0}, lifetimes, make([]byte, 4), prefix.Addr().AsSlice())
-	return summed(src, dst, unix.IPPROTO_ICMPV6, 2, slices.Concat([]byte{134, 0, 0, 0, 64, 0}, word(1800), make([]byte, 8), option))
+	return routerAdvertisementFor(3600, src, dst, prefix)
+}
+
+// routerAdvertisementFor is one for so many seconds.
+func routerAdvertisementFor(seconds int, src, dst netip.Addr, prefix netip.Prefix) []byte {
+	lifetime := slices.Concat(word(0), word(seconds))
+	option := slices.Concat([]byte{3, 4, byte(prefix.Bits()), 0xc0}, lifetime, lifetime, make([]byte, 4), prefix.Addr().AsSlice())
+	return summed(src, dst, unix.IPPROTO_ICMPV6, 2, slices.Concat([]byte{134, 0, 0, 0, 64, 0}, word(seconds), make([]byte, 8), option))
 }
 
 // summed fills in the checksum over the packet and its pseudo header (RFC 8200, 8.1).

@@ -5,12 +5,14 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/podnic/podnic/network/plan"
 )
 
 // TestWhatDHCPCannotSayIsSaid compares all warnings of a pod: before it is wired, and while it is.
 func TestWhatDHCPCannotSayIsSaid(t *testing.T) {
 	for name, test := range map[string]struct {
 		shape    string // "bridge", unless it says otherwise
+		options  plan.Options
 		commands []string
 		warnings []string
 	}{
@@ -27,8 +29,11 @@ func TestWhatDHCPCannotSayIsSaid(t *testing.T) {
 				"are nothing that DHCP can say: the filter drops what the guest sends there",
 			"routes of the pod that block (blackhole 172.16.0.0/12 table 100, blackhole 203.0.113.7/32) are nothing that DHCP can say: the guest is not held to them",
 		}},
-		"one that blocks, without a server": {shape: "ipv6 only", commands: []string{"-6 route add blackhole fd00:ec2::254"}, warnings: []string{
-			"IPv6 is not handed over yet (fd00:10:244:1::5): IPv6 frames pass, and the guest may configure it itself",
+		"one that blocks, without IPv4": {shape: "ipv6 only", commands: []string{"-6 route add blackhole fd00:ec2::254"}, warnings: []string{
+			"routes of the pod that block (blackhole fd00:ec2::254/128 metric 1024) are nothing that DHCP can say: the filter drops what the guest sends there",
+		}},
+		"one that blocks, without a server": {shape: "ipv6 only", options: plan.Options{IPv6: plan.IPv6Pass}, commands: []string{"-6 route add blackhole fd00:ec2::254"}, warnings: []string{
+			"IPv6 is not served (fd00:10:244:1::5): IPv6 frames pass, and the guest may configure it itself",
 			"eth0 has no IPv4 address: the guest gets layer 2 only, and no DHCP server",
 			"routes of the pod that block (blackhole fd00:ec2::254/128 metric 1024) are nothing that DHCP can say: the guest is not held to them",
 		}},
@@ -70,16 +75,23 @@ func TestWhatDHCPCannotSayIsSaid(t *testing.T) {
 			}
 			p := newTestPod(t, append(slices.Clone(shapes[shape]), test.commands...)...)
 			p.settle()
-			told := func(state *State) []string {
+			told := func(state *Inspection) []string {
 				_, warnings := state.Identity()
 				return slices.Sorted(slices.Values(warnings))
 			}
-			seen, err := Inspect(p.request())
+			req := p.request()
+			req.Options = test.options
+			seen, err := Inspect(req)
 			if err != nil {
 				t.Fatal(err)
 			}
 			slices.Sort(test.warnings)
-			for when, got := range map[string][]string{"before": told(seen), "wired": told(p.prepare().State)} {
+			p.wire(test.options)
+			wired, err := Inspect(p.request())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for when, got := range map[string][]string{"before": told(seen), "wired": told(wired)} {
 				if diff := cmp.Diff(test.warnings, got); diff != "" {
 					t.Errorf("%s it is wired (-want +got):\n%s", when, diff)
 				}
@@ -102,7 +114,7 @@ func TestLinkThatIsDownIsSaid(t *testing.T) {
 func TestDefaultInHalvesIsOne(t *testing.T) {
 	p := newTestPod(t, shapes["default in two halves"]...)
 	id, _ := p.prepare().State.Identity()
-	if id.Gateway != gatewayIP || id.MTU != 1380 || len(id.Routes) != 1 || id.Routes[0].Destination.Bits() != 0 || id.Routes[0].Gateway != gatewayIP {
-		t.Errorf("gateway %s, MTU %d, routes %v", id.Gateway, id.MTU, id.Routes)
+	if id.V4.Gateway != gatewayIP || id.MTU != 1380 || len(id.V4.Routes) != 1 || id.V4.Routes[0].Destination.Bits() != 0 || id.V4.Routes[0].Gateway != gatewayIP {
+		t.Errorf("gateway %s, MTU %d, routes %v", id.V4.Gateway, id.MTU, id.V4.Routes)
 	}
 }

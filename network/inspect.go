@@ -1,31 +1,38 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/netip"
+	"slices"
 
 	"github.com/podnic/podnic/network/identity"
 	"github.com/podnic/podnic/network/internal/rtnl"
 	"github.com/podnic/podnic/network/plan"
 )
 
-// State is what a look at the namespace shows. Nothing is changed or locked, and no privilege is needed: where the record
+// Inspection is what a look at the namespace shows. Nothing is changed or locked, and no privilege is needed: where the record
 // cannot be read, the namespace itself says who the guest must be.
-type State struct {
+type Inspection struct {
 	ID     NamespaceID
 	Wired  bool
 	Names  plan.Names
 	Record *Record // nil when there is none that this process may read
 	// Options are those of the record, or what can be told of them from the wiring.
 	Options plan.Options
+	// Why says for what reason the binding was chosen, or would be, where nobody asks for it by name.
+	Why string
+	// Refusal says why the interface cannot be given to a guest, where nothing is wired.
+	Refusal error
 	// Original is what the pod's interface held before, and holds now if nothing is wired.
 	Original *plan.Snapshot
 	Current  *plan.Snapshot
-	// Missing are the changes that would mend the wiring. None if it is as it should be.
-	Missing []plan.Step
-	// Deviations say what Missing would mend.
+	// Repairs are the changes that would mend the wiring. None if it is as it should be.
+	Repairs []plan.Step
+	// Deviations say what Repairs would mend.
 	Deviations []plan.Deviation
 	// Server is the address that a UDP server answers from. Where the wiring is KubeVirt's, ServerHeld says whether a link
 	// has it: else nothing can be sent.
@@ -40,29 +47,123 @@ type State struct {
 	underWay bool // somebody else is wiring the interface, and has not finished
 }
 
-// Inspect looks at a namespace.
-func Inspect(req Request) (*State, error) {
+// Inspect looks at an interface of a namespace.
+func Inspect(req Request) (*Inspection, error) {
+	req.looks = true
 	s, err := open(req)
 	if err != nil {
 		return nil, err
 	}
 	defer s.close()
-	state := &State{ID: s.id, Server: identity.ServerLinkLocal}
 	if err := s.discover(req.Options); err != nil {
 		return nil, err
 	}
+	return s.inspect()
+}
+
+// InspectAll looks at the interfaces of the request, or where it names none at all that are wired, that with the default route
+// first. Where nothing is wired, it looks at the one that would be. There is one at least.
+func InspectAll(req Request) ([]*Inspection, error) {
+	s, err := open(req)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	v, err := s.discoverAll()
+	if err != nil {
+		return nil, err
+	}
+	var chosen []*discovery
+	for _, o := range req.each() {
+		if o.Interface == "" && len(v.wired) > 0 {
+			chosen = v.wired
+			break
+		}
+		d, err := s.pick(v, o)
+		if err != nil {
+			return nil, err
+		}
+		chosen = append(chosen, d)
+	}
+	var all []*Inspection
+	var failed []error
+	for _, d := range chosen {
+		t := s.of(d)
+		t.Options = req.Options
+		seen, err := t.inspect()
+		switch {
+		case err == nil:
+			all = append(all, seen)
+		case IsRefusal(err): // that the link is gone, say: the others are there all the same
+			failed = append(failed, err)
+		default:
+			return nil, err
+		}
+	}
+	if len(all) == 0 {
+		return nil, errors.Join(failed...)
+	}
+	for _, err := range failed {
+		all[0].Warnings = append(all[0].Warnings, err.Error())
+	}
+	if len(chosen) == len(v.wired) && len(req.Interfaces) == 0 {
+		slices.SortStableFunc(all, func(a, b *Inspection) int {
+			return cmp.Compare(boolOf(b.Original.HasDefault()), boolOf(a.Original.HasDefault()))
+		})
+	}
+	return all, nil
+}
+
+// Wired are the names of the interfaces that are wired, by podnic or KubeVirt.
+func Wired(req Request) ([]string, error) {
+	s, err := open(req)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	v, err := s.discoverAll()
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, d := range v.wired {
+		names = append(names, d.names.Interface)
+	}
+	return names, nil
+}
+
+func boolOf(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// inspect looks at the interface that was found.
+func (s *session) inspect() (*Inspection, error) {
+	state := &Inspection{ID: s.id, Server: identity.ServerLinkLocal}
 	record, err := s.recorded()
 	if err != nil && !errors.Is(err, fs.ErrPermission) { // who may not read it goes by the namespace
 		state.Warnings = append(state.Warnings, err.Error())
 	}
 	state.Warnings = append(state.Warnings, s.warnings...)
-	managed := s.found.names.Managed
-	state.Wired, state.Names = managed || len(s.found.marked) > 0, s.found.names
+	managed := !s.found.names.Binding.Ours()
+	state.Wired, state.Names = managed || s.found.wired(), s.found.names
+	redirect := record != nil && record.Options.Names().Binding.KeepsNIC()
+	if !state.Wired && s.found.hidden && (redirect || errors.Is(err, fs.ErrPermission)) {
+		state.Warnings = append(state.Warnings, fmt.Sprintf("this process cannot tell whether %s is wired: there is a record and no tap, and to see whether there is a filter requires CAP_NET_ADMIN", state.Names.Interface))
+	}
 	if state.Wired && record != nil && record.managed() == managed {
 		state.Record = record
 	}
 	if state.Record != nil && !managed {
 		state.Names = record.Options.Names()
+	}
+	if !state.Wired {
+		if err := s.original(state); err != nil {
+			return nil, err
+		}
+		return state, nil
 	}
 	if state.Current, err = s.read(s.found.all, s.found.nic.Index, state.Names); err != nil {
 		return nil, asRefusal(err)
@@ -74,35 +175,60 @@ func Inspect(req Request) (*State, error) {
 		return nil, plan.Refuse("%s, which was wired, is gone: the pod's network was taken away; run `podnic restore` to remove what is left", state.Names.Interface)
 	}
 	switch {
-	case !state.Wired:
-		state.Options, state.Original = req.Options, state.Current
-		state.Options.Interface = state.Names.Interface
-		state.underWay = managedUnderWay(s.found.all, state.Names.Interface)
-		return state, nil
 	case managed:
 		state.managed()
 		state.FilterHidden = s.hiddenFilter
 		state.Server, state.ServerHeld, err = s.serverOf(state.Names.Interface)
 		return state, err
 	case state.Record != nil:
-		state.Options, state.Original = record.Options, record.Original
+		state.Options, state.Original, state.Why = record.Options, record.Original, record.Why
 	default:
-		state.Options, state.Original = plan.OptionsOf(state.Current, state.Names), plan.Rebuild(state.Current, state.Names)
+		state.Options, state.Original = state.Names.Binding.Options(state.Current, state.Names), state.Names.Binding.Rebuild(state.Current, state.Names)
 	}
-	wanted := s.wired(state.Original, state.Options)
+	wanted := s.wired(state.Original, state.Options, state.Current)
 	if s.hiddenFilter {
 		state.Current.Filter, state.FilterHidden = wanted.Filter, true
 	}
 	if s.noFilter && plan.WantedFilter(state.Original, state.Options) != nil {
-		state.Warnings = append(state.Warnings, unfiltered)
+		state.Warnings = append(state.Warnings, unfiltered(state.Options))
 	}
 	now, err := rtnl.BootTime()
 	if err != nil {
 		return nil, err
 	}
 	wanted = wanted.At(now)
-	state.Missing, state.Deviations = plan.Diff(state.Current, wanted), plan.Deviations(state.Current, wanted)
+	state.Warnings = append(state.Warnings, state.Names.Binding.Notes(state.Original, state.Current)...)
+	if other := s.otherSources(state.Options); other != "" {
+		state.Warnings = append(state.Warnings, other)
+	}
+	if state.Options.Binding == plan.BindingShared {
+		state.Warnings = append(state.Warnings, s.unlisted(state.Original, state.Options)...)
+	}
+	state.Repairs, state.Deviations = plan.Diff(state.Names.Binding, state.Current, wanted), plan.Deviations(state.Names.Binding, state.Current, wanted)
 	return state, nil
+}
+
+// original completes what Inspect sees where nothing is wired, with the binding that a wiring would have.
+func (s *session) original(state *Inspection) error {
+	state.Options = s.Options
+	state.Options.Interface, state.Options.IPv6 = state.Names.Interface, cmp.Or(s.Options.IPv6, plan.IPv6Auto)
+	state.underWay = managedUnderWay(s.found.all, state.Names.Interface)
+	c, err := s.choose(s.Options)
+	switch {
+	case err == nil:
+		state.Names, state.Current, state.Why, state.Options.Binding = c.names, c.current, c.why, c.names.Binding.Name()
+	case IsRefusal(err):
+		state.Refusal = err
+		// What could not be put back can be looked at.
+		state.Names = plan.BindingOf(plan.BindingRedirect).Names(state.Names.Interface, state.Names.Tap)
+		if state.Current, err = s.read(s.found.all, s.found.nic.Index, state.Names); err != nil {
+			return asRefusal(err)
+		}
+	default:
+		return err
+	}
+	state.Original = state.Current
+	return nil
 }
 
 // Recorded is the record of the namespace's interface; nil when there is none that counts. Nothing is locked.
@@ -116,11 +242,28 @@ func Recorded(req Request) (*Record, error) {
 		return s.recorded()
 	}
 	for _, record := range records(req.StateDir) { // the pod's network was taken away
-		if record.Namespace == s.id {
+		if record.Namespace == s.id && (req.Options.Interface == "" || req.Options.Interface == record.Options.Interface) {
 			return record, nil
 		}
 	}
 	return nil, nil
+}
+
+// GivenTo are the interfaces of the namespace that records give to a domain, whatever has become of their wiring. Nothing is
+// locked.
+func GivenTo(req Request, domain DomainRef) ([]string, error) {
+	s, err := open(req)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	var names []string
+	for _, r := range records(req.StateDir) {
+		if r.Namespace == s.id && r.Domain.Is(domain.Name, domain.UUID) {
+			names = append(names, r.Options.Interface)
+		}
+	}
+	return names, nil
 }
 
 // SetDomain writes into an interface's record which guest was given the interface.
@@ -142,4 +285,6 @@ func SetDomain(ctx context.Context, req Request, iface string, domain DomainRef)
 }
 
 // Identity is who the guest has to be, and warnings of what it does not get.
-func (s *State) Identity() (identity.Identity, []string) { return plan.Identify(s.Original) }
+func (s *Inspection) Identity() (identity.Identity, []string) {
+	return s.Names.Binding.Identify(s.Original, s.Options)
+}

@@ -1,7 +1,6 @@
 package network
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -15,48 +14,24 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/podnic/podnic/network/internal/rtnl"
 	"golang.org/x/sys/unix"
-)
 
-// stranger is a process of the pod without any capability and with no way to one.
-const stranger = "setpriv --reuid 107 --regid 107 --clear-groups --no-new-privs --bounding-set -all --inh-caps -all --ambient-caps -all -- "
+	"github.com/podnic/podnic/network/internal/rtnl"
+	"github.com/podnic/podnic/test/podtest"
+)
 
 // squatters hold flock on the namespace until their input ends, and are no podnic. Each says "held" when it does.
 var squatters = map[string]struct{ command, why string }{
-	"without a capability":        {stranger + "flock /proc/self/ns/net " + hold, "it has no CAP_NET_ADMIN"},
-	"shared":                      {stranger + "flock --shared /proc/self/ns/net " + hold, "it has no CAP_NET_ADMIN"},
-	"in a user namespace":         {stranger + "unshare --user --map-root-user flock /proc/self/ns/net " + hold, "that of a user namespace of its own"},
-	"that left it to another one": {stranger + "sh -c 'exec 9</proc/self/ns/net; flock 9; echo held; exec cat'", "it has ended and left the lock"},
+	"without a capability":        {podtest.Stranger + "flock /proc/self/ns/net " + podtest.Hold, "it has no CAP_NET_ADMIN"},
+	"shared":                      {podtest.Stranger + "flock --shared /proc/self/ns/net " + podtest.Hold, "it has no CAP_NET_ADMIN"},
+	"in a user namespace":         {podtest.Stranger + "unshare --user --map-root-user flock /proc/self/ns/net " + podtest.Hold, "that of a user namespace of its own"},
+	"that left it to another one": {podtest.Stranger + "sh -c 'exec 9</proc/self/ns/net; flock 9; echo held; exec cat'", "it has ended and left the lock"},
 }
 
-const hold = `sh -c 'echo held; exec cat'`
-
-// squat starts a shell command in the pod and returns when it holds the lock. It ends with the test, or when it is told to.
+// squat starts a shell command in the pod and returns when it holds the lock.
 func (p *testPod) squat(command string) (end func()) {
 	p.t.Helper()
-	cmd := exec.Command("sh", "-c", "exec "+command)
-	input, err := cmd.StdinPipe()
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	output, err := cmd.StdoutPipe()
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	cmd.Stderr = os.Stderr
-	if err := p.pod.Do(func(netns) error { return cmd.Start() }); err != nil {
-		p.t.Fatal(err)
-	}
-	end = sync.OnceFunc(func() {
-		input.Close()
-		_ = cmd.Wait() // it ends with its input
-	})
-	p.t.Cleanup(end)
-	if line, err := bufio.NewReader(output).ReadString('\n'); line != "held\n" {
-		p.t.Fatalf("%s: %q, %v", command, line, err)
-	}
-	return end
+	return podtest.Squat(p.t, p.request().Namespace, command)
 }
 
 // inInitialPIDs reports whether processes are numbered as the kernel numbers them, and those that have ended show in
@@ -147,13 +122,9 @@ func TestWhoMayBePodnicIsWaitedForAndNamed(t *testing.T) {
 		}
 		p.restore()
 	}
-	waits(p.squat("flock /proc/self/ns/net "+hold), `of uid 0, "flock /proc/self/ns/net`)
+	waits(p.squat("flock /proc/self/ns/net "+podtest.Hold), `of uid 0, "flock /proc/self/ns/net`)
 
-	ns, err := OpenNamespace(req.Namespace)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ns.Close()
+	ns := p.namespace()
 	unlock, warning, err := ns.Lock(t.Context(), 0)
 	if err != nil || warning != "" {
 		t.Fatal(err, warning)
@@ -167,11 +138,7 @@ func TestRecordIsWrittenUnderTheLock(t *testing.T) {
 	p.prepare()
 	req := p.request()
 	req.LockTimeout = time.Millisecond
-	ns, err := OpenNamespace(req.Namespace)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ns.Close()
+	ns := p.namespace()
 	unlock, _, err := ns.Lock(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)
@@ -226,11 +193,7 @@ func TestWithoutPtraceAStrangersUserNamespaceIsNamed(t *testing.T) {
 // TestANumberIsNotAProcess has another process have the number of the one that took the lock.
 func TestANumberIsNotAProcess(t *testing.T) {
 	p := newTestPod(t)
-	ns, err := OpenNamespace(p.request().Namespace)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ns.Close()
+	ns := p.namespace()
 	unlock, _, err := ns.Lock(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)
@@ -258,9 +221,9 @@ func TestANumberIsNotAProcess(t *testing.T) {
 // hold flock for as long as they like, and let go of it.
 func TestOneAtATimeWhateverAStrangerDoes(t *testing.T) {
 	p := newTestPod(t)
-	p.squat(stranger + `sh -c 'echo held; exec flock --shared /proc/self/ns/net cat'`)
+	p.squat(podtest.Stranger + `sh -c 'echo held; exec flock --shared /proc/self/ns/net cat'`)
 	for range 2 { // each takes and leaves it until the shell that reads is gone
-		p.squat(stranger + `sh -c 'echo held; while read -r _; do :; done & reader=$!; while kill -0 $reader 2>/dev/null; do flock --shared /proc/self/ns/net true; done'`)
+		p.squat(podtest.Stranger + `sh -c 'echo held; while read -r _; do :; done & reader=$!; while kill -0 $reader 2>/dev/null; do flock --shared /proc/self/ns/net true; done'`)
 	}
 	var inside, entered atomic.Int32
 	var wait sync.WaitGroup
@@ -296,11 +259,7 @@ func TestOneAtATimeWhateverAStrangerDoes(t *testing.T) {
 // TestTheRulesetIsNotTouchedByTheLock reads its generation, which every change of whomever raises.
 func TestTheRulesetIsNotTouchedByTheLock(t *testing.T) {
 	p := newTestPod(t)
-	ns, err := OpenNamespace(p.request().Namespace)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ns.Close()
+	ns := p.namespace()
 	n := &rtnl.NFT{NS: ns}
 	defer n.Close()
 	if err := n.Open(); err != nil {
@@ -349,6 +308,26 @@ func TestNamespacesAreNothingElse(t *testing.T) {
 		}
 		if !IsNoNamespace(err) || !IsRefusal(err) || !strings.Contains(err.Error(), words) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v, want %q", path, err, words)
+		}
+	}
+}
+
+// TestClosedNamespaceIsEnteredNoMore, also by who is about to while another closes it.
+func TestClosedNamespaceIsEnteredNoMore(t *testing.T) {
+	p := newTestPod(t)
+	for name, stays := range map[string]bool{"entered anew": false, "a thread stays": true} {
+		n, err := OpenNamespace(p.pod.Path())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stays {
+			err = n.Stay()
+		}
+		if err = errors.Join(err, n.Do(func() error { return nil }), n.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.Do(func() error { t.Errorf("%s: entered", name); return nil }); err == nil {
+			t.Errorf("%s: no error", name)
 		}
 	}
 }

@@ -22,7 +22,7 @@ func CheckMachine() (warnings []string, err error) {
 	}
 	err = inNewNamespace(tryFilter)
 	if errors.Is(err, rtnl.ErrNoFilter) {
-		return []string{unfiltered}, nil
+		return []string{unfiltered(plan.Options{})}, nil
 	}
 	return nil, err
 }

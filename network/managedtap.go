@@ -1,10 +1,10 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -12,8 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// discoverManaged finds an interface that KubeVirt has wired: the one that is named, else eth0, else the first. Nil when
-// there is none, or when its wiring is not complete. The wiring, as KubeVirt's pkg/network/setup/netpod (managedTapSpec, at
+// discoverManaged finds the interfaces that KubeVirt has wired completely: eth0 first. The wiring, as KubeVirt's pkg/network/setup/netpod (managedTapSpec, at
 // d923fdb) lays it:
 //
 //	eth0-nic   the pod's link, renamed, without an address, a port of ↓ that does not learn
@@ -22,7 +21,7 @@ import (
 //	eth0       placeholder, down, with the MAC, the MTU and the addresses
 //
 // The routes are gone: nothing keeps them.
-func discoverManaged(all []plan.Link, iface string) *discovery {
+func discoverManaged(all []plan.Link) []*discovery {
 	var found []*discovery
 	for _, placeholder := range all {
 		names := plan.ManagedTapNames(placeholder.Name)
@@ -35,21 +34,13 @@ func discoverManaged(all []plan.Link, iface string) *discovery {
 		if tap < 0 {
 			continue
 		}
-		names.Tap, names.Managed = all[tap].Name, true
+		names.Tap = all[tap].Name
 		found = append(found, &discovery{all: all, nic: all[nic], names: names})
 	}
-	wanted := func(name string) int {
-		return slices.IndexFunc(found, func(d *discovery) bool { return d.names.Interface == name })
-	}
-	switch {
-	case len(found) == 0:
-		return nil
-	case iface == "":
-		return found[max(0, wanted("eth0"))]
-	case wanted(iface) >= 0:
-		return found[wanted(iface)]
-	}
-	return nil
+	slices.SortStableFunc(found, func(a, b *discovery) int {
+		return cmp.Compare(boolOf(a.names.Interface != "eth0"), boolOf(b.names.Interface != "eth0"))
+	})
+	return found
 }
 
 // managedUnderWay reports whether KubeVirt has begun to wire an interface. Then the link of that name may be the placeholder
@@ -61,34 +52,20 @@ func managedUnderWay(all []plan.Link, iface string) bool {
 
 // managed completes what Inspect sees of KubeVirt's wiring. What the pod's interface held is in the record; without one,
 // what the placeholder keeps of it is all there is.
-func (s *State) managed() {
-	s.Options = plan.OptionsOf(s.Current, s.Names)
-	s.Options.Binding, s.Options.Socket = plan.BindingManagedTap, plan.SocketUDP
+func (s *Inspection) managed() {
+	s.Options = s.Names.Binding.Options(s.Current, s.Names)
 	if s.Record != nil {
 		s.Original = s.Record.Original
 		return
 	}
-	s.Original = plan.Rebuild(s.Current, s.Names)
-	for _, a := range s.Original.AddressesOf(plan.NIC) {
-		if a.Is4() {
-			s.Original.Routes = append(s.Original.Routes, connectedRoute(a.Local))
-		}
-	}
+	s.Original = s.Names.Binding.Rebuild(s.Current, s.Names)
 	s.Warnings = append(s.Warnings, fmt.Sprintf("KubeVirt has wired %s, and there is no record of what it held before: its routes, its gateway "+
 		"and its permanent neighbours are lost, so that a guest which asks now is told of its subnet alone", s.Names.Interface))
 }
 
-// connectedRoute is the route that an address brings with it, unless the pod network took it away.
-func connectedRoute(address netip.Prefix) plan.Route {
-	return plan.Route{
-		Destination: address.Masked(), Table: unix.RT_TABLE_MAIN, Type: unix.RTN_UNICAST, Protocol: unix.RTPROT_KERNEL,
-		Scope: unix.RT_SCOPE_LINK, PrefSrc: address.Addr(), Hops: []plan.Hop{{Link: plan.NIC}},
-	}
-}
-
 // refuseManaged refuses to change what KubeVirt has wired.
 func (s *session) refuseManaged() error {
-	if !s.found.names.Managed {
+	if s.found.names.Binding.Ours() {
 		return nil
 	}
 	return plan.Refuse("%s is wired by KubeVirt (%s), whose node agent owns it: run `podnic sidecar`, or look with `podnic status`", s.found.names.Interface, s.found.names.Bridge)
@@ -96,7 +73,7 @@ func (s *session) refuseManaged() error {
 
 // RecordManaged writes down what an interface holds that KubeVirt's node agent is going to wire, since that keeps no
 // routes. It needs no privilege. An interface that is wired already, or half, is left to the record that there is.
-func RecordManaged(req Request) (*State, error) {
+func RecordManaged(req Request) (*Inspection, error) {
 	seen, err := Inspect(req)
 	if err != nil || seen.Wired || seen.underWay {
 		return seen, err
@@ -133,16 +110,21 @@ func PodInterfaces(req Request) ([]string, error) {
 	}
 	var names []string
 	for _, l := range all {
-		if l.Type == unix.ARPHRD_ETHER && l.MasterIndex == 0 && l.Kind != plan.KindBridge && l.Kind != plan.KindTun {
+		if isPodLink(l) {
 			names = append(names, l.Name)
 		}
 	}
 	return names, nil
 }
 
+// isPodLink reports whether a pod network may have made the link.
+func isPodLink(l plan.Link) bool {
+	return l.Type == unix.ARPHRD_ETHER && l.MasterIndex == 0 && l.Kind != plan.KindBridge && l.Kind != plan.KindTun
+}
+
 // AwaitWired returns what Inspect sees once the interface is wired, by podnic or by KubeVirt. It looks when the kernel says
 // that something has changed, which takes no privilege.
-func AwaitWired(ctx context.Context, req Request) (*State, error) {
+func AwaitWired(ctx context.Context, req Request) (*Inspection, error) {
 	ns, err := OpenNamespace(req.Namespace)
 	if err != nil {
 		return nil, err
@@ -155,7 +137,7 @@ func AwaitWired(ctx context.Context, req Request) (*State, error) {
 	defer stop()
 	for {
 		seen, err := Inspect(req)
-		if err == nil && seen.Wired && seen.Names.Interface == req.Options.Interface {
+		if err == nil && seen.Wired {
 			return seen, nil
 		}
 		select {

@@ -30,6 +30,7 @@ var kubevirtWiring = []string{
 // TestManagedTapIsAwaitedAndKnown records an interface, has it wired as KubeVirt does while a wait is on, and looks at it
 // with the record and without.
 func TestManagedTapIsAwaitedAndKnown(t *testing.T) {
+	t.Parallel()
 	p := newTestPod(t, "node:link set host0 up", "link set eth0 mtu 1400 up", "address add 10.244.1.5/24 dev eth0", "route add default via 10.244.1.1")
 	before, err := RecordManaged(p.requestFor("eth0"))
 	if err != nil {
@@ -39,7 +40,7 @@ func TestManagedTapIsAwaitedAndKnown(t *testing.T) {
 		t.Fatalf("seen before: %+v", before)
 	}
 	type awaited struct {
-		*State
+		*Inspection
 		error
 	}
 	found := make(chan awaited, 1)
@@ -64,7 +65,6 @@ func TestManagedTapIsAwaitedAndKnown(t *testing.T) {
 		t.Fatal(a.error)
 	}
 	names := plan.ManagedTapNames("eth0")
-	names.Managed = true
 	if a.Names != names || a.Options.Binding != plan.BindingManagedTap || a.Options.Socket != plan.SocketUDP || a.Options.Queues != 1 {
 		t.Errorf("seen: %+v, %+v", a.Names, a.Options)
 	}
@@ -91,7 +91,7 @@ func TestManagedTapIsAwaitedAndKnown(t *testing.T) {
 		t.Fatal(err)
 	}
 	id, _ := lost.Identity()
-	if id.MAC.String() != "0a:58:0a:f4:01:05" || id.MTU != 1400 || id.Address.String() != "10.244.1.5/24" || id.Gateway.IsValid() {
+	if id.MAC.String() != "0a:58:0a:f4:01:05" || id.MTU != 1400 || id.V4.First().Prefix.String() != "10.244.1.5/24" || id.V4.Gateway.IsValid() {
 		t.Errorf("without a record the guest is %+v", id)
 	}
 	if warnings := strings.Join(lost.Warnings, "\n"); !strings.Contains(warnings, "routes") || !strings.Contains(warnings, "lost") {
@@ -151,6 +151,7 @@ func TestManagedTapNames(t *testing.T) {
 		"net1":           {Interface: "net1", NIC: "net1-nic", Bridge: "k6t-net1", Tap: "tap1"},
 		"pod16477688c0e": {Interface: "pod16477688c0e", NIC: "16477688c0e-nic", Bridge: "k6t-16477688c0e", Tap: "tap16477688c0e"},
 	} {
+		want.Binding = plan.BindingOf(plan.BindingManagedTap)
 		if got := plan.ManagedTapNames(iface); got != want {
 			t.Errorf("%s: %+v", iface, got)
 		}

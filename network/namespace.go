@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync/atomic"
 
 	"github.com/podnic/podnic/network/plan"
 	"golang.org/x/sys/unix"
@@ -18,8 +19,9 @@ type Namespace struct {
 	// home is the namespace that the process is in; nil where it is this one: entering a namespace requires CAP_SYS_ADMIN,
 	// staying takes nothing.
 	home *os.File
-	// inside are functions for a thread that stays in the namespace; nil where there is none.
+	// inside are functions for a thread that stays in the namespace, until left is closed; nil where there is none.
 	inside chan func()
+	left   chan struct{}
 }
 
 // ownNamespace is that of the thread that opens it.
@@ -28,10 +30,12 @@ const ownNamespace = "/proc/thread-self/ns/net"
 // OpenNamespace opens the namespace that path names, such as /run/netns/pod or /proc/42/ns/net. An empty path is the
 // caller's own namespace.
 func OpenNamespace(path string) (*Namespace, error) {
-	own, err := os.Open(ownNamespace)
+	// Opened without the runtime's poller, which has no use for it.
+	fd, err := unix.Open(ownNamespace, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open the network namespace: %w", err)
+		return nil, fmt.Errorf("open the network namespace: %w", &os.PathError{Op: "open", Path: ownNamespace, Err: err})
 	}
+	own := os.NewFile(uintptr(fd), ownNamespace)
 	if path == "" {
 		return &Namespace{path: ownNamespace, file: own}, nil
 	}
@@ -84,8 +88,8 @@ func openNamespaceFile(path string) (*os.File, error) {
 
 // Close lets go of the namespace and of a lock on it.
 func (n *Namespace) Close() error {
-	if n.inside != nil {
-		close(n.inside)
+	if n.left != nil {
+		close(n.left)
 	}
 	if n.home != nil {
 		return errors.Join(n.home.Close(), n.file.Close())
@@ -107,7 +111,7 @@ func (n *Namespace) Stay() error {
 	if n.home == nil {
 		return nil
 	}
-	entered, inside := make(chan error), make(chan func())
+	entered, inside, left := make(chan error), make(chan func()), make(chan struct{})
 	go func() {
 		runtime.LockOSThread() // for good: the thread ends with the goroutine
 		err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET)
@@ -115,26 +119,36 @@ func (n *Namespace) Stay() error {
 		if err != nil {
 			return
 		}
-		for f := range inside {
-			f()
+		for {
+			select {
+			case f := <-inside:
+				f()
+			case <-left:
+				return
+			}
 		}
 	}()
 	if err := <-entered; err != nil {
 		return fmt.Errorf("enter %s: %w", n, err)
 	}
-	n.inside = inside
+	n.inside, n.left = inside, left
 	return nil
 }
 
-// Do runs f on a thread that is in the namespace. Goroutines that f starts are not.
+// Do runs f on a thread that is in the namespace. Goroutines that f starts are not. Who asks for a router may still do so when
+// the namespace is closed: that is an error.
 func (n *Namespace) Do(f func() error) error {
 	if n.home == nil {
 		return f()
 	}
 	if n.inside != nil {
 		done := make(chan error)
-		n.inside <- func() { done <- f() }
-		return <-done
+		select {
+		case n.inside <- func() { done <- f() }:
+			return <-done
+		case <-n.left:
+			return fmt.Errorf("enter %s: %w", n, os.ErrClosed)
+		}
 	}
 	done := make(chan error)
 	go func() {
@@ -160,13 +174,43 @@ type NamespaceID struct {
 	Cookie uint64 `json:"cookie"` // SO_NETNS_COOKIE, Linux 5.14
 }
 
+// knownBoot is the boot id, once it is read.
+var knownBoot atomic.Pointer[string]
+
+func bootID() (string, error) {
+	if id := knownBoot.Load(); id != nil {
+		return *id, nil
+	}
+	id, err := readProc("/proc/sys/kernel/random/boot_id")
+	if err == nil {
+		knownBoot.Store(&id)
+	}
+	return id, err
+}
+
+// readProc reads a setting of the kernel's. Package os would ask the runtime's poller to watch it, since such files can be
+// polled, and that wakes a thread.
+func readProc(path string) (string, error) {
+	var b [4096]byte
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	n, err := unix.Read(fd, b[:])
+	if err != nil {
+		return "", &os.PathError{Op: "read", Path: path, Err: err}
+	}
+	return strings.TrimSpace(string(b[:n])), nil
+}
+
 // ID reads the namespace's identity.
 func (n *Namespace) ID() (NamespaceID, error) {
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	boot, err := bootID()
 	if err != nil {
 		return NamespaceID{}, fmt.Errorf("read the boot id: %w", err)
 	}
-	id := NamespaceID{Boot: strings.TrimSpace(string(boot))}
+	id := NamespaceID{Boot: boot}
 	err = n.Do(func() error {
 		s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {

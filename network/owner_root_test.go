@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -76,7 +77,7 @@ func (p *testPod) attach() (detach func()) {
 		p.t.Fatal(err)
 	}
 	var once sync.Once
-	detach = func() { once.Do(func() { tun.Close() }) }
+	detach = func() { once.Do(func() { _ = closeNow(tun) }) }
 	p.t.Cleanup(detach)
 	return detach
 }
@@ -84,7 +85,8 @@ func (p *testPod) attach() (detach func()) {
 func TestWiredNamespaceWithoutRecordCarriesTheOriginal(t *testing.T) {
 	forEachShape(t, func(t *testing.T, p *testPod) {
 		before := p.text()
-		want, _ := plan.Identify(p.prepare().Record.Original)
+		record := p.prepare().Record
+		want, _ := plan.Identify(record.Original, record.Options)
 		if err := os.Remove(p.recordPath()); err != nil {
 			t.Fatal(err)
 		}
@@ -109,6 +111,7 @@ func TestWiredNamespaceWithoutRecordCarriesTheOriginal(t *testing.T) {
 }
 
 func TestRecordThatCannotBeUsedIsRefused(t *testing.T) {
+	t.Parallel()
 	p := newTestPod(t, shapes["bridge"]...)
 	p.prepare()
 	good, err := os.ReadFile(p.recordPath())
@@ -155,6 +158,7 @@ func TestRecordThatCannotBeUsedIsRefused(t *testing.T) {
 
 // TestNamespaceOfTheSameNameIsAnother uses one state directory for a namespace and for the one that takes its place.
 func TestNamespaceOfTheSameNameIsAnother(t *testing.T) {
+	t.Parallel()
 	first := newTestPod(t, shapes["bridge"]...)
 	first.prepare()
 	second := newTestPod(t, shapes["bridge"]...)
@@ -167,7 +171,9 @@ func TestNamespaceOfTheSameNameIsAnother(t *testing.T) {
 // TestRecordOfAPastNetworkIsReplaced leaves a record behind, as a container runtime does that sets the pod's network up
 // again.
 func TestRecordOfAPastNetworkIsReplaced(t *testing.T) {
+	t.Parallel()
 	p := newTestPod(t, shapes["bridge"]...)
+	p.settle()
 	p.prepare()
 	old, err := os.ReadFile(p.recordPath())
 	if err != nil {
@@ -177,7 +183,8 @@ func TestRecordOfAPastNetworkIsReplaced(t *testing.T) {
 	if err := os.WriteFile(p.recordPath(), old, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.ip("addr flush dev eth0")
+	// Its link-local address stays: the kernel makes another when it notices the carrier, which may be after restore.
+	p.ip("addr del 10.244.1.5/24 dev eth0")
 	p.ip("addr add 10.244.1.99/24 dev eth0")
 	before := p.text()
 	if r := p.restore(); len(r.Steps) > 0 {
@@ -189,8 +196,8 @@ func TestRecordOfAPastNetworkIsReplaced(t *testing.T) {
 	if err := os.WriteFile(p.recordPath(), old, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if id, _ := plan.Identify(p.prepare().Record.Original); id.Address.String() != "10.244.1.99/24" {
-		t.Errorf("the guest would get %s", id.Address)
+	if id, _ := plan.Identify(p.prepare().Record.Original, plan.Options{}); id.V4.First().Prefix.String() != "10.244.1.99/24" {
+		t.Errorf("the guest would get %s", id.V4.First().Prefix)
 	}
 	p.restore()
 	p.same(before)
@@ -230,8 +237,9 @@ func TestWhatIsNotOursSurvives(t *testing.T) {
 	}
 }
 
-func TestDriftIsMended(t *testing.T) {
-	for name, commands := range map[string][]string{
+// drifts are what people do to a wiring.
+var drifts = map[string]map[string][]string{
+	plan.BindingBridge: {
 		"nic down":             {"ip link set eth0-nic down"},
 		"bridge down":          {"ip link set eth0-br down"},
 		"tap down":             {"ip link set tap0 down"},
@@ -266,31 +274,162 @@ func TestDriftIsMended(t *testing.T) {
 		"address lost":          {"ip addr flush dev eth0"},
 		"routes lost":           {"ip route flush dev eth0-br table 1886257406"},
 		"owner of the tap":      {"ip link del tap0", "ip tuntap add tap0 mode tap vnet_hdr user 7", "ip link set tap0 group 1879048194"},
+	},
+	plan.BindingRedirect: {
+		"tap down":          {"ip link set tap0 down"},
+		"tap renamed":       {"ip link set tap0 down", "ip link set tap0 name foo"},
+		"tap gone":          {"ip link del tap0"},
+		"tap of another":    {"ip link del tap0", "ip link add tap0 group 1879048194 type bridge"},
+		"mtu of the tap":    {"ip link set tap0 mtu 1400"},
+		"mac of the tap":    {"ip link set tap0 address 0a:11:22:33:44:55"},
+		"arp of the tap":    {"ip link set tap0 arp on"},
+		"address on it":     {"ip addr add 10.9.9.9/24 dev tap0"},
+		"owner of the tap":  {"ip link del tap0", "ip tuntap add tap0 mode tap vnet_hdr user 7", "ip link set tap0 group 1879048194"},
+		"a link of ours":    {"ip link add foo group 1879048194 type bridge"},
+		"filter gone":       {"nft delete table netdev podnic-eth0", "nft delete table inet podnic-eth0"},
+		"half of it gone":   {"nft delete table inet podnic-eth0"},
+		"other half gone":   {"nft delete table netdev podnic-eth0"},
+		"rule gone":         {"nft flush chain netdev podnic-eth0 to-network"},
+		"rule added":        {"nft insert rule netdev podnic-eth0 from-guest accept"},
+		"chain gone":        {"nft delete chain netdev podnic-eth0 to-network"},
+		"nothing but marks": {"nft delete table netdev podnic-eth0", "nft delete table inet podnic-eth0", "ip link set tap0 down"},
+	},
+}
+
+func TestDriftIsMended(t *testing.T) {
+	for binding, all := range drifts {
+		for name, commands := range all {
+			t.Run(binding+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				p := newTestPod(t, shapes["ptp"]...)
+				p.binding = binding
+				before := p.text()
+				p.prepare()
+				wired := p.wiredText()
+				for _, c := range commands {
+					words := strings.Fields(c)
+					if out, err := p.run(p.pod, words[0], words[1:]...); err != nil {
+						t.Fatalf("%s: %v: %s", c, err, out)
+					}
+				}
+				r := p.prepare()
+				if len(r.Steps) == 0 || !r.Repaired {
+					t.Error("nothing was mended")
+				}
+				if diff := cmp.Diff(wired, p.wiredText()); diff != "" {
+					t.Errorf("not what prepare makes:\n%s", diff)
+				}
+				if remade := strings.HasPrefix(name, "tap gone") || strings.HasPrefix(name, "owner") || strings.HasPrefix(name, "all") || name == "tap of another"; r.TapRemade != remade && name != "tap renamed" {
+					t.Errorf("tap made again: %v", r.TapRemade)
+				}
+				p.restore()
+				p.same(before)
+			})
+		}
+	}
+}
+
+// TestARedirectIsKnownWithoutItsTap deletes the tap: the filter says what is wired, with a record and without one, and drops
+// what it cannot hand over.
+func TestARedirectIsKnownWithoutItsTap(t *testing.T) {
+	for name, lost := range map[string]bool{"with the record": false, "without": true} {
+		t.Run(name, func(t *testing.T) {
+			p := newTestPod(t, append(slices.Clone(shapes["bridge"]), "node:addr add 10.244.1.1/24 dev host0")...)
+			p.binding = plan.BindingRedirect
+			before := p.text()
+			pings := func() bool { _, err := p.run(p.pod, "ping", "-c1", "-W1", "10.244.1.1"); return err == nil }
+			tapless := func() {
+				p.prepare()
+				p.ip("link del tap0")
+				if lost {
+					if err := os.Remove(p.recordPath()); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			tapless()
+			seen, err := Inspect(p.request())
+			if err != nil || !seen.Wired || !strings.Contains(fmt.Sprint(seen.Deviations), "tap0 is missing") {
+				t.Errorf("%v: %+v", err, seen)
+			}
+			if pings() {
+				t.Error("the pod's stack has its network back")
+			}
+			if r := p.prepare(); !r.TapRemade || !r.Repaired {
+				t.Errorf("prepare: %+v", r)
+			}
+			if seen, err = Inspect(p.request()); err != nil || len(seen.Deviations) > 0 {
+				t.Errorf("%v: %v", err, seen.Deviations)
+			}
+			p.restore()
+			tapless()
+			p.restore()
+			p.same(before)
+			p.noFiles()
+			if !pings() {
+				t.Error("the pod has not its network back")
+			}
+		})
+	}
+}
+
+// TestWhatOthersChangeOnTheLinkStays changes the pod's link while its frames are redirected. What the guest would have to be
+// told is a deviation, what else it has otherwise a note; prepare mends neither, and restore keeps both.
+func TestWhatOthersChangeOnTheLinkStays(t *testing.T) {
+	for name, test := range map[string]struct {
+		commands        []string
+		deviation, note string
+		steps           int
+	}{
+		"an address more": {[]string{"addr add 10.9.9.9/24 dev eth0"}, "has the address 10.9.9.9/24", "1 new", 0},
+		"another address": {[]string{"addr add 10.244.1.99/24 dev eth0", "addr del 10.244.1.5/24 dev eth0"}, "has lost the address 10.244.1.5/24", "gone", 0},
+		"another MAC":     {[]string{"link set eth0 address 0a:11:22:33:44:55"}, "has the MAC 0a:11:22:33:44:55", "", 0},
+		"another MTU":     {[]string{"link set eth0 mtu 1400"}, "", "has the MTU 1400", 0},
+		"a route more":    {[]string{"route add 198.51.100.0/24 via 10.244.1.1"}, "", "0 gone, 1 new", 0},
+		"a route less":    {[]string{"route del default"}, "", "1 gone, 0 new", 0},
+		"a neighbour":     {[]string{"neigh add 10.244.1.7 lladdr 0e:11:22:33:44:55 dev eth0 nud permanent"}, "", "", 0},
+		"a link down":     {[]string{"link set eth0 down"}, "is down", "gone", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := newTestPod(t, shapes["ptp"]...)
-			before := p.text()
+			p := newTestPod(t, shapes["bridge"]...)
+			p.settle()
+			p.binding = plan.BindingRedirect
 			p.prepare()
 			wired := p.wiredText()
-			for _, c := range commands {
-				words := strings.Fields(c)
-				if out, err := p.run(p.pod, words[0], words[1:]...); err != nil {
-					t.Fatalf("%s: %v: %s", c, err, out)
+			for _, c := range test.commands {
+				p.ip(c)
+			}
+			seen, err := Inspect(p.request())
+			if err != nil {
+				t.Fatal(err)
+			}
+			deviations, notes := fmt.Sprint(seen.Deviations), strings.Join(seen.Warnings, "; ")
+			if !strings.Contains(deviations, test.deviation) || (test.deviation == "") != (len(seen.Deviations) == 0) {
+				t.Errorf("deviations: %s", deviations)
+			}
+			if !strings.Contains(notes, test.note) || (test.note == "") != (notes == "") {
+				t.Errorf("notes: %q", notes)
+			}
+			if r := p.prepare(); len(r.Steps) != test.steps {
+				t.Errorf("prepare: %v", r.Steps)
+			}
+			changed := p.text()
+			p.restore()
+			after := p.text()
+			for _, c := range []string{"tap0", "podnic"} {
+				if strings.Contains(after, c) {
+					t.Errorf("%s is left:\n%s", c, after)
 				}
 			}
-			r := p.prepare()
-			if len(r.Steps) == 0 || !r.Repaired {
-				t.Error("nothing was mended")
+			for line := range strings.Lines(changed) {
+				if strings.Contains(line, "eth0") && !strings.Contains(after, line) {
+					t.Errorf("lost by restore: %s", line)
+				}
 			}
-			if diff := cmp.Diff(wired, p.wiredText()); diff != "" {
-				t.Errorf("not what prepare makes:\n%s", diff)
+			if wired == p.wiredText() {
+				t.Error("nothing was changed")
 			}
-			if remade := strings.HasPrefix(name, "tap gone") || strings.HasPrefix(name, "owner") || strings.HasPrefix(name, "all"); r.TapRemade != remade && name != "tap renamed" {
-				t.Errorf("tap made again: %v", r.TapRemade)
-			}
-			p.restore()
-			p.same(before)
 		})
 	}
 }
@@ -302,16 +441,21 @@ func (p *testPod) wiredText() string {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	return strings.Join(plan.Comparable(seen.Current), "\n")
+	return marks.ReplaceAllString(strings.Join(plan.Comparable(seen.Current), "\n"), "$1 MARK")
 }
 
+// marks are those by which a redirect tells the guest's frames: each wiring has one of its own.
+var marks = regexp.MustCompile(`(meta 3|load) [0-9a-f]{8}\b`)
+
 func TestNamesThatAreTakenAreRefused(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"tap0", "eth0-br", "eth0-nic", "eth0-id"} {
 		for how, command := range map[string]string{
 			"name":    "link add " + name + " type bridge",
 			"altname": "link property add dev lo altname " + name,
 		} {
 			t.Run(name+" as "+how, func(t *testing.T) {
+				t.Parallel()
 				p := newTestPod(t, shapes["bridge"]...)
 				p.ip(command)
 				p.refused(p.tryPrepare, name)
@@ -323,6 +467,7 @@ func TestNamesThatAreTakenAreRefused(t *testing.T) {
 // TestRestoreOfAnotherInterfaceIsRefused asks for one that is there and one that is not, with and without the record, and then
 // for the one that is wired, by either of its names.
 func TestRestoreOfAnotherInterfaceIsRefused(t *testing.T) {
+	t.Parallel()
 	p := newTestPod(t, append(slices.Clone(shapes["bridge"]), "link add net1 type veth peer name net1-peer", "link property add dev eth0 altname uplink")...)
 	before := p.text()
 	for _, name := range []string{"eth0", "uplink"} {
@@ -473,6 +618,7 @@ func TestAgentsExcludeEachOther(t *testing.T) {
 
 // TestLifetimesGoOnWhileWired wires for longer than lifetimes may differ: what had an hour left has less than that after.
 func TestLifetimesGoOnWhileWired(t *testing.T) {
+	t.Parallel()
 	p := newTestPod(t, shapes["much of everything"]...)
 	p.settle()
 	read := func() *plan.Snapshot {
@@ -483,7 +629,9 @@ func TestLifetimesGoOnWhileWired(t *testing.T) {
 		return seen.Current
 	}
 	before := read()
-	p.prepare()
+	if warnings := strings.Join(p.prepare().State.Warnings, "; "); !strings.Contains(warnings, "run out (10.244.5.5/24") {
+		t.Errorf("that nobody renews them is not said: %q", warnings)
+	}
 	time.Sleep((plan.LifetimeSlack + 1) * time.Second) // time itself is what is tested
 	p.restore()
 	after := read()
@@ -512,11 +660,7 @@ func TestLifetimesGoOnWhileWired(t *testing.T) {
 // TestLockIsWaitedForAndThenRefused holds the lock as another process would.
 func TestLockIsWaitedForAndThenRefused(t *testing.T) {
 	p := newTestPod(t, shapes["ptp"]...)
-	ns, err := OpenNamespace(p.request().Namespace)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ns.Close()
+	ns := p.namespace()
 	unlock, _, err := ns.Lock(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)
@@ -538,7 +682,8 @@ func TestOptionsThatDifferFromTheRecordsAreRefused(t *testing.T) {
 		"--tap-owner is": {TapOwner: &owner},
 		"--queues is":    {Queues: 2},
 		"--socket is":    {Socket: plan.SocketUDP},
-		"--interface is": {Interface: "eth1"},
+		// Another one could be wired beside it.
+		"no interface eth1 here: name one of eth0 with": {Interface: "eth1"},
 	} {
 		req := p.request()
 		req.Options = options
@@ -596,19 +741,53 @@ func TestPodNetworkThatIsTakenAwayLeavesNothingOfOurs(t *testing.T) {
 	}
 }
 
+// TestBridgeRefusesWhatARedirectLeavesAlone builds what goes when the pod's link is set down, and what podnic does not know
+// how to put back. Where the choice is podnic's, it is a redirect, with the bridge's reason.
+func TestBridgeRefusesWhatARedirectLeavesAlone(t *testing.T) {
+	object := "nexthop add id 7 via 10.244.1.1 dev eth0"
+	for name, test := range map[string]struct {
+		commands []string
+		reason   string
+	}{
+		"nexthop object": {[]string{object}, "nexthop object 7"},
+		"nexthop route":  {[]string{object, "route add 198.51.100.0/24 nhid 7"}, "nexthop object 7"},
+		"encapsulation":  {[]string{"route add 198.51.100.0/24 encap ip dst 203.0.113.1 dev eth0"}, "encapsulation"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newTestPod(t, append(slices.Clone(shapes["bridge"]), test.commands...)...)
+			whole := func() string { return p.text() + p.ip("nexthop") }
+			before := whole()
+			p.binding = plan.BindingBridge
+			p.refused(p.tryPrepare, test.reason)
+			p.binding = plan.BindingAuto
+			r := p.prepare()
+			if got := r.Record.Options.Binding; got != plan.BindingRedirect || !strings.Contains(r.Record.Why, test.reason) {
+				t.Errorf("the choice is %s: %s", got, r.Record.Why)
+			}
+			if again := p.prepare(); len(again.Steps) > 0 {
+				t.Errorf("a second prepare found something to do: %v", again.Steps)
+			}
+			p.restore()
+			if diff := cmp.Diff(before, whole()); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
 // TestUnsupportedNetworksAreRefusedByName builds what the wiring could not put back, or could not work with.
 func TestUnsupportedNetworksAreRefusedByName(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		commands []string
 		words    []string
 	}{
-		"nexthop object":    {[]string{"nexthop add id 7 via 10.244.1.1 dev eth0"}, []string{"nexthop object 7"}},
-		"nexthop route":     {[]string{"nexthop add id 7 via 10.244.1.1 dev eth0", "route add 198.51.100.0/24 nhid 7"}, []string{"nexthop object 7"}},
 		"a port":            {[]string{"link add br9 type bridge", "link set eth0 master br9"}, []string{"port of br9"}},
 		"macvlan on top":    {[]string{"link add link eth0 name mv0 type macvlan"}, []string{"mv0", "eth0"}},
 		"default elsewhere": {[]string{"link add net1 type bridge", "link set net1 up", "route del default", "route add default dev net1"}, []string{"net1", "bridge"}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			p := newTestPod(t, shapes["bridge"]...)
 			for _, c := range test.commands {
 				if out, err := p.run(p.pod, "ip", strings.Fields(c)...); err != nil {
@@ -637,6 +816,7 @@ func TestNodesNamespaceIsRefused(t *testing.T) {
 
 // TestIndexOfTheLinkMayBeLarge takes a link that kept the index that it had on a node.
 func TestIndexOfTheLinkMayBeLarge(t *testing.T) {
+	t.Parallel()
 	for _, index := range []int{70_000, 20_000_000, 2_000_000_000} {
 		t.Run(fmt.Sprint(index), func(t *testing.T) {
 			p := newTestPod(t)
@@ -663,11 +843,7 @@ func TestIndexOfTheLinkMayBeLarge(t *testing.T) {
 // TestFilterIsPutWholeOrNotAtAll has the kernel refuse the last rule of a filter.
 func TestFilterIsPutWholeOrNotAtAll(t *testing.T) {
 	p := newTestPod(t, shapes["bridge"]...)
-	ns, err := OpenNamespace(p.request().Namespace)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ns.Close()
+	ns := p.namespace()
 	n := &rtnl.NFT{NS: ns}
 	defer n.Close()
 	_, wanted := p.goal()

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,9 @@ import (
 
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/podnic/podnic/network/internal/rtnl"
+	"github.com/podnic/podnic/network/plan"
 )
 
 type netns = ns.NetNS
@@ -30,11 +34,94 @@ type testPod struct {
 	pod  ns.NetNS
 	node ns.NetNS
 	dir  string
+	joint
+}
+
+// joint is how requests ask for a pod to be wired: a binding and a socket, which are left to podnic where they are empty, and what
+// the kernel is taken to lack.
+type joint struct {
+	binding, socket string
+	without         []string
+}
+
+// joints are all ways in which podnic joins the pod's link and the tap.
+var joints = map[string]joint{
+	"bridge":         {binding: plan.BindingBridge},
+	"redirect":       {binding: plan.BindingRedirect},
+	"redirect by tc": {binding: plan.BindingRedirect, without: []string{rtnl.HideForward}},
+	"shared":         {binding: plan.BindingShared},
+}
+
+// times is how often something is done with a joint that others do so often: to make and take back, sharing is a redirect.
+func (j joint) times(others int) int {
+	if j.binding == plan.BindingShared {
+		return others / 5
+	}
+	return others
+}
+
+// keptPorts and guestPorts are those of pods that share their address.
+var (
+	keptPorts  = plan.Ports{{First: 53, Last: 53, Protocol: plan.ProtocolUDP}, {First: 8080, Last: 8083}}
+	guestPorts = plan.Ports{{First: 22, Last: 22, Protocol: plan.ProtocolTCP}, {First: 9100, Last: 9100}}
+)
+
+// sharing are options with ports, where the binding has use for them.
+func sharing(o plan.Options) plan.Options {
+	if o.Binding == plan.BindingShared {
+		o.PodPorts, o.GuestPorts = keptPorts, guestPorts
+	}
+	return o
+}
+
+// kernelLacks names what the kernel at hand really lacks, which then is not hidden. A virtual machine that plays the node sets
+// it: its kernel says no by itself.
+const kernelLacks = "PODNIC_TEST_LACKS"
+
+// hidden is what is to be hidden of the kernel so that it is as a joint says.
+func (j joint) hidden() []string {
+	return slices.DeleteFunc(slices.Clone(j.without), func(what string) bool { return what == os.Getenv(kernelLacks) })
 }
 
 // newTestPod makes the two namespaces and eth0, and runs the given ip(8) commands in the pod's (or, after "node:", in the
 // node's).
 func newTestPod(t testing.TB, commands ...string) *testPod {
+	t.Helper()
+	return newTestPodOf(t, "veth", commands...)
+}
+
+// linkKinds are how eth0 is made, and its network, which is host0 in the node's namespace. Pod networks give their pods a
+// fixed MAC each; a fixed one keeps the golden texts the same.
+var linkKinds = map[string][]string{
+	// With the same index on both sides, the kernel would wait for up to a second before it says that there is a carrier
+	// (linkwatch_urgent_event): on a node there are many links.
+	"veth": {
+		"node:link add another0 type bridge",
+		"link add eth0 address 0a:58:0a:f4:01:05 type veth peer name host0 address 0a:58:0a:f4:01:01 netns NODE",
+	},
+	"bridge":   macvlan("bridge"),
+	"private":  macvlan("private"),
+	"vepa":     macvlan("vepa"),
+	"passthru": append(macvlan("passthru"), "link set eth0 address 0a:58:0a:f4:01:05"), // from the lower link it has its own
+}
+
+// macvlan is one on a link of the node whose other end is host0. Without allmulticast it hears no groups but the pod's.
+func macvlan(mode string) []string {
+	return []string{
+		"node:link add low0 type veth peer name host0 address 0a:58:0a:f4:01:01",
+		"node:link set low0 addrgenmode none", // of a passthru it has the same MAC, and so it would have the same address
+		"node:link set low0 up mtu 9001",
+		"node:link add link low0 name eth0 address 0a:58:0a:f4:01:05 netns POD type macvlan mode " + mode,
+		"link set eth0 allmulticast on",
+	}
+}
+
+// withDAD, as the first of a pod's commands, has its kernel look for duplicates of its IPv6 addresses, which takes up to two
+// seconds after each change. What a test does many times goes on without, but for the soak.
+const withDAD = "look for duplicates"
+
+// newTestPodOf is newTestPod where eth0 is of a kind of linkKinds.
+func newTestPodOf(t testing.TB, kind string, commands ...string) *testPod {
 	t.Helper()
 	if os.Getuid() != 0 || os.Getenv("PODNIC_UNIT") != "" {
 		t.Skip("makes network namespaces, and so needs root and more than unit tests wanted")
@@ -47,13 +134,38 @@ func newTestPod(t testing.TB, commands ...string) *testPod {
 		}
 		t.Cleanup(func() { (*n).Close() })
 	}
+	if len(commands) > 0 && commands[0] == withDAD {
+		commands = commands[1:]
+	} else if os.Getenv("PODNIC_SOAK") == "" {
+		for _, n := range []netns{p.pod, p.node} {
+			err := n.Do(func(netns) error { // not without both (addrconf_dad_begin)
+				return errors.Join(os.WriteFile("/proc/sys/net/ipv6/conf/all/accept_dad", []byte("0"), 0),
+					os.WriteFile("/proc/sys/net/ipv6/conf/default/accept_dad", []byte("0"), 0))
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	p.ip("link set lo up")
-	// Pod networks give their pods a fixed MAC each; a fixed one keeps the golden texts the same.
-	p.ip(fmt.Sprintf("link add eth0 address 0a:58:0a:f4:01:05 type veth peer name host0 address 0a:58:0a:f4:01:01 netns /proc/%d/fd/%d", os.Getpid(), p.node.Fd()))
-	for _, c := range commands {
+	p.sysctl("net.ipv4.ip_local_port_range", plan.PodSources) // as in the spec of a pod that shares its address
+	path := func(n ns.NetNS) string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), n.Fd()) }
+	namespaces := strings.NewReplacer("NODE", path(p.node), "POD", path(p.pod))
+	for _, c := range slices.Concat(linkKinds[kind], commands) {
+		c = namespaces.Replace(c)
 		p.ip(c)
 	}
 	return p
+}
+
+// sysctl sets one of the pod's, by its name for sysctl(8).
+func (p *testPod) sysctl(name, value string) {
+	p.t.Helper()
+	if err := p.pod.Do(func(netns) error {
+		return os.WriteFile("/proc/sys/"+strings.ReplaceAll(name, ".", "/"), []byte(value), 0)
+	}); err != nil {
+		p.t.Fatal(err)
+	}
 }
 
 func (p *testPod) run(in ns.NetNS, name string, args ...string) (string, error) {
@@ -83,12 +195,43 @@ func (p *testPod) ip(command string) string {
 	return out
 }
 
+// batch runs ip(8) once, with its options, for several commands in the pod's namespace.
+func (p *testPod) batch(options string, commands ...string) string {
+	p.t.Helper()
+	var out []byte
+	var errs bytes.Buffer // which has warnings too, as of namespaces that are just being taken back
+	err := p.pod.Do(func(netns) (err error) {
+		cmd := exec.Command("ip", append(strings.Fields(options), "-batch", "-")...)
+		cmd.Stdin, cmd.Stderr = strings.NewReader(strings.Join(commands, "\n")+"\n"), &errs
+		out, err = cmd.Output()
+		return err
+	})
+	if err != nil {
+		p.t.Fatalf("ip %s: %v: %s", strings.Join(commands, ", "), err, &errs)
+	}
+	return string(out)
+}
+
 func (p *testPod) request() Request {
 	return Request{
 		Namespace:   fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), p.pod.Fd()),
 		StateDir:    p.dir,
 		LockTimeout: 5 * time.Second,
+		Options:     sharing(plan.Options{Binding: p.binding, Socket: p.socket}),
+		without:     p.hidden(),
+		settled:     true, // what waits for routers has tests of its own
 	}
+}
+
+// namespace is the pod's, as what is tested has it, for the length of the test.
+func (p *testPod) namespace() *Namespace {
+	p.t.Helper()
+	n, err := OpenNamespace(p.request().Namespace)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { n.Close() })
+	return n
 }
 
 // volatile is what the kernel changes in its own time: counters and timers, and the operational state of links and the
@@ -110,13 +253,13 @@ func (p *testPod) text() string {
 func (p *testPod) dump() string {
 	p.t.Helper()
 	var b strings.Builder
-	for _, c := range []string{
-		"-d -o link", "-o addr", "route show table all", "-6 route show table all", "rule", "-6 rule",
-		"neigh show nud permanent", "neigh show proxy", "-6 neigh show proxy",
+	// Without a family, routes and neighbours of both are listed.
+	for _, c := range [][]string{
+		{"-d -o", "link"}, {"-o", "addr", "route show table all", "rule"}, {"-6", "rule"}, {"-o", "neigh show nud permanent", "neigh show proxy"},
 	} {
-		fmt.Fprintf(&b, "# ip %s\n", c)
-		lines := slices.Collect(strings.Lines(p.ip(c)))
-		if strings.Contains(c, "neigh") {
+		fmt.Fprintf(&b, "# ip %s\n", strings.Join(c, ", "))
+		lines := slices.Collect(strings.Lines(p.batch(c[0], c[1:]...)))
+		if strings.Contains(c[1], "neigh") {
 			slices.Sort(lines) // a hash table has no order
 		}
 		for _, line := range lines {
@@ -149,30 +292,40 @@ func (p *testPod) prepare() *Result {
 	return r
 }
 
+// restore waits for a tap that is held: a child that another test starts has it for a moment after the lock on forks is free,
+// since a parent goes on before its child closes what it shall not have (exec_mmap and do_close_on_exec in fs/exec.c).
 func (p *testPod) restore() *Restoration {
 	p.t.Helper()
-	r, err := Restore(context.Background(), p.request(), false)
-	if err != nil {
-		p.t.Fatal(err)
+	for deadline := time.Now().Add(time.Second); ; time.Sleep(time.Millisecond) {
+		r, err := Restore(context.Background(), p.request(), false)
+		if err == nil {
+			return r
+		}
+		if !strings.Contains(err.Error(), "a guest holds") || time.Now().After(deadline) {
+			p.t.Fatal(err)
+		}
 	}
-	return r
 }
 
 // settle waits until what the kernel does in its own time after a change is done: duplicate address detection, the local
 // routes of IPv6 addresses, which are made in the same work queue (addrconf_dad_work), and what follows when the NIC has a
-// carrier (net/core/link_watch.c).
+// carrier and the kernel has noticed it (net/core/link_watch.c), such as a link-local address.
 func (p *testPod) settle() {
 	p.t.Helper()
 	deadline := time.Now().Add(10 * time.Second)
 	for {
-		addresses, routes, link := p.ip("-6 -o addr show up"), p.ip("-6 route show table all")+p.ip("route show table all"), p.ip("link show eth0")
+		addresses, routes := p.ip("-6 -o addr show up"), p.ip("route show table all") // of both families
+		link, veths, _ := strings.Cut(p.batch("-o", "link show eth0", "link show type veth"), "\n")
 		down := strings.Contains(routes, "linkdown") || strings.Contains(link, "NO-CARRIER")
-		carrier := strings.Contains(p.ip("link show type veth"), ",LOWER_UP")
-		if !strings.Contains(addresses, "tentative") && hasLocalRoutes(addresses, routes) && !(down && carrier) {
+		carrier := strings.Contains(veths, ",LOWER_UP")
+		unnoticed := slices.ContainsFunc(strings.Split(veths, "\n"), func(line string) bool {
+			return strings.Contains(line, ",LOWER_UP") && !strings.Contains(line, " state UP ")
+		})
+		if !strings.Contains(addresses, "tentative") && hasLocalRoutes(addresses, routes) && !(down && carrier) && !unnoticed {
 			return
 		}
 		if time.Now().After(deadline) {
-			p.t.Fatal("the namespace does not settle:\n", addresses, routes, link)
+			p.t.Fatal("the namespace does not settle:\n", addresses, routes, link, veths)
 		}
 		time.Sleep(20 * time.Millisecond) // no notification tells the end of all of these
 	}

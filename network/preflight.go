@@ -11,58 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// linkKinds says of each kind of link that people give to pods why it cannot be wired, and what would work.
-var linkKinds = map[string]string{
-	"macvlan": "it passes only frames of its own MAC, and the guest's frames would come from a bridge port with another; give the pod a veth (a bridge or ptp network), or the guest a macvtap of its own",
-	"ipvlan":  "it shares its parent's MAC and sorts frames by IP address, so that a bridge behind it hears nothing; give the pod a veth (a bridge or ptp network)",
-	"netkit":  "in its L3 mode it has no MAC to give away; configure the pod network to use veth",
-	"bridge":  "a bridge cannot be a port of another bridge",
-	"tun":     "it belongs to the program that holds it",
-	"vlan":    "its frames would be bridged below it; give the pod a veth on the VLAN's bridge",
-	"":        "it is a device of the machine (an SR-IOV function, a moved NIC), whose hardware passes only frames of its own MAC; hand it to the guest by PCI passthrough",
-}
-
-// checkKind refuses a link that cannot be a bridge port for a guest.
-func checkKind(l plan.Link) error {
-	switch {
-	case l.Type == unix.ARPHRD_LOOPBACK:
-		return plan.Refuse("%s is the loopback: name the pod's interface with --interface", l.Name)
-	case l.Kind == plan.KindVeth:
-		return nil
-	}
-	reason, known := linkKinds[l.Kind]
-	if !known {
-		reason = "podnic knows how to wire veth alone; give the pod a veth (a bridge or ptp network)"
-	}
-	kind := l.Kind
-	if kind == "" {
-		kind = "physical"
-	}
-	return plan.Refuse("%s cannot be wired to a guest: it is a %s link, and %s", l.Name, kind, reason)
-}
-
-// checkFree refuses links and things on the link that podnic could not take along.
-func checkFree(all []plan.Link, nic plan.Link) error {
-	if nic.MasterIndex != 0 {
-		return plan.Refuse("%s is already a port of %s: take it out first (ip link set %s nomaster)", nic.Name, nameOf(all, nic.MasterIndex), nic.Name)
-	}
-	for _, l := range all {
-		if l.ParentIndex == nic.Index && !l.HasPeer && l.Kind != plan.KindVeth {
-			return plan.Refuse("the %s link %s stands on %s, and would hear nothing once %s is a bridge port: remove it first", l.Kind, l.Name, nic.Name, nic.Name)
-		}
-	}
-	return nil
-}
-
-func nameOf(all []plan.Link, index int) string {
-	for _, l := range all {
-		if l.Index == index {
-			return l.Name
-		}
-	}
-	return fmt.Sprintf("link %d", index)
-}
-
 // checkNames refuses when a name that the wiring needs is somebody else's, or an alternative one of the pod's link.
 func checkNames(all []plan.Link, nic int, names plan.Names) error {
 	if err := names.CheckTap(); err != nil {
@@ -86,6 +34,9 @@ func checkNames(all []plan.Link, nic int, names plan.Names) error {
 		for _, name := range append([]string{l.Name}, l.AltNames...) {
 			if !slices.Contains(needed, name) {
 				continue
+			}
+			if plan.IsMark(l.Group) {
+				return plan.Refuse("the name %s is needed, and is that of a link of another interface's wiring: choose another name with --tap, or rename %s", name, names.Interface)
 			}
 			remedy := fmt.Sprintf("rename or remove it (ip link delete %s)", name)
 			if name == names.Tap {
@@ -165,18 +116,6 @@ func checkCapabilities(needed ...capability) error {
 	list := strings.Join(missing, ", ")
 	return plan.Refuse("this process lacks CAP_%s: add it to the container (securityContext.capabilities.add: [%s], as uid 0)",
 		strings.Join(missing, " and CAP_"), list)
-}
-
-// checkNexthops refuses nexthop objects, which vanish when the link is set down, and which a snapshot does not hold.
-func checkNexthops(r *rtnl.Conn, nic plan.Link) error {
-	ids, err := r.NexthopObjects(nic.Index)
-	if err != nil {
-		return err
-	}
-	if len(ids) > 0 {
-		return plan.Refuse("%s has the nexthop object %d, which podnic cannot put back: use routes with their own next hops", nic.Name, ids[0])
-	}
-	return nil
 }
 
 func asRefusal(err error) error {

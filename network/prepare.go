@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/podnic/podnic/network/internal/rtnl"
@@ -26,28 +27,81 @@ type Result struct {
 	TapRemade bool
 	Warnings  []string
 	// State is what a look at the namespace showed at the end.
-	State *State
+	State *Inspection
 }
 
-// Prepare gives the pod's interface to a bridge and a tap. It is idempotent: a wiring that is there is checked and
+// Prepare gives the pod's interface to a bridge and a tap. It is idempotent: an existing wiring is checked and
 // mended. After an error that is neither a refusal nor a [StuckError], the namespace is what it was.
 func Prepare(ctx context.Context, req Request) (*Result, error) {
-	p, err := preparationFor(ctx, req)
+	req.Interfaces = nil
+	all, err := PrepareAll(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	defer p.close()
-	return p.prepare()
+	return all[0], nil
 }
 
-// Plan lists what Prepare would do, and changes nothing.
-func Plan(ctx context.Context, req Request) ([]plan.Step, error) {
-	p, err := preparationFor(ctx, req)
+// PrepareAll does so for each interface of the request, or for none: all are looked at before the first change, and after an
+// error what was done to the others is undone.
+func PrepareAll(ctx context.Context, req Request) ([]*Result, error) {
+	s, all, err := preparationsFor(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	defer p.close()
-	return difference(p.current, p.wanted)
+	defer s.close()
+	var results []*Result
+	for i, p := range all {
+		var r *Result
+		if i > 0 {
+			err = p.readAgain()
+		}
+		if err == nil {
+			r, err = p.prepare()
+		}
+		if err != nil {
+			return nil, undo(err, all[:i])
+		}
+		results = append(results, r)
+	}
+	return results, nil
+}
+
+// undo takes back what was done to interfaces, the last first, because of what happened to another.
+func undo(cause error, done []*preparation) error {
+	for _, p := range slices.Backward(done) {
+		if err := p.takeBack(); err != nil {
+			return &StuckError{Cause: cause, Rollback: err}
+		}
+	}
+	return cause
+}
+
+// Planned is what Prepare would do.
+type Planned struct {
+	Interface string      `json:"interface"`
+	Steps     []plan.Step `json:"steps"`
+	Binding   string      `json:"binding"`
+	// Why says for what reason the binding was chosen, where nobody asked for it by name.
+	Why string `json:"bindingReason,omitempty"`
+}
+
+// Plan is what PrepareAll would do to each interface. It changes nothing.
+func Plan(ctx context.Context, req Request) ([]*Planned, error) {
+	req.looks = true
+	s, all, err := preparationsFor(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	var planned []*Planned
+	for _, p := range all {
+		steps, err := difference(p.names.Binding, p.current, p.wanted)
+		if err != nil {
+			return nil, err
+		}
+		planned = append(planned, &Planned{p.names.Interface, append([]plan.Step{}, steps...), p.names.Binding.Name(), p.record.Why})
+	}
+	return planned, nil
 }
 
 // preparation is all that is known before the first change.
@@ -59,19 +113,19 @@ type preparation struct {
 	names    plan.Names
 	current  *plan.Snapshot
 	wanted   *plan.Snapshot
+	before   *plan.Snapshot // what an error leads back to
 	warnings []string
 	known    time.Time
 }
 
-// preparationFor finds out what is and what should be.
-func preparationFor(ctx context.Context, req Request) (_ *preparation, err error) {
-	asked := req.Options
-	if req.Options, err = req.Options.Normal(); err != nil {
-		return nil, err
+// preparationsFor finds out what is and what should be, of each interface of a request, under the lock that the session has.
+func preparationsFor(ctx context.Context, req Request) (_ *session, all []*preparation, err error) {
+	if err := req.check(); err != nil {
+		return nil, nil, err
 	}
 	s, err := open(req)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer func() {
 		if err != nil {
@@ -79,13 +133,119 @@ func preparationFor(ctx context.Context, req Request) (_ *preparation, err error
 		}
 	}()
 	if err := MayWire(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := s.lock(ctx); err != nil {
+		return nil, nil, err
+	}
+	v, err := s.discoverAll()
+	if err != nil {
+		return nil, nil, err
+	}
+	err = s.eachFound(v, func(d *discovery, o plan.Options) error {
+		t := s.of(d)
+		t.Options = o
+		p, err := t.preparation()
+		if err == nil {
+			err = p.refuseSecondShared(v)
+		}
+		all = append(all, p)
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	all[0].session.warnings = append(slices.Clone(s.warnings), all[0].session.warnings...)
+	return s, all, nil
+}
+
+// check looks at the options.
+func (r Request) check() error {
+	for _, o := range r.each() {
+		if err := o.Check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eachFound calls f with each interface that is asked for, in order. The name of a tap that nobody has chosen depends on those
+// before.
+func (s *session) eachFound(v *discoveries, f func(*discovery, plan.Options) error) (err error) {
+	asked := s.each()
+	if s.All {
+		if asked, err = s.every(v, s.Options); err != nil {
+			return err
+		}
+	}
+	var found []*discovery
+	for _, o := range asked {
+		d, err := s.pick(v, o)
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(found, func(other *discovery) bool { return other.nic.Index == d.nic.Index }) {
+			return plan.Refuse("%s is named twice: name each interface once", d.names.Interface)
+		}
+		found = append(found, d)
+		if err := f(d, o); err != nil {
+			return err
+		}
+		if !slices.Contains(v.wired, d) {
+			v.wired = append(v.wired, d) // its tap's name is taken
+		}
+	}
+	return nil
+}
+
+// every is asked for where all are: those that are wired, and what a guest can be given besides, in the order of the links, but
+// the one with the default route first. What cannot be given is warned of.
+func (s *session) every(v *discoveries, o plan.Options) ([]plan.Options, error) {
+	main, err := s.pick(v, o)
+	if err != nil {
 		return nil, err
 	}
-	p := &preparation{session: s, asked: asked}
-	if err := s.discover(req.Options); err != nil {
+	found := []*discovery{main}
+	add := func(d *discovery) {
+		if d.nic.Index != main.nic.Index {
+			found = append(found, d)
+		}
+	}
+	for _, d := range v.wired {
+		add(d)
+	}
+	for _, l := range v.all {
+		if !isPodLink(l) || plan.IsMark(l.Group) || slices.ContainsFunc(v.wired, func(d *discovery) bool { return d.nic.Index == l.Index }) {
+			continue
+		}
+		one := o
+		one.Interface = l.Name
+		d, err := v.named(one)
+		if err == nil {
+			_, err = s.of(d).choose(one)
+		}
+		if err != nil {
+			if !IsRefusal(err) {
+				return nil, err
+			}
+			s.warnings = append(s.warnings, fmt.Sprintf("%s stays the pod's: %v", l.Name, err))
+			continue
+		}
+		add(d)
+	}
+	var all []plan.Options
+	for _, d := range found {
+		one := o
+		one.Interface = d.names.Interface
+		all = append(all, one)
+	}
+	return all, nil
+}
+
+// preparation is that of the interface that was found.
+func (s *session) preparation() (p *preparation, err error) {
+	p = &preparation{session: s, asked: s.Options}
+	if s.Options, err = s.Options.Normal(); err != nil {
 		return nil, err
 	}
 	if p.record, err = s.recorded(); err != nil {
@@ -101,20 +261,27 @@ func preparationFor(ctx context.Context, req Request) (_ *preparation, err error
 	if err := p.check(); err != nil {
 		return nil, err
 	}
-	p.wanted = p.wired(p.record.Original, p.record.Options)
+	p.lookForRouters()
+	p.wanted = p.wired(p.record.Original, p.record.Options, p.current)
 	p.spareGuest()
 	return p, nil
+}
+
+// readAgain reads what is after another interface was wired.
+func (p *preparation) readAgain() (err error) {
+	p.current, err = p.snapshot(p.record.Original.Link(plan.NIC).Index, p.names)
+	return err
 }
 
 // read settles on the original: that of the record, that of the namespace as it is, or, where a wired namespace has lost
 // its record, the one that it carries.
 func (p *preparation) read() (err error) {
-	wired := len(p.found.marked) > 0
+	wired := p.found.wired()
 	if p.record != nil && (!wired || p.record.managed()) {
 		p.record = nil // nothing is wired that the record is of: what it remembers is past
 	}
 	if p.record != nil {
-		if diff := p.asked.Otherwise(p.record.Options).Differences(p.record.Options); len(diff) > 0 {
+		if diff := p.asked.Otherwise(p.record.Options).Conflicts(p.record.Options); len(diff) > 0 {
 			return plan.Refuse("the interface is wired already, with other options: %s; use the same, or run `podnic restore` first", join(diff))
 		}
 		p.names = p.record.Options.Names()
@@ -125,31 +292,47 @@ func (p *preparation) read() (err error) {
 		p.current, err = p.session.read(p.found.all, nic, p.names)
 		return err
 	}
-	if wired && p.Options.Interface != "" && p.Options.Interface != p.found.names.Interface {
-		return plan.Refuse("%s is wired already, and podnic serves one interface for now: restore it first", p.found.names.Interface)
-	}
 	if wired && p.found.nic.Name == "" {
 		return plan.Refuse("%s, which was wired, is gone (link %d): the pod's network was taken away; run `podnic restore` to remove what is left", p.found.names.Interface, p.found.nic.Index)
 	}
 	p.names, p.store.Interface = p.found.names, p.found.names.Interface
 	options := p.Options
-	options.Interface, options.Tap = p.names.Interface, p.names.Tap
-	if p.current, err = p.session.read(p.found.all, p.found.nic.Index, p.names); err != nil {
+	why := ""
+	if wired {
+		p.current, err = p.session.read(p.found.all, p.found.nic.Index, p.names)
+	} else {
+		var c *choice
+		if c, err = p.choose(p.Options); err == nil {
+			p.names, p.current, why = c.names, c.current, c.why
+			b := c.names.Binding
+			options.Binding, options.Mark, options.TC = b.Name(), newMark(b), plan.ByTC(b)
+			options.Sources, err = p.sources(b)
+		}
+	}
+	if err != nil {
 		return err
 	}
+	options.Interface, options.Tap = p.names.Interface, p.names.Tap
 	original := p.current
 	if wired {
 		if p.asked.Tap != "" && p.asked.Tap != options.Tap {
 			return plan.Refuse("the interface is wired already, with the tap %s: pass --tap %s, or run `podnic restore` first", options.Tap, options.Tap)
 		}
-		if options, err = p.asked.Otherwise(plan.OptionsOf(p.current, p.names)).Normal(); err != nil {
+		there := p.names.Binding.Options(p.current, p.names)
+		if binding := p.asked.Otherwise(there).Binding; binding != there.Binding {
+			return plan.Refuse("the interface is wired already, with the binding %s, and not %s: run `podnic restore` first", there.Binding, binding)
+		}
+		if options, err = p.asked.Otherwise(there).Normal(); err != nil {
 			return err
 		}
-		original = plan.Rebuild(p.current, p.names)
+		if options.Mark == 0 {
+			options.Mark = newMark(p.names.Binding)
+		}
+		original = p.names.Binding.Rebuild(p.current, p.names)
 		p.warnings = append(p.warnings, lostRecord(p.store.Path()))
 	}
 	p.fresh = true
-	p.record = &Record{Version: recordVersion, Namespace: p.id, Options: options, Original: original.Clone(), Prepared: time.Now().UTC()}
+	p.record = &Record{Version: recordVersion, Namespace: p.id, Options: options, Original: original.Clone(), Prepared: time.Now().UTC(), Why: why}
 	return nil
 }
 
@@ -165,31 +348,47 @@ func (p *preparation) check() error {
 	if err := checkNames(p.found.all, p.found.nic.Index, p.names); err != nil {
 		return err
 	}
-	if len(p.found.marked) == 0 {
-		if err := checkKind(p.found.nic); err != nil {
-			return err
-		}
-		if err := checkFree(p.found.all, p.found.nic); err != nil {
-			return err
-		}
-		if err := checkNexthops(p.rtnl, p.found.nic); err != nil {
-			return err
-		}
+	if !p.found.wired() {
 		if err := plan.CheckMTU(p.record.Original); err != nil {
+			return err
+		}
+		if err := p.record.Options.CheckIPv6(p.record.Original); err != nil {
+			return err
+		}
+		if err := p.checkNewLinks(); err != nil {
+			return err
+		}
+		if err := p.record.Options.CheckShared(p.record.Original); err != nil {
 			return err
 		}
 	}
 	return p.ns.Do(rtnl.CheckTunDevice)
 }
 
+// checkNewLinks sees to it that IPv6 is served only where links that are made have it: a server's address and a router that
+// was found cannot be put on others, and only who may write /proc/sys can change that.
+func (p *preparation) checkNewLinks() error {
+	o := &p.record.Options
+	if o.IPv6For(p.record.Original) != plan.IPv6Serve || !p.newLinksLackIPv6() {
+		return nil
+	}
+	const why = "since new links have none (net.ipv6.conf.default.disable_ipv6 is 1): set it to 0 in the pod's namespace"
+	if o.IPv6 == plan.IPv6Serve {
+		return plan.Refuse("IPv6 cannot be served, %s, or pass --ipv6 auto", why)
+	}
+	o.IPv6 = plan.IPv6Pass
+	p.warnings = append(p.warnings, fmt.Sprintf("IPv6 is not served, %s before the interface is wired", why))
+	return nil
+}
+
 // spareGuest keeps the tap as it is while a guest holds it, whatever somebody did to it: one that is made again is one
 // that the guest has lost.
 func (p *preparation) spareGuest() {
 	have, want := p.current.Link(plan.Tap), p.wanted.Link(plan.Tap)
-	if have == nil || !have.LowerUp || plan.SameTap(have.TapOptions, want.TapOptions) {
+	if have == nil || !have.LowerUp || plan.SameTap(have.TapSettings, want.TapSettings) {
 		return
 	}
-	want.TapOptions = have.TapOptions
+	want.TapSettings = have.TapSettings
 	p.warnings = append(p.warnings, fmt.Sprintf("%s is not as prepare made it (owner, queues), and is left so, since a guest holds it", want.Name))
 }
 
@@ -211,24 +410,34 @@ func (p *preparation) prepare() (*Result, error) {
 			return nil, &plan.RefusalError{Reason: err}
 		}
 	}
-	repair := len(p.found.marked) > 0
+	repair := p.found.wired()
 	r := &Result{Record: p.record, Names: p.names, Discovered: p.known, Found: repair}
-	before := p.record.Original
+	p.before = p.record.Original
 	if repair {
-		before = p.current
+		p.before = p.current
 	}
 	steps, err := p.reach(p.current, p.wanted, p.names)
-	if errors.Is(err, rtnl.ErrNoFilter) {
+	if shared := p.names.Binding.Name() == plan.BindingShared; shared && (errors.Is(err, rtnl.ErrNoEgress) || lacksForward(err)) {
+		return nil, p.refuse(sharedTakes(err))
+	}
+	if errors.Is(err, rtnl.ErrNoEgress) {
+		steps, err = p.withoutEgress()
+	}
+	switch byNFT := p.names.Binding.KeepsNIC() && !plan.ByTC(p.names.Binding); {
+	case byNFT && lacksForward(err):
+		done := beforeFilter(steps)
+		steps, err = p.byTC(err)
+		steps = append(done, steps...)
+	case errors.Is(err, rtnl.ErrNoFilter):
 		steps, err = p.withoutFilter()
 	}
 	if err != nil {
-		err = p.back(err, before, p.names)
-		var stuck *StuckError
-		if p.fresh && !repair && !errors.As(err, &stuck) {
-			err = errors.Join(err, p.store.Remove())
+		if failed := p.takeBack(); failed != nil {
+			return nil, &StuckError{Cause: err, Rollback: failed}
 		}
-		return nil, err
+		return nil, fmt.Errorf("%w (everything was put back)", err)
 	}
+	r.Names = p.names // tc may have come in
 	r.Steps, r.Repaired, r.Wired = steps, repair && len(steps) > 0, time.Now()
 	r.Warnings = append(p.session.warnings, p.warnings...)
 	if r.Repaired {
@@ -238,7 +447,7 @@ func (p *preparation) prepare() (*Result, error) {
 		}
 	}
 	if p.noFilter && plan.WantedFilter(p.record.Original, p.record.Options) != nil {
-		r.Warnings = append(r.Warnings, unfiltered)
+		r.Warnings = append(r.Warnings, unfiltered(p.record.Options))
 	}
 	if repair {
 		for _, s := range steps {
@@ -252,16 +461,52 @@ func (p *preparation) prepare() (*Result, error) {
 	return r, nil
 }
 
+// refuse is the refusal, once everything is put back.
+func (p *preparation) refuse(err error) error {
+	if failed := p.takeBack(); failed != nil {
+		return &StuckError{Cause: err, Rollback: failed}
+	}
+	return err
+}
+
+// takeBack undoes prepare: the namespace is as before, and so is the state directory.
+func (p *preparation) takeBack() error {
+	p.fault = nil
+	now, err := p.snapshot(p.before.Link(plan.NIC).Index, p.names)
+	if err == nil {
+		_, err = p.reach(now, p.before, p.names)
+	}
+	if err == nil && p.fresh && !p.found.wired() {
+		err = p.store.Remove()
+	}
+	return err
+}
+
 // state is what Inspect would see of a wiring that is as wanted.
-func (p *preparation) state() *State {
-	s := &State{
+func (p *preparation) state() *Inspection {
+	s := &Inspection{
 		ID: p.id, Wired: true, Names: p.names, Record: p.record, Options: p.record.Options, Original: p.record.Original,
-		Current: p.reached, Attached: p.reached.Link(plan.Tap).LowerUp,
+		Current: p.reached, Attached: p.reached.Link(plan.Tap).LowerUp, Why: p.record.Why,
+		Warnings: p.names.Binding.Notes(p.record.Original, p.reached),
 	}
 	if p.noFilter && plan.WantedFilter(s.Original, s.Options) != nil {
-		s.Warnings = append(s.Warnings, unfiltered)
+		s.Warnings = append(s.Warnings, unfiltered(s.Options))
 	}
 	return s
+}
+
+// withoutEgress goes on where the kernel turned out to have no hook that sees what a link sends, which only a chain shows.
+func (p *preparation) withoutEgress() ([]plan.Step, error) {
+	p.record.Options.Mark = 0
+	if err := p.store.Save(p.record); err != nil {
+		return nil, err
+	}
+	p.wanted = p.wired(p.record.Original, p.record.Options, p.current)
+	now, err := p.snapshot(p.wanted.Link(plan.NIC).Index, p.names)
+	if err != nil {
+		return nil, err
+	}
+	return p.reach(now, p.wanted, p.names)
 }
 
 // withoutFilter goes on where the kernel turned out to have no nftables for bridges, which only a table shows.

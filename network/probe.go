@@ -97,7 +97,7 @@ func checkFamily(ns *Namespace, family byte) error {
 	return inScratch(ns, func() error {
 		switch err := rtnl.ProbeTable(family); {
 		case errors.Is(err, rtnl.ErrNoFilter):
-			return &plan.RefusalError{Reason: errors.New(unfiltered)}
+			return &plan.RefusalError{Reason: errors.New(unfiltered(plan.Options{}))}
 		case errors.Is(err, unix.ENOENT):
 			return nil
 		case errors.Is(err, unix.EPERM):
@@ -110,10 +110,9 @@ func checkFamily(ns *Namespace, family byte) error {
 	})
 }
 
-// Shape refuses an interface that cannot be wired, as Prepare would, and needs no privilege. A wiring that is there passed.
+// Shape refuses an interface that cannot be wired, as Prepare would, and needs no privilege. An existing wiring passed.
 func Shape(req Request) error {
-	var err error
-	if req.Options, err = req.Options.Normal(); err != nil {
+	if err := req.Options.Check(); err != nil {
 		return err
 	}
 	s, err := open(req)
@@ -124,19 +123,15 @@ func Shape(req Request) error {
 	if err := s.discover(req.Options); err != nil {
 		return err
 	}
-	if err := checkNames(s.found.all, s.found.nic.Index, s.found.names); err != nil {
-		return err
+	names := s.found.names
+	if !s.found.wired() {
+		c, err := s.choose(req.Options)
+		if err != nil {
+			return err
+		}
+		names = c.names
 	}
-	if len(s.found.marked) > 0 {
-		return nil
-	}
-	if err := checkKind(s.found.nic); err != nil {
-		return err
-	}
-	if err := checkFree(s.found.all, s.found.nic); err != nil {
-		return err
-	}
-	return checkNexthops(s.rtnl, s.found.nic)
+	return checkNames(s.found.all, s.found.nic.Index, names)
 }
 
 // LinkNames lists the links of a namespace by name.

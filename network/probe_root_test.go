@@ -7,12 +7,9 @@ import (
 
 // TestProbesChangeNothing runs every probe of a pod. How they fare without privileges is tested with the program.
 func TestProbesChangeNothing(t *testing.T) {
+	t.Parallel()
 	p := newTestPod(t, "addr add 10.244.1.5/24 dev eth0", "link set eth0 up", "node:link set host0 up", "route add default via 10.244.1.1")
-	ns, err := OpenNamespace(p.request().Namespace)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ns.Close()
+	ns := p.namespace()
 	tables := func() string {
 		out, err := p.run(p.pod, "nft", "list", "ruleset")
 		if err != nil {
@@ -53,11 +50,7 @@ func TestProbesChangeNothing(t *testing.T) {
 func TestPacketFiltersAreNamed(t *testing.T) {
 	p := newTestPod(t, podWithAddress)
 	p.provide(managedTap()) // its table at prerouting meets nothing of the guest's
-	ns, err := OpenNamespace(p.request().Namespace)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ns.Close()
+	ns := p.namespace()
 	for _, command := range []string{
 		"add table ip nat", "add chain ip nat PREROUTING { type nat hook prerouting priority -100 ; }",
 		"add rule ip nat PREROUTING tcp dport 80 redirect to :15001",

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/podnic/podnic/network/internal/rtnl"
@@ -12,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Provide makes the namespace fit for a server without capabilities. links are those of a wiring that somebody else will
+// Provide makes the namespace fit for a server without capabilities, and, where guest and containers are to share the address, for
+// that: connections of the pod come from other ports than a guest's. links are those of a wiring that somebody else will
 // make for the interface of the options, and nil for podnic's own. It is idempotent. others are the provisions that were
 // made for other interfaces, of which those of the same namespace share settings and address with this one. After an
 // error of a first call, the namespace is what it was.
@@ -49,7 +49,7 @@ func Provide(ctx context.Context, req Request, links *plan.Names, others []*Prov
 	}
 	err = s.provide(p)
 	if errors.Is(err, rtnl.ErrNoFilter) {
-		warnings, err = append(warnings, unfiltered), nil
+		warnings, err = append(warnings, unfiltered(plan.Options{})), nil
 	}
 	if err != nil && fresh {
 		if undone := s.withdraw(p, others); undone != nil {
@@ -99,7 +99,13 @@ func (s *session) newProvision(links *plan.Names, others []*Provision) (*Provisi
 			return nil, asRefusal(err)
 		}
 	}
-	for name := range sysctls {
+	p.Capable = links == nil && s.Options.Socket == plan.SocketPacket
+	if s.Options.Binding == plan.BindingShared {
+		if p.Sources, err = s.sourcesWanted(); err != nil {
+			return nil, err
+		}
+	}
+	for name := range p.wanted() {
 		value, err := s.sysctl(name)
 		if err != nil {
 			return nil, err
@@ -115,8 +121,13 @@ func (s *session) newProvision(links *plan.Names, others []*Provision) (*Provisi
 			return nil, err
 		}
 	}
+	wanted := p.wanted()
 	for _, o := range p.sharing(others) {
-		maps.Copy(p.Sysctls, o.Sysctls)
+		for name, before := range o.Sysctls {
+			if _, is := wanted[name]; is {
+				p.Sysctls[name] = before
+			}
+		}
 	}
 	return p, nil
 }
@@ -160,7 +171,7 @@ func (s *session) named(name string) (plan.Link, error) {
 
 // provide gives what is not there. Without nftables for bridges it does the rest and returns rtnl.ErrNoFilter.
 func (s *session) provide(p *Provision) error {
-	for name, value := range sysctls {
+	for name, value := range p.wanted() {
 		if err := s.setSysctl(name, value); err != nil {
 			return err
 		}
@@ -227,15 +238,16 @@ func (s *session) withdraw(p *Provision, others []*Provision) error {
 			return err
 		}
 	}
-	if len(others) > 0 {
-		return nil
-	}
+	wanted := p.wanted()
 	for name, before := range p.Sysctls {
+		if slices.ContainsFunc(others, func(o *Provision) bool { _, is := o.wanted()[name]; return is }) {
+			continue // another's still
+		}
 		now, err := s.sysctl(name)
 		if err != nil {
 			return err
 		}
-		if now != sysctls[name] {
+		if now != wanted[name] {
 			continue // somebody has set it since: it is theirs
 		}
 		if err := s.setSysctl(name, before); err != nil {

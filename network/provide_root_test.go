@@ -2,7 +2,6 @@ package network
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -135,24 +134,95 @@ func TestWhatOthersSetIsNotTakenBack(t *testing.T) {
 	}
 }
 
-func (p *testPod) sysctl(name, value string) {
-	p.t.Helper()
-	if _, err := p.run(p.pod, "sysctl", "-q", "-w", name+"="+value); err != nil {
-		p.t.Fatal(err)
+// TestPodThatSharesConnectsFromOtherPorts sets the range where it is the kernel's own, and takes back what it set, and no more.
+func TestPodThatSharesConnectsFromOtherPorts(t *testing.T) {
+	t.Parallel()
+	const setting = "net.ipv4.ip_local_port_range"
+	for name, c := range map[string]struct{ before, asked, given, other, after string }{
+		"the kernel's":          {"32768 60999", "", "28232 32767", "", "32768 60999"},
+		"one that was asked":    {"32768 60999", "20000-21000", "20000 21000", "", "32768 60999"},
+		"the pod's own":         {"10000 11000", "", "10000 11000", "", "10000 11000"},
+		"another's in between":  {"32768 60999", "", "28232 32767", "9000 9999", "9000 9999"},
+		"a server by UDP needs": {"32768 60999", "", "28232 32767", "", "32768 60999"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newTestPod(t, podWithAddress)
+			value := func() string {
+				out, err := p.run(p.pod, "sysctl", "-n", setting)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return strings.Join(strings.Fields(out), " ")
+			}
+			p.sysctl(setting, c.before)
+			req := p.provideFor("eth0")
+			req.Options.Binding, req.Options.Socket = plan.BindingShared, plan.SocketPacket
+			if strings.Contains(name, "UDP") {
+				req.Options.Socket = plan.SocketUDP
+			}
+			if c.asked != "" {
+				if err := req.Options.Sources.UnmarshalText([]byte(c.asked)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := p.everything()
+			for range 2 {
+				if _, err := Provide(context.Background(), req, nil, nil); err != nil {
+					t.Fatal(err)
+				}
+				if got := value(); got != c.given {
+					t.Errorf("provided: %s", got)
+				}
+			}
+			if missing, err := InspectProvision(req); err != nil || len(missing) > 0 {
+				t.Errorf("%v: %v", missing, err)
+			}
+			if changed := p.everything() != before; changed != (req.Options.Socket == plan.SocketUDP) {
+				t.Errorf("other settings are changed: %v", changed)
+			}
+			if c.other != "" {
+				p.sysctl(setting, c.other)
+			}
+			if _, err := Withdraw(context.Background(), req, nil); err != nil {
+				t.Fatal(err)
+			}
+			if got := value(); got != c.after || p.everything() != before {
+				t.Errorf("withdrawn: %s", got)
+			}
+		})
 	}
 }
 
-// TestSharedProvisionStaysUntilTheLastOneGoes withdraws in either order.
+// TestSharedProvisionStaysUntilTheLastOneGoes withdraws in either order. What only one of them has goes with that one.
 func TestSharedProvisionStaysUntilTheLastOneGoes(t *testing.T) {
-	for _, firstGoesFirst := range []bool{true, false} {
-		t.Run(fmt.Sprint(firstGoesFirst), func(t *testing.T) {
+	for _, c := range []struct {
+		name           string
+		firstGoesFirst bool
+		managed        bool // the second, which else shares its address and has capabilities
+	}{
+		{"the first one first", true, true}, {"the second one first", false, true},
+		{"settings that the other one needs not", true, false}, {"the range that the other one needs not", false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
 			p := newTestPod(t, podWithAddress, "link add net1 type veth peer name host1", "addr add 10.244.9.5/24 dev net1")
-			before := p.everything()
+			const sources = "net.ipv4.ip_local_port_range"
+			all := func() string {
+				text, err := p.run(p.pod, "sysctl", sources)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return p.everything() + text
+			}
+			before := all()
 			first := p.provide(managedTap())
 			firstReq, secondReq := p.provideFor("eth0"), p.provideFor("net1")
 			secondReq.StateDir = t.TempDir()
 			names := plan.ManagedTapNames("net1")
-			if _, err := Provide(context.Background(), secondReq, &names, []*Provision{first}); err != nil {
+			links := &names
+			if !c.managed {
+				links, secondReq.Options.Binding, secondReq.Options.Socket = nil, plan.BindingShared, plan.SocketPacket
+			}
+			if _, err := Provide(context.Background(), secondReq, links, []*Provision{first}); err != nil {
 				t.Fatal(err)
 			}
 			second, err := Store{secondReq.StateDir, "net1"}.LoadProvision()
@@ -160,7 +230,7 @@ func TestSharedProvisionStaysUntilTheLastOneGoes(t *testing.T) {
 				t.Fatal(err)
 			}
 			going, staying := []Request{firstReq, secondReq}, []*Provision{second, first}
-			if !firstGoesFirst {
+			if !c.firstGoesFirst {
 				going, staying = []Request{secondReq, firstReq}, []*Provision{first, second}
 			}
 			if _, err := Withdraw(context.Background(), going[0], staying[:1]); err != nil {
@@ -172,7 +242,7 @@ func TestSharedProvisionStaysUntilTheLastOneGoes(t *testing.T) {
 			if _, err := Withdraw(context.Background(), going[1], nil); err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(before, p.everything()); diff != "" {
+			if diff := cmp.Diff(before, all()); diff != "" {
 				t.Errorf("not as before:\n%s", diff)
 			}
 		})

@@ -26,6 +26,10 @@ type Provision struct {
 	Namespace NamespaceID `json:"namespace"`
 	// Sysctls are what the settings held before.
 	Sysctls map[string]string `json:"sysctls"`
+	// Sources is what net.ipv4.ip_local_port_range is set to, where guest and containers share the address. Empty: nobody has to.
+	Sources string `json:"sources,omitempty"`
+	// Capable says that the server has capabilities, and needs none of the other settings.
+	Capable bool `json:"capable,omitempty"`
 	// Links are the names of the wiring that somebody else makes. Nil where it is podnic's own, which has an address and a
 	// filter itself, and where the interface has no IPv4 address, so that nothing is served.
 	Links *plan.Names `json:"links,omitempty"`
@@ -55,6 +59,18 @@ var sysctls = map[string]string{
 	// sets 1 or 2, and a bridge without an address passes neither (__fib_validate_source).
 	"net/ipv4/conf/all/rp_filter":     "0",
 	"net/ipv4/conf/default/rp_filter": "0",
+}
+
+// wanted are the settings that this one is to have, below /proc/sys.
+func (p *Provision) wanted() map[string]string {
+	all := make(map[string]string)
+	if !p.Capable {
+		maps.Copy(all, sysctls)
+	}
+	if p.Sources != "" {
+		all[sourcesSysctl] = p.Sources
+	}
+	return all
 }
 
 const loopback plan.Role = "loopback"
@@ -145,12 +161,23 @@ func (p *Provision) check() error {
 		return errors.New("it does not say which namespace it is of")
 	}
 	for name, value := range p.Sysctls {
+		if name == sourcesSysctl {
+			if _, err := plan.ParseSources(value); err != nil {
+				return err
+			}
+			continue
+		}
 		if _, ours := sysctls[name]; !ours {
 			return fmt.Errorf("%q is not a setting that podnic changes", name)
 		}
 		n, err := strconv.ParseInt(value, 10, 32)
 		if err != nil || value != strconv.FormatInt(n, 10) || name == unprivilegedPorts && (n < 0 || n > 1<<16-1) {
 			return fmt.Errorf("%s cannot hold %q", dotted(name), value)
+		}
+	}
+	if p.Sources != "" {
+		if _, err := plan.ParseSources(p.Sources); err != nil {
+			return err
 		}
 	}
 	if err := plan.CheckBlocked(p.Blocked); err != nil {
@@ -199,13 +226,14 @@ func InspectProvision(req Request) (missing []string, err error) {
 	if p == nil || p.Namespace != s.id {
 		return []string{fmt.Sprintf("there is no record %s of this namespace", s.store.path(provisionFile))}, nil
 	}
-	for _, name := range slices.Sorted(maps.Keys(sysctls)) {
+	wanted := p.wanted()
+	for _, name := range slices.Sorted(maps.Keys(wanted)) {
 		value, err := s.sysctl(name)
 		if err != nil {
 			return nil, err
 		}
-		if value != sysctls[name] {
-			missing = append(missing, fmt.Sprintf("%s is %s and not %s", dotted(name), value, sysctls[name]))
+		if value != wanted[name] {
+			missing = append(missing, fmt.Sprintf("%s is %s and not %s", dotted(name), value, wanted[name]))
 		}
 	}
 	if p.Links == nil {
@@ -268,8 +296,7 @@ func (s *session) serverOf(iface string) (address netip.Addr, held bool, err err
 // sysctl reads a setting of the namespace. It is looked up in the reading thread's namespace.
 func (s *session) sysctl(name string) (value string, err error) {
 	err = s.ns.Do(func() error {
-		b, err := os.ReadFile(filepath.Join("/proc/sys", name))
-		value = strings.TrimSpace(string(b))
+		value, err = readProc(filepath.Join("/proc/sys", name))
 		return err
 	})
 	return value, err

@@ -26,6 +26,8 @@ type Record struct {
 	Domain *DomainRef `json:"domain,omitempty"`
 	// Repairs is how often a later prepare found the wiring not as it should be, and mended it.
 	Repairs int `json:"repairs,omitempty"`
+	// Why says for what reason the binding was chosen, where nobody asked for it by name.
+	Why string `json:"why,omitempty"`
 
 	// first says that the record is one of version 1 in the place of those.
 	first bool
@@ -35,6 +37,17 @@ type Record struct {
 type DomainRef struct {
 	Name string `json:"name"`
 	UUID string `json:"uuid,omitempty"`
+}
+
+// Is reports whether it is the domain of that name and, where both are known, UUID. Nil is none.
+func (d *DomainRef) Is(name, uuid string) bool {
+	switch {
+	case d == nil:
+		return false
+	case d.UUID != "" && uuid != "":
+		return d.UUID == uuid
+	}
+	return d.Name == name
 }
 
 // IsLost reports whether err means that there is something where a record would be, and that it is not to be believed.
@@ -52,15 +65,15 @@ func decodeRecord(b []byte, path string) (*Record, error) {
 	damaged := func(err error) error {
 		return plan.Refuse("the record %s is damaged (%w): move it away, and podnic goes by what the namespace itself carries", path, err)
 	}
-	version, err := versionOf(b)
+	r := new(Record)
+	err := json.Unmarshal(b, r)
+	version := r.Version
 	if err != nil {
-		return nil, damaged(err)
+		version, _ = versionOf(b) // a newer one may be of another form
 	}
 	if version > recordVersion {
 		return nil, plan.Refuse("the record %s was written by a newer podnic (version %d, this one reads up to %d): use that podnic", path, version, recordVersion)
 	}
-	r := new(Record)
-	err = json.Unmarshal(b, r)
 	if err == nil {
 		err = r.check()
 	}
@@ -72,7 +85,7 @@ func decodeRecord(b []byte, path string) (*Record, error) {
 }
 
 // managed reports whether the record is of an interface that KubeVirt wires: it cannot be put back by podnic.
-func (r *Record) managed() bool { return r.Options.Binding == plan.BindingManagedTap }
+func (r *Record) managed() bool { return !r.Options.Ours() }
 
 // path is where the record lies, in a state directory.
 func (r *Record) path(stateDir string) string {

@@ -8,7 +8,7 @@ import (
 	"github.com/podnic/podnic/network/statedir"
 )
 
-// What comes from a file is input, whoever wrote it: restore sets links, addresses and routes by it. So a record is looked
+// What comes from a file is input, no matter who wrote it: restore sets links, addresses and routes by it. So a record is looked
 // through before anything is done, and can speak of one link alone, the pod's own, of the index that the wiring's mark names
 // (session.recorded). In here are the lengths and ranges that the kernel has for what we set; what it refuses besides, it
 // refuses.

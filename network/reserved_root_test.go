@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -95,6 +96,11 @@ func (s *podStack) reached() string {
 var wirings = map[string]func(p *testPod){
 	"packet": func(p *testPod) { p.wire(plan.Options{Socket: plan.SocketPacket}) },
 	"udp":    func(p *testPod) { p.wire(plan.Options{Socket: plan.SocketUDP}) },
+	"IPv6 served": func(p *testPod) {
+		p.ip("-6 addr add fd00:10:244:1::5/64 dev eth0 nodad")
+		p.wire(plan.Options{IPv6: plan.IPv6Serve})
+	},
+	"IPv6 off": func(p *testPod) { p.wire(plan.Options{IPv6: plan.IPv6Off}) },
 	"layer 2": func(p *testPod) {
 		p.ip("addr flush dev eth0")
 		p.wire(plan.Options{Interface: "eth0"})
@@ -103,12 +109,48 @@ var wirings = map[string]func(p *testPod){
 		p.provide(managedTap())
 		p.wireAsKubeVirt()
 	},
+	"redirect":      func(p *testPod) { p.wire(plan.Options{Binding: plan.BindingRedirect}) },
+	"redirect, udp": func(p *testPod) { p.wire(plan.Options{Binding: plan.BindingRedirect, Socket: plan.SocketUDP}) },
+	"redirect, layer 2": func(p *testPod) {
+		p.ip("addr flush dev eth0")
+		p.wire(plan.Options{Interface: "eth0", Binding: plan.BindingRedirect})
+	},
+	"redirect by tc": func(p *testPod) { p.wire(byTC) },
+	"redirect by tc, udp": func(p *testPod) {
+		p.wire(plan.Options{Binding: plan.BindingRedirect, TC: true, Socket: plan.SocketUDP})
+	},
+	"shared, udp": func(p *testPod) { p.wire(plan.Options{Binding: plan.BindingShared, Socket: plan.SocketUDP}) },
+	"redirect by tc, layer 2": func(p *testPod) {
+		p.ip("addr flush dev eth0")
+		p.wire(plan.Options{Interface: "eth0", Binding: plan.BindingRedirect, TC: true})
+	},
 }
+
+// byTC is a redirect as on a kernel whose nftables cannot.
+var byTC = plan.Options{Binding: plan.BindingRedirect, TC: true}
+
+// joins are ways to join guest and pod network, for tests of what passes between the two.
+var joins = []struct {
+	name, kind string
+	options    plan.Options
+}{
+	{"bridge", "veth", plan.Options{}},
+	{"redirect", "veth", plan.Options{Binding: plan.BindingRedirect}},
+	{"redirect of macvlan bridge", "bridge", plan.Options{Binding: plan.BindingRedirect}},
+	{"redirect of macvlan private", "private", plan.Options{Binding: plan.BindingRedirect}},
+	{"redirect of macvlan vepa", "vepa", plan.Options{Binding: plan.BindingRedirect}},
+	{"redirect of macvlan passthru", "passthru", plan.Options{Binding: plan.BindingRedirect}},
+	{"redirect by tc", "veth", byTC},
+	{"redirect by tc of macvlan bridge", "bridge", byTC},
+}
+
+// fewJoins have one of a kind, where it is of no matter how a macvlan deals with others.
+var fewJoins = slices.Concat(joins[:3], joins[6:])
 
 func (p *testPod) wire(o plan.Options) {
 	p.t.Helper()
 	req := p.request()
-	req.Options = o
+	req.Options = sharing(o)
 	if _, err := Prepare(context.Background(), req); err != nil {
 		p.t.Fatal(err)
 	}
@@ -135,6 +177,9 @@ func TestReservedAddressesDoNotReachThePod(t *testing.T) {
 			}{{"guest", guest, node, podMAC}, {"pod network", node, guest, nodeMAC}} {
 				for _, dst := range destinations {
 					frames := attacks(dst)
+					if strings.HasPrefix(name, "shared") {
+						delete(frames, "ARP for the pod's address") // which the pod's stack answers as well as the guest
+					}
 					for what, frame := range frames {
 						if err := side.from.send(frame); err != nil {
 							t.Fatal(err)
@@ -186,17 +231,21 @@ func answered(t *testing.T, from, to port, src identity.MAC) (answer []byte) {
 	return answer
 }
 
-// TestWhatCrossesToReservedAddresses is what ADR 20 decides: LLDP crosses, and DHCP to its address does not.
+// TestWhatCrossesToReservedAddresses is what ADR 20 decides: LLDP crosses, and DHCP to its address does not. A
+// redirect passes all of them.
 func TestWhatCrossesToReservedAddresses(t *testing.T) {
-	for _, socket := range []string{plan.SocketPacket, plan.SocketUDP} {
-		t.Run(socket, func(t *testing.T) {
+	for _, o := range []plan.Options{
+		{Socket: plan.SocketPacket}, {Socket: plan.SocketUDP},
+		{Binding: plan.BindingRedirect}, {Binding: plan.BindingRedirect, Socket: plan.SocketUDP}, byTC,
+	} {
+		t.Run(fmt.Sprint(o.Binding, o.TC, o.Socket), func(t *testing.T) {
 			p := newTestPod(t, shapes["bridge"]...)
-			p.wire(plan.Options{Socket: socket})
+			p.wire(o)
 			guest, node := p.ends()
 			for last := range byte(16) {
 				dst := identity.MAC{1, 0x80, 0xc2, 0, 0, last}
 				lldp := func(src identity.MAC) []byte { return ethernet(dst, src, unix.ETH_P_LLDP, make([]byte, 50)) }
-				want := last == 0 || last == 0xe
+				want := last == 0 || last == 0xe || o.Binding == plan.BindingRedirect // there is no bridge that takes them
 				if got := crosses(t, guest, node, lldp(podMAC)); got != want {
 					t.Errorf("from the guest, to %s: crosses %v", dst, got)
 				}

@@ -22,26 +22,17 @@ const (
 )
 
 // Resolve asks on the pod's own link who has an address, as the pod would ask: in the wired namespace no stack does that
-// any more. It needs CAP_NET_RAW.
-func Resolve(ns *Namespace, nic string, pod identity.MAC, podAddress, target netip.Addr) (identity.MAC, error) {
-	mac, err := resolve(ns, nic, pod, podAddress, target)
+// any more. mark is what the wiring lets frames leave by, if it is not 0. It needs CAP_NET_RAW.
+func Resolve(ns *Namespace, nic string, mark uint32, pod identity.MAC, podAddress, target netip.Addr) (identity.MAC, error) {
+	mac, err := resolve(ns, nic, mark, pod, podAddress, target)
 	if err != nil {
 		return identity.MAC{}, fmt.Errorf("ask for the MAC of %s on %s: %w", target, nic, err)
 	}
 	return mac, nil
 }
 
-func resolve(ns *Namespace, nic string, pod identity.MAC, podAddress, target netip.Addr) (identity.MAC, error) {
-	var conn *packet.Conn
-	err := ns.Do(func() error {
-		link, err := net.InterfaceByName(nic)
-		if err != nil {
-			return err
-		}
-		// A socket for ETH_P_ARP would hear nothing on a bridge port: the bridge takes the frames first.
-		conn, err = packet.Listen(link, packet.Raw, unix.ETH_P_ALL, nil)
-		return err
-	})
+func resolve(ns *Namespace, nic string, mark uint32, pod identity.MAC, podAddress, target netip.Addr) (identity.MAC, error) {
+	conn, err := listenOn(ns, nic, mark)
 	if err != nil {
 		return identity.MAC{}, err
 	}
@@ -59,6 +50,46 @@ func resolve(ns *Namespace, nic string, pod identity.MAC, podAddress, target net
 		}
 	}
 	return identity.MAC{}, errors.New("nobody answers")
+}
+
+// listenOn opens a packet socket on the pod's link, whose frames a wiring lets pass.
+func listenOn(ns *Namespace, nic string, mark uint32) (conn *packet.Conn, err error) {
+	err = ns.Do(func() error {
+		link, err := net.InterfaceByName(nic)
+		if err != nil {
+			return err
+		}
+		// A socket for one protocol would hear nothing on a bridge port: the bridge takes the frames first.
+		conn, err = packet.Listen(link, packet.Raw, unix.ETH_P_ALL, nil)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := passFences(conn, mark); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
+}
+
+// passFences has all that a socket sends carry the mark that a wiring by nftables lets pass. Before Linux 5.17 that takes
+// CAP_NET_ADMIN. The filters of one by tc see nothing of what goes past the qdiscs.
+func passFences(conn *packet.Conn, mark uint32) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var set error
+	err = raw.Control(func(fd uintptr) {
+		set = unix.SetsockoptInt(int(fd), unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1)
+		if mark != 0 && set == nil {
+			set = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, int(mark))
+		}
+	})
+	if err := errors.Join(err, set); err != nil {
+		return fmt.Errorf("let a socket's frames pass the wiring: %w", err)
+	}
+	return nil
 }
 
 // An Ethernet frame with an ARP packet for IPv4 (RFC 826): where its fields are.

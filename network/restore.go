@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,35 +19,121 @@ type Restoration struct {
 }
 
 // Restore gives the pod its interface back, exactly, and removes the record. Where nothing is wired it does nothing. With
-// force it also does so while a guest holds the tap. That the record cannot be removed is a warning: it is of a wiring that
-// is no more, which whoever reads it sees.
+// force it also does so while a guest holds the tap. A record that cannot be removed is a warning: it is of a
+// wiring that is gone, as a reader sees.
 func Restore(ctx context.Context, req Request, force bool) (*Restoration, error) {
-	s, err := open(req)
+	s, v, err := openWired(ctx, req)
 	if err != nil {
 		return nil, err
 	}
 	defer s.close()
-	if err := checkCapabilities(capNetAdmin); err != nil {
-		return nil, err
-	}
-	if err := s.lock(ctx); err != nil {
-		return nil, err
-	}
-	links, err := s.rtnl.Links()
-	if err != nil {
-		return nil, err
-	}
-	if !anyMarked(links) {
+	if !v.ours() {
 		return s.forget()
 	}
-	if err := s.discover(req.Options); err != nil {
-		return nil, err
-	}
-	record, err := s.recorded()
+	d, err := s.wiredOne(v, req.Options)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.checkNamed(record); err != nil {
+	t := s.of(d)
+	t.warnings = s.warnings
+	return t.restore(force)
+}
+
+// RestoreAll does so for the interfaces of the request, or for all that are wired where it names none. After one that fails it
+// goes on with the others; the error is that of all that failed.
+func RestoreAll(ctx context.Context, req Request, force bool) ([]*Restoration, error) {
+	s, v, err := openWired(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	if !v.ours() {
+		s.Options = req.each()[0]
+		r, err := s.forget()
+		return []*Restoration{r}, err
+	}
+	var chosen []*discovery
+	for _, o := range req.each() {
+		if o.Interface == "" {
+			chosen = slices.DeleteFunc(slices.Clone(v.wired), func(d *discovery) bool { return !d.wired() })
+			break
+		}
+		d, err := s.wiredOne(v, o)
+		if err != nil {
+			return nil, err
+		}
+		chosen = append(chosen, d)
+	}
+	var all []*Restoration
+	var failed []error
+	for i, d := range chosen {
+		t := s.of(d)
+		if i == 0 {
+			t.warnings = s.warnings
+		}
+		r, err := t.restore(force)
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		all = append(all, r)
+	}
+	return all, errors.Join(failed...)
+}
+
+// openWired looks for what is wired, under the lock.
+func openWired(ctx context.Context, req Request) (*session, *discoveries, error) {
+	s, err := openLocked(ctx, req)
+	if err != nil {
+		return nil, nil, err
+	}
+	v, err := s.discoverAll()
+	if err != nil {
+		s.close()
+		return nil, nil, err
+	}
+	return s, v, nil
+}
+
+// ours reports whether podnic has wired anything.
+func (v *discoveries) ours() bool { return slices.ContainsFunc(v.wired, (*discovery).wired) }
+
+// notWiredError says that an interface which was named is not wired, and that others are.
+type notWiredError struct{ error }
+
+// IsNotWired reports whether err means that there is nothing to restore of the interface that was named.
+func IsNotWired(err error) bool { return errors.As(err, new(notWiredError)) }
+
+// wiredOne is the interface that was asked for, which has to be wired: another one is not restored in its place.
+func (s *session) wiredOne(v *discoveries, o plan.Options) (*discovery, error) {
+	var d *discovery
+	var err error
+	if o.Interface != "" {
+		d, err = v.named(o)
+	} else {
+		ours := slices.DeleteFunc(slices.Clone(v.wired), func(d *discovery) bool { return !d.wired() })
+		if len(ours) == 1 {
+			return ours[0], nil
+		}
+		d, err = s.pick(v, o)
+	}
+	switch {
+	case err != nil && !IsRefusal(err):
+		return nil, err
+	case err != nil, !d.wired() && d.names.Binding.Ours():
+		is := " is"
+		if len(v.wired) > 1 {
+			is = " are"
+		}
+		return nil, plan.Refuse("%w", notWiredError{fmt.Errorf("%s is not wired, and %s%s: name one that is with --interface", o.Interface, v.names(), is)})
+	}
+	return d, nil
+}
+
+// restore gives the interface that was found back.
+func (s *session) restore(force bool) (*Restoration, error) {
+	record, err := s.recorded()
+	if err != nil {
 		return nil, err
 	}
 	if record != nil && record.managed() {
@@ -69,7 +156,7 @@ func Restore(ctx context.Context, req Request, force bool) (*Restoration, error)
 		r.Warnings = append(r.Warnings, fmt.Sprintf("%s, which was wired, is gone: only what podnic made was removed", r.Names.Interface))
 		r.Original = &plan.Snapshot{Links: []plan.Link{{Role: plan.NIC, Index: s.found.nic.Index}}}
 	case r.Original == nil:
-		r.Original = plan.Rebuild(current, r.Names)
+		r.Original = r.Names.Binding.Rebuild(current, r.Names)
 		r.Warnings = append(r.Warnings, lostRecord(s.store.Path()))
 	}
 	if err := checkRestorable(s.found.all, r.Original.Link(plan.NIC)); err != nil {
@@ -87,19 +174,6 @@ func (r *Restoration) remove(store Store) {
 	if err := store.Remove(); err != nil {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("the interface is the pod's, but its record stays: %v; the next prepare replaces it", err))
 	}
-}
-
-// checkNamed refuses to restore another interface than the one that was asked for. Where the wiring has lost so much that the
-// interface's name is a guess, and the record too, the one that there is is meant.
-func (s *session) checkNamed(record *Record) error {
-	name, wired := s.Options.Interface, s.found.names.Interface
-	if record != nil {
-		wired = record.Options.Interface
-	}
-	if name == "" || name == wired || slices.Contains(s.found.nic.AltNames, name) || record == nil && s.found.guessed {
-		return nil
-	}
-	return plan.Refuse("%s is not wired, and %s is: name that one with --interface", name, wired)
 }
 
 // forget is what restore does where nothing is wired: what records of the namespace remember is past.
@@ -129,15 +203,6 @@ func (s *session) forget() (*Restoration, error) {
 
 func kubeVirts(record *Record, stateDir string) error {
 	return plan.Refuse("the record %s is of an interface that KubeVirt wires, and podnic has nothing to take back", record.path(stateDir))
-}
-
-func anyMarked(links []plan.Link) bool {
-	for _, l := range links {
-		if plan.IsMark(l.Group) {
-			return true
-		}
-	}
-	return false
 }
 
 // checkRestorable refuses when somebody took the name that the pod's interface must have again.

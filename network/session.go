@@ -16,9 +16,16 @@ import (
 type Request struct {
 	// Namespace is the path of the network namespace; empty is the caller's own.
 	Namespace string
+	// In, if set, is that namespace, which is open already and stays so.
+	In *Namespace `json:"-"`
 	// StateDir is the directory of the record.
 	StateDir string
-	Options  plan.Options
+	// Options are those of an interface. Interfaces, if there are any, are those of several, in place of them; what is done to
+	// one interface takes Options alone.
+	Options    plan.Options
+	Interfaces []plan.Options
+	// All asks for every interface that can be given to a guest, with Options, the one with the default route first.
+	All bool
 	// LockTimeout bounds the wait for another podnic.
 	LockTimeout time.Duration
 	// AllowHostNamespace lifts the refusal to work in the machine's own namespace, or in a node's.
@@ -34,11 +41,25 @@ type Request struct {
 
 	// fault, if set, is called before every step; its error makes the step fail.
 	fault func(step int) error
+	// settled says that the pod network's links have been up for long, so that routers that do not answer are not waited for.
+	settled bool
+	// looks says that nothing will be changed.
+	looks bool
+	// without names what the kernel shall be taken to lack.
+	without []string
 	// beforeRequest, if set, is called before every netlink request that changes something.
 	beforeRequest func()
 }
 
-// session is the work on one namespace.
+// each are the options of the interfaces that were asked for.
+func (r Request) each() []plan.Options {
+	if len(r.Interfaces) > 0 {
+		return r.Interfaces
+	}
+	return []plan.Options{r.Options}
+}
+
+// session is the work on one interface of a namespace.
 type session struct {
 	Request
 	ns    *Namespace
@@ -61,11 +82,15 @@ type session struct {
 
 // open enters the namespace, once it is certain that it is not the machine's own.
 func open(req Request) (*session, error) {
-	ns, err := OpenNamespace(req.Namespace)
-	if err != nil {
-		return nil, err
+	ns, leave := req.In, func() {}
+	if ns == nil {
+		var err error
+		if ns, err = OpenNamespace(req.Namespace); err != nil {
+			return nil, err
+		}
+		leave = func() { ns.Close() }
 	}
-	s := &session{Request: req, ns: ns, store: Store{req.StateDir, req.Options.Interface}, close: func() { ns.Close() }, unlock: func() {}}
+	s := &session{Request: req, ns: ns, store: Store{req.StateDir, req.Options.Interface}, close: leave, unlock: func() {}}
 	if err := s.begin(); err != nil {
 		s.close()
 		return nil, err
@@ -90,8 +115,9 @@ func (s *session) begin() (err error) {
 		return err
 	}
 	s.rtnl.Before = s.beforeRequest
-	s.nft = &rtnl.NFT{NS: s.ns, Before: s.beforeRequest}
-	s.close = func() { s.unlock(); s.nft.Close(); s.rtnl.Close(); s.ns.Close() }
+	s.nft = &rtnl.NFT{NS: s.ns, Links: s.rtnl, Before: s.beforeRequest, Hidden: s.hidden()}
+	leave := s.close
+	s.close = func() { s.unlock(); s.nft.Close(); s.rtnl.Close(); leave() }
 	return nil
 }
 
@@ -144,27 +170,29 @@ func (s *session) recorded() (*Record, error) {
 	if r != nil {
 		return r, nil
 	}
-	for _, other := range records(s.StateDir) {
-		if other.Namespace == s.id && !other.managed() && plan.MarkedFor(mark, other.Original.Link(plan.NIC).Index) && other.Options.Interface != s.store.Interface {
-			s.store.Interface = other.Options.Interface
-			return other, nil
-		}
+	if other := s.recordOf(mark); other != nil && other.Options.Interface != s.store.Interface {
+		s.store.Interface = other.Options.Interface
+		return other, nil
 	}
 	return nil, nil
 }
 
-func (s *session) discover(o plan.Options) error {
-	found, err := discover(s.rtnl, o)
-	if err != nil {
-		return err
-	}
-	if !s.AllowHostNamespace {
-		if err := checkNotNode(found.all); err != nil {
-			return err
+// recordOf is the record of this namespace whose wiring has the mark; nil where there is none that is believed.
+func (s *session) recordOf(mark uint32) *Record {
+	for _, r := range records(s.StateDir) {
+		if r.Namespace == s.id && !r.managed() && plan.MarkedFor(mark, r.Original.Link(plan.NIC).Index) {
+			return r
 		}
 	}
-	s.found = found
 	return nil
+}
+
+// of is the work on another interface of the same namespace, under the same lock. It is closed with this one.
+func (s *session) of(d *discovery) *session {
+	t := *s
+	t.found, t.warnings, t.reached, t.noFilter, t.hiddenFilter = d, nil, nil, false, false
+	t.Options.Interface, t.store = d.names.Interface, Store{s.StateDir, d.names.Interface}
+	return &t
 }
 
 // snapshot reads the namespace anew.
@@ -182,7 +210,12 @@ func (s *session) read(all []plan.Link, nic int, names plan.Names) (*plan.Snapsh
 	if err != nil {
 		return nil, err
 	}
-	snapshot.Filter, err = s.nft.Read(plan.BridgeFilter, plan.FilterTable(names.Interface))
+	if nic := snapshot.Link(plan.NIC); nic != nil && plan.MayMerge(*nic) {
+		if nic.LRO, err = s.rtnl.LRO(nic.Name); err != nil {
+			return nil, err
+		}
+	}
+	snapshot.Filter, err = s.nft.Read(names.Binding.FilterFamily(), plan.FilterTable(names.Interface))
 	switch {
 	case errors.Is(err, rtnl.ErrNoFilter):
 		s.noFilter = true
@@ -191,20 +224,39 @@ func (s *session) read(all []plan.Link, nic int, names plan.Names) (*plan.Snapsh
 	case err != nil:
 		return nil, err
 	}
+	if plan.ByTC(names.Binding) {
+		if snapshot.Qdiscs, err = s.qdiscsOf(snapshot); err != nil {
+			return nil, err
+		}
+	}
 	return snapshot, nil
 }
 
-// wired is the namespace that the original should become here. A kernel without nftables for bridges gets no filter.
-func (s *session) wired(original *plan.Snapshot, o plan.Options) *plan.Snapshot {
+// wired is the namespace that the original should become here, given what it is now. A kernel without nftables of the filter's
+// family gets no filter. Who only looks asks whether it is so: a table that is not there does not say why.
+func (s *session) wired(original *plan.Snapshot, o plan.Options, now *plan.Snapshot) *plan.Snapshot {
 	w := plan.Wired(original, o)
+	if s.looks && !s.noFilter && !s.hiddenFilter && w.Filter != nil && now.Filter == nil {
+		s.noFilter = s.lacks(w.Filter.Family.Number)
+	}
 	if s.noFilter {
 		w.Filter = nil
 	}
 	return w
 }
 
-// unfiltered is the warning where a filter should be and cannot.
-const unfiltered = "the kernel has no nftables for bridges (CONFIG_NF_TABLES_BRIDGE), so there is no filter: the guest's DHCP requests are seen on the pod network, a DHCP server there may answer the guest, and the guest can reach sockets of the pod and what its routes block"
+// lacks reports whether the kernel has no nftables of a family. That for links was asked for with what else it needs.
+func (s *session) lacks(family byte) bool {
+	return family != plan.RedirectFamily.Number && errors.Is(s.ns.Do(func() error { return rtnl.ProbeTable(family) }), rtnl.ErrNoFilter)
+}
+
+// unfiltered is the warning where a filter should be and cannot. tc needs it for the pod's own processes alone.
+func unfiltered(o plan.Options) string {
+	if o.TC {
+		return "the kernel has no nftables for what processes send (CONFIG_NF_TABLES_INET), so nobody tells those of the pod at once that they have no network: what they send is lost, and they wait for a time-out"
+	}
+	return "the kernel has no nftables for bridges (CONFIG_NF_TABLES_BRIDGE), so there is no filter: the guest's DHCP requests are seen on the pod network, a DHCP server there may answer the guest, and the guest can reach sockets of the pod and what its routes block"
+}
 
 // rounds is how often reach looks again whether everything is as wanted. The first round does all there is to do; another
 // is needed only where the kernel did more or less than the plan knew.
@@ -214,7 +266,7 @@ const rounds = 3
 func (s *session) reach(current, wanted *plan.Snapshot, names plan.Names) (taken []plan.Step, err error) {
 	var steps []plan.Step
 	for range rounds {
-		if steps, err = difference(current, wanted); err != nil {
+		if steps, err = difference(names.Binding, current, wanted); err != nil {
 			return taken, err
 		}
 		if len(steps) == 0 {
@@ -234,7 +286,7 @@ func (s *session) reach(current, wanted *plan.Snapshot, names plan.Names) (taken
 			return taken, err
 		}
 	}
-	if steps, err = difference(current, wanted); err != nil {
+	if steps, err = difference(names.Binding, current, wanted); err != nil {
 		return taken, err
 	}
 	if len(steps) == 0 {
@@ -249,23 +301,10 @@ func (s *session) reach(current, wanted *plan.Snapshot, names plan.Names) (taken
 }
 
 // difference is Diff as of now: what was wanted once, and whose time has run out since, is wanted no more.
-func difference(current, wanted *plan.Snapshot) ([]plan.Step, error) {
+func difference(b plan.Binding, current, wanted *plan.Snapshot) ([]plan.Step, error) {
 	now, err := rtnl.BootTime()
 	if err != nil {
 		return nil, err
 	}
-	return plan.Diff(current, wanted.At(now)), nil
-}
-
-// back returns the namespace to what it was after a failure, and wraps the failure accordingly.
-func (s *session) back(cause error, before *plan.Snapshot, names plan.Names) error {
-	s.fault = nil
-	now, err := s.snapshot(before.Link(plan.NIC).Index, names)
-	if err == nil {
-		_, err = s.reach(now, before, names)
-	}
-	if err != nil {
-		return &StuckError{Cause: cause, Rollback: err}
-	}
-	return fmt.Errorf("%w (everything was put back)", cause)
+	return plan.Diff(b, current, wanted.At(now)), nil
 }

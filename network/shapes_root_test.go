@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
 	"github.com/podnic/podnic/network/plan"
 )
 
@@ -55,6 +57,7 @@ var shapes = map[string][]string{
 		"route add default via 10.244.1.1",
 	},
 	"dual stack": {
+		"node:-6 addr add fd00:10:244:1::1/64 dev host0 nodad", "node:-6 addr add fe80::1/64 dev host0 nodad", "node:-6 addr add fe80::2/64 dev host0 nodad",
 		"addr add 10.244.1.5/24 brd 10.244.1.255 dev eth0",
 		"addr add fd00:10:244:1::5/64 dev eth0 nodad",
 		"addr add 2001:db8::5/128 dev eth0 nodad noprefixroute",
@@ -68,12 +71,13 @@ var shapes = map[string][]string{
 		"-6 route add 2001:db8:3::/48 nexthop via fe80::1 dev eth0 weight 2 nexthop via fe80::2 dev eth0",
 	},
 	"ipv6 only": {
-		"link set eth0 up", "node:link set host0 up",
+		"link set eth0 up", "node:link set host0 up", "node:-6 addr add fd00:10:244:1::1/64 dev host0 nodad",
 		"addr add fd00:10:244:1::5/64 dev eth0",
 		"-6 route add default via fd00:10:244:1::1 dev eth0",
 	},
 	// A static address, and what router advertisements or DHCP have added to its prefix.
 	"ipv6, a prefix of several addresses": {
+		"node:-6 addr add 2001:db8::1/64 dev host0 nodad",
 		"addr add 10.244.1.5/24 brd 10.244.1.255 dev eth0",
 		"addr add 2001:db8::5/64 dev eth0 nodad",
 		"link set eth0 up", "node:link set host0 up",
@@ -85,6 +89,7 @@ var shapes = map[string][]string{
 		"-6 route add default via 2001:db8::1",
 		"-6 route add 2001:db8:a::/48 via 2001:db8:1::1",
 		"-6 route add 2001:db8:b::/48 via 2001:db8:2::1",
+		"node:-6 addr add 2001:db8:1::1/64 dev host0 nodad", "node:-6 addr add 2001:db8:2::1/64 dev host0 nodad",
 	},
 	"no address": {
 		"link set eth0 up", "node:link set host0 up",
@@ -130,6 +135,7 @@ var shapes = map[string][]string{
 		"route add default via 10.244.1.1",
 	},
 	"routes that block": {
+		"node:-6 addr add 2001:db8::1/64 dev host0 nodad",
 		"addr add 10.244.1.5/24 brd 10.244.1.255 dev eth0",
 		"addr add 2001:db8::5/64 dev eth0 nodad",
 		"link set eth0 up", "node:link set host0 up",
@@ -160,6 +166,7 @@ var shapes = map[string][]string{
 		"route add default via 10.244.1.1",
 	},
 	"routes of every kind": {
+		"node:-6 addr add 2001:db8::1/64 dev host0 nodad",
 		"addr add 10.244.1.5/24 brd 10.244.1.255 dev eth0",
 		"addr add 2001:db8::5/64 dev eth0 nodad",
 		"link set eth0 up", "node:link set host0 up",
@@ -178,6 +185,7 @@ var shapes = map[string][]string{
 		"-6 route add multicast ff05::/16 dev eth0 table 100",
 	},
 	"neighbours of every kind": {
+		"node:-6 addr add 2001:db8::1/64 dev host0 nodad",
 		"addr add 10.244.1.5/24 brd 10.244.1.255 dev eth0",
 		"addr add 2001:db8::5/64 dev eth0 nodad",
 		"link set eth0 up", "node:link set host0 up",
@@ -228,12 +236,53 @@ var shapes = map[string][]string{
 	},
 }
 
-// forEachShape runs a test in a pod of each shape.
-func forEachShape(t *testing.T, test func(*testing.T, *testPod)) {
-	for name, commands := range shapes {
+// forEachJoint runs a test with each way to join link and tap.
+func forEachJoint(t *testing.T, test func(t *testing.T, joint joint)) {
+	t.Parallel()
+	for name, joint := range joints {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := newTestPod(t, commands...)
+			test(t, joint)
+		})
+	}
+}
+
+// fewShapes are those that are tried with some joints, by which it is all one what the pod's link holds, but for what the guest is
+// kept from, and for the addresses: the soak takes all.
+func (j joint) fewShapes() []string {
+	switch {
+	case len(j.without) > 0:
+		return []string{"ptp", "dual stack", "aws", "routes that block", "much of everything"}
+	case j.binding == plan.BindingShared:
+		return []string{"dual stack", "much of everything"}
+	}
+	return nil
+}
+
+// forEachShape runs a test in a pod of each shape, joined in each way. The commands come before those of the shape.
+func forEachShape(t *testing.T, test func(*testing.T, *testPod), first ...string) {
+	t.Parallel()
+	for by, joint := range joints {
+		for name, commands := range shapes {
+			if few := joint.fewShapes(); few != nil && !slices.Contains(few, name) && (os.Getenv("PODNIC_SOAK") == "" || name == "no address" && joint.binding == plan.BindingShared) {
+				continue
+			}
+			t.Run(by+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				p := newTestPod(t, slices.Concat(first, commands)...)
+				p.joint = joint
+				test(t, p)
+			})
+		}
+		if len(joint.without) > 0 {
+			continue
+		}
+		// A UDP socket takes addresses and a filter more; of both families, all of them.
+		t.Run(by+"/dual stack, UDP socket", func(t *testing.T) {
+			t.Parallel()
+			p := newTestPod(t, slices.Concat(first, shapes["dual stack"])...)
+			p.joint = joint
+			p.socket = plan.SocketUDP
 			test(t, p)
 		})
 	}
@@ -260,12 +309,13 @@ func TestRestoreIsTheInverseOfPrepare(t *testing.T) {
 		if again := p.restore(); len(again.Steps) > 0 {
 			t.Errorf("a second restore found something to do: %v", again.Steps)
 		}
-	})
+	}, withDAD)
 }
 
 // TestKernelsSettingsDoNotMatter rewires where the kernel takes other things along than it does by default: IPv6 addresses
 // stay when a link is set down, and the second IPv4 address of a prefix outlives the first.
 func TestKernelsSettingsDoNotMatter(t *testing.T) {
+	t.Parallel()
 	for _, setting := range []string{"ipv6/conf/all/keep_addr_on_down", "ipv4/conf/all/promote_secondaries"} {
 		for _, shape := range []string{"dual stack", "much of everything"} {
 			t.Run(setting+", "+shape, func(t *testing.T) {
@@ -282,8 +332,8 @@ func TestKernelsSettingsDoNotMatter(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if r := p.prepare(); len(r.Steps) != len(planned) {
-					t.Errorf("%d steps were planned, and it took %d", len(planned), len(r.Steps))
+				if r := p.prepare(); len(r.Steps) != len(planned[0].Steps) {
+					t.Errorf("%d steps were planned, and it took %d", len(planned[0].Steps), len(r.Steps))
 				}
 				if again := p.prepare(); len(again.Steps) > 0 {
 					t.Errorf("a second prepare found something to do: %v", again.Steps)
@@ -301,6 +351,7 @@ func TestKernelsSettingsDoNotMatter(t *testing.T) {
 // TestWhatThePlanDoesNotKnowComesBack takes what is no shape that the model is held against. What the plan does not know,
 // a second look mends.
 func TestWhatThePlanDoesNotKnowComesBack(t *testing.T) {
+	t.Parallel()
 	for name, commands := range map[string][]string{
 		// It outlives the link's going down.
 		"a route to the pod itself": append(shapes["ptp"], "route add local 10.77.0.0/16 dev eth0 table 100"),
@@ -325,6 +376,7 @@ func TestWhatThePlanDoesNotKnowComesBack(t *testing.T) {
 // TestIPv6RouteOfTwoLinksComesBack compares this route alone: with a second IPv6 link, those that the kernel has of each
 // link (fe80::/64, ff00::/8) are in another order after one of them was down.
 func TestIPv6RouteOfTwoLinksComesBack(t *testing.T) {
+	t.Parallel()
 	p := newTestPod(t, append(shapes["dual stack"],
 		"link add net1 type veth peer name net1p", "link set net1 up", "link set net1p up",
 		"-6 route add 2001:db8:5::/48 nexthop via fe80::1 dev eth0 weight 2 nexthop via fe80::2 dev net1")...)
@@ -345,6 +397,7 @@ func TestIPv6RouteOfTwoLinksComesBack(t *testing.T) {
 // TestAddressesAreUsableAtOnce looks right after restore: an IPv6 address that had passed duplicate address detection does
 // not go through it again, in which it could not be used for a second.
 func TestAddressesAreUsableAtOnce(t *testing.T) {
+	t.Parallel()
 	p := newTestPod(t, shapes["dual stack"]...)
 	p.settle()
 	p.prepare()
@@ -375,15 +428,16 @@ func TestLongNamesAreShortened(t *testing.T) {
 
 // TestPlanIsInWords is what a dry run prints.
 func TestPlanIsInWords(t *testing.T) {
+	t.Parallel()
 	p := newTestPod(t, shapes["bridge"]...)
 	p.settle()
 	before := p.text()
-	steps, err := Plan(context.Background(), p.request())
+	planned, err := Plan(context.Background(), p.request())
 	if err != nil {
 		t.Fatal(err)
 	}
 	var b strings.Builder
-	for _, s := range steps {
+	for _, s := range planned[0].Steps {
 		fmt.Fprintln(&b, s)
 	}
 	const want = `add link           eth0-br         type bridge address a2:0d:31:40:f8:13 mtu 1500 arp off group 0x70000002

@@ -17,7 +17,7 @@ import (
 type SocketHolder struct {
 	// Name is the socket's, without the zero byte that makes it abstract.
 	Name string
-	// UID is the user that made the socket. It stays with the socket, whoever that is passed on to.
+	// UID is the user that made the socket. It stays with the socket, also when that is passed on.
 	UID uint32
 
 	inode uint32

@@ -12,12 +12,8 @@ import (
 // TestHolderIsToldByTheKernel has sockets in a pod and asks both ways.
 func TestHolderIsToldByTheKernel(t *testing.T) {
 	p := newTestPod(t)
-	ns, err := OpenNamespace(p.request().Namespace)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ns.Close()
-	err = ns.Do(func() error {
+	ns := p.namespace()
+	err := ns.Do(func() error {
 		for _, name := range []string{"@podnic/test/eth0", "@podnic/test/eth01", "@another"} {
 			c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram", Name: name})
 			if err != nil {

@@ -101,7 +101,7 @@ func (s Store) loadFirst(others ...uint32) (*Record, error) {
 	return r, nil
 }
 
-// Save replaces the record atomically: whoever reads it finds the old one or the new one, also after a power cut. A record
+// Save replaces the record atomically: a reader finds the old one or the new one, also after a power cut. A record
 // of version 1 stays what it is, where it is.
 func (s Store) Save(r *Record) error {
 	if r.first {
@@ -148,25 +148,33 @@ var marker = []byte("{\"version\":2}\n")
 // markFirst puts the marker there, also in the place of a record that has moved, unless another namespace's is there, or
 // others can write there: then a podnic of version 1 is on its own.
 func (s Store) markFirst(id NamespaceID) {
-	if first, err := (Store{Dir: s.Dir}).loadFirst(); err != nil || first != nil && first.Namespace != id {
-		return
-	}
 	d, err := statedir.OpenOwnTop(s.Dir)
 	if err != nil {
 		return
 	}
 	defer d.Close()
-	if b, err := d.Read(recordFile); err == nil && string(b) == string(marker) {
+	b, err := d.Read(recordFile)
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist), err == nil && string(b) == string(marker):
 		return
+	case err == nil:
+		if version, err := versionOf(b); err == nil && version > 1 {
+			break
+		}
+		// That of another interface moves when that one is changed.
+		if r, err := decodeRecord(b, filepath.Join(s.Dir, recordFile)); err != nil || r.Namespace != id || r.Options.Interface != s.Interface {
+			return
+		}
 	}
-	_ = d.Write(recordFile, marker, 0o600, true) // what is lost is a refusal of another program
+	// What may be lost is a refusal of another program, and a power cut ends the namespace as well.
+	_ = d.Write(recordFile, marker, 0o600, false)
 }
 
 // Remove deletes the record, wherever it lies, and what is there for a podnic of version 1. One that is not there is as
 // good, and one that is not podnic's own, or of another interface, is left.
 func (s Store) Remove() error {
 	b, err := s.read(recordFile)
-	if other, damaged := decodeRecord(b, ""); err != nil || damaged != nil || other.Options.Interface == s.Interface {
+	if err != nil || b == nil || !ofAnother(b, s.Interface) {
 		if err := s.remove(recordFile); err != nil {
 			return err
 		}
@@ -179,10 +187,24 @@ func (s Store) Remove() error {
 		if s.others() {
 			return nil
 		}
-	} else if r, err := decodeRecord(b, ""); err == nil && r.Options.Interface != s.Interface {
+	} else if ofAnother(b, s.Interface) {
 		return nil
 	}
 	return s.removeFirst(recordFile)
+}
+
+// ofAnother reports whether a record is of another interface, and whole: one that is damaged is nobody's.
+func ofAnother(b []byte, iface string) bool {
+	var r struct {
+		Options struct {
+			Interface string `json:"interface"`
+		} `json:"options"`
+	}
+	if err := json.Unmarshal(b, &r); err != nil || r.Options.Interface == iface {
+		return false
+	}
+	_, damaged := decodeRecord(b, "")
+	return damaged == nil
 }
 
 // others reports whether another interface has a record.
@@ -231,7 +253,7 @@ func (s Store) Writable() error {
 	}
 	if err == nil {
 		defer d.Close()
-		// Asked and not tried: whoever is killed while it tries leaves a file behind. That the disk is full shows when the
+		// Asked and not tried: a process that is killed while it tries leaves a file behind. That the disk is full shows when the
 		// record is written, which is before anything is changed.
 		err = d.Writable()
 	}

@@ -46,8 +46,8 @@ func (h Holding) Who() string {
 	return strings.Join(words, " and ")
 }
 
-// LookAtTap tells who holds a tap of the request's namespace. Nothing is changed.
-func LookAtTap(req Request, tap string) (Holding, error) {
+// InspectTap tells who holds a tap of the request's namespace. Nothing is changed.
+func InspectTap(req Request, tap string) (Holding, error) {
 	ns, err := OpenNamespace(req.Namespace)
 	if err != nil {
 		return Holding{}, err

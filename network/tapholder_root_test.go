@@ -27,7 +27,7 @@ func TestGuestMayAttachWithoutAHeader(t *testing.T) {
 	asItShouldBe := func(when string) {
 		t.Helper()
 		seen, err := Inspect(p.request())
-		if err != nil || len(seen.Deviations) > 0 || len(seen.Missing) > 0 {
+		if err != nil || len(seen.Deviations) > 0 || len(seen.Repairs) > 0 {
 			t.Errorf("%s: %v, %v", when, seen.Deviations, err)
 		}
 		if r := p.prepare(); len(r.Steps) > 0 || len(r.Warnings) > 0 {
@@ -51,7 +51,7 @@ func (p *testPod) attachWith(flags uint16) (detach func()) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	return func() { file.Close() }
+	return func() { _ = closeNow(file) }
 }
 
 // attachTap attaches to the tap in the calling thread's namespace.
@@ -74,7 +74,7 @@ func TestHolderOfATapIsNamed(t *testing.T) {
 	p, other := newTestPod(t, shapes["bridge"]...), newTestPod(t, shapes["ptp"]...)
 	p.prepare()
 	other.prepare()
-	if held, err := LookAtTap(p.request(), plan.DefaultTap); err != nil || held.Held {
+	if held, err := InspectTap(p.request(), plan.DefaultTap); err != nil || held.Held {
 		t.Errorf("nobody holds it: %+v, %v", held, err)
 	}
 	mine, theirs := p.hold(), other.hold()
@@ -83,7 +83,7 @@ func TestHolderOfATapIsNamed(t *testing.T) {
 		cmd *exec.Cmd
 	}{{p, mine}, {other, theirs}} {
 		want := []TapHolder{{pair.cmd.Process.Pid, filepath.Base(os.Args[0])}}
-		if held, err := LookAtTap(pair.pod.request(), plan.DefaultTap); err != nil || !held.Held || !slices.Equal(held.Holders, want) {
+		if held, err := InspectTap(pair.pod.request(), plan.DefaultTap); err != nil || !held.Held || !slices.Equal(held.Holders, want) {
 			t.Errorf("it is held by %v: %+v, %v", want, held, err)
 		}
 	}
@@ -98,7 +98,7 @@ func TestHolderOfATapIsNamed(t *testing.T) {
 	if err := <-ended; err == nil || !strings.Contains(err.Error(), "terminated") {
 		t.Errorf("it ended with %v", err)
 	}
-	if held, err := LookAtTap(p.request(), plan.DefaultTap); err != nil || held.Held {
+	if held, err := InspectTap(p.request(), plan.DefaultTap); err != nil || held.Held {
 		t.Errorf("nobody holds it any more: %+v, %v", held, err)
 	}
 }
@@ -143,6 +143,7 @@ func (p *testPod) hold() *exec.Cmd {
 
 // TestRestoreWithoutAWritableDirectory gives the interface back where the record cannot be removed, and says both.
 func TestRestoreWithoutAWritableDirectory(t *testing.T) {
+	t.Parallel()
 	p := newTestPod(t, shapes["bridge"]...)
 	before := p.text()
 	p.prepare()

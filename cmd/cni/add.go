@@ -1,6 +1,7 @@
 package cni
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -12,6 +13,7 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/identity"
+	"github.com/podnic/podnic/network/plan"
 	"go.uber.org/zap"
 )
 
@@ -104,9 +106,9 @@ func (c *call) know(a *attachment) (known bool, err error) {
 	before, err := c.store.load(a.ContainerID, a.IfName)
 	switch {
 	case err != nil:
-		return false, &network.RefusalError{Reason: err}
-	case before != nil && before.Namespace == a.Namespace && before.Binding != a.Binding:
-		return true, network.Refuse("the attachment was added with the binding %s, and not %s: delete it first", before.Binding, a.Binding)
+		return false, &plan.RefusalError{Reason: err}
+	case before != nil && before.Namespace == a.Namespace && !agrees(before.Binding, a.Binding):
+		return true, plan.Refuse("the attachment was added with the binding %s, and not %s: delete it first", before.Binding, a.Binding)
 	case before != nil && before.Namespace == a.Namespace:
 		a.Interface = before.Interface
 		return true, nil
@@ -119,14 +121,19 @@ func (c *call) know(a *attachment) (known bool, err error) {
 	return false, c.store.save(a)
 }
 
+// agrees reports whether an attachment that was added with one binding is what another asks for. What auto chose stays.
+func agrees(before, now string) bool {
+	return before == now || now == plan.BindingAuto && before != BindingManagedTap
+}
+
 // prepare does what the binding takes, and returns the tap that was made.
 func (c *call) prepare(a *attachment) (*types100.Interface, error) {
 	ctx := context.Background()
 	req := c.request(a, c.Netns)
 	others := c.store.others(a)
-	if a.Binding == BindingManagedTap {
-		links := network.ManagedTapNames(a.Interface)
-		links.Tap = c.config.tap(a.Interface)
+	if !a.wired() {
+		links := plan.ManagedTapNames(a.Interface)
+		links.Tap = cmp.Or(c.config.tap(a.Interface), plan.DefaultTap)
 		warnings, err := network.Provide(ctx, req, &links, others)
 		if err != nil {
 			return nil, err
@@ -135,7 +142,7 @@ func (c *call) prepare(a *attachment) (*types100.Interface, error) {
 		c.log.Info("ready for a wiring by KubeVirt", zap.String("interface", a.Interface))
 		return nil, nil
 	}
-	if c.config.Socket == network.SocketUDP {
+	if c.config.Socket == plan.SocketUDP || c.config.Binding == plan.BindingShared {
 		if _, err := network.Provide(ctx, req, nil, others); err != nil {
 			return nil, err
 		}
@@ -145,10 +152,10 @@ func (c *call) prepare(a *attachment) (*types100.Interface, error) {
 		return nil, err
 	}
 	c.warn(r.Warnings)
-	_, warnings := network.Identify(r.Record.Original)
+	_, warnings := plan.Identify(r.Record.Original, r.Record.Options)
 	c.warn(warnings)
 	c.log.Info("wired", zap.String("interface", a.Interface), zap.String("tap", r.Names.Tap), zap.Int("changes", len(r.Steps)))
-	tap := r.State.Current.Link(network.Tap)
+	tap := r.State.Current.Link(plan.Tap)
 	return &types100.Interface{Name: tap.Name, Mac: tap.MAC.String(), Mtu: tap.MTU, Sandbox: c.Netns}, nil
 }
 

@@ -82,7 +82,7 @@ func (a *attachment) check(containerID, ifName string) error {
 		return fmt.Errorf("it is of %q of the container %q", a.IfName, a.ContainerID)
 	case a.Namespace.Boot == "" || a.Namespace.Cookie == 0:
 		return errors.New("it does not say which namespace it is of")
-	case a.Binding != network.BindingBridge && a.Binding != BindingManagedTap:
+	case !knownBinding(a.Binding):
 		return fmt.Errorf("no binding is called %q", a.Binding)
 	case a.Netns != "" && !filepath.IsAbs(a.Netns):
 		return fmt.Errorf("%q is not the path of a namespace", a.Netns)
@@ -92,6 +92,9 @@ func (a *attachment) check(containerID, ifName string) error {
 	}
 	return nil
 }
+
+// wired reports whether podnic makes the attachment's wiring itself.
+func (a *attachment) wired() bool { return a.Binding != BindingManagedTap }
 
 func (s attachments) save(a *attachment) error {
 	b, err := json.MarshalIndent(a, "", "  ")

@@ -6,6 +6,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/plan"
 )
 
 // check reads back all that ADD made, and names what is not as it was.
@@ -19,7 +20,7 @@ func check(c *call) error {
 	}
 	req := c.request(a, c.Netns)
 	var missing []string
-	if a.Binding == network.BindingBridge {
+	if a.wired() {
 		seen, err := network.Inspect(req)
 		switch {
 		case refused(err) && !network.IsNoNamespace(err):
@@ -29,7 +30,7 @@ func check(c *call) error {
 		}
 		missing = wiring(seen, a.Interface)
 	}
-	if a.Binding == BindingManagedTap || c.config.Socket == network.SocketUDP {
+	if !a.wired() || c.config.Socket == plan.SocketUDP || c.config.Binding == plan.BindingShared {
 		more, err := network.InspectProvision(req)
 		if err != nil {
 			return err
@@ -43,7 +44,7 @@ func check(c *call) error {
 }
 
 // wiring lists what is wrong with the wiring of an interface.
-func wiring(seen *network.State, iface string) (missing []string) {
+func wiring(seen *network.Inspection, iface string) (missing []string) {
 	switch {
 	case !seen.Wired:
 		return []string{fmt.Sprintf("%s is not wired to a guest", iface)}
@@ -51,7 +52,7 @@ func wiring(seen *network.State, iface string) (missing []string) {
 		missing = append(missing, "the record of the wiring is gone or cannot be used")
 		missing = append(missing, seen.Warnings...)
 	}
-	for _, step := range seen.Missing {
+	for _, step := range seen.Repairs {
 		missing = append(missing, fmt.Sprintf("to mend the wiring takes %q", strings.Join(strings.Fields(step.String()), " ")))
 	}
 	return missing

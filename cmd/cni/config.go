@@ -11,7 +11,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/version"
-	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/plan"
 	"go.uber.org/zap/zapcore"
 )
 
@@ -27,17 +27,24 @@ var lockTimeout = 10 * time.Second
 // config is the plugin's part of a network configuration.
 type config struct {
 	types.PluginConf
-	Binding   string        `json:"binding"`
-	Interface string        `json:"interface"`
-	Owner     *uint32       `json:"owner"`
-	Group     *uint32       `json:"group"`
-	Tap       string        `json:"tap"`
-	Queues    int           `json:"queues"`
-	Socket    string        `json:"socket"`
-	StateDir  string        `json:"stateDir"`
-	LogFile   string        `json:"logFile"`
-	LogLevel  zapcore.Level `json:"logLevel"`
-	Args      struct {
+	Binding   string  `json:"binding"`
+	Interface string  `json:"interface"`
+	Owner     *uint32 `json:"owner"`
+	Group     *uint32 `json:"group"`
+	Tap       string  `json:"tap"`
+	Queues    int     `json:"queues"`
+	Socket    string  `json:"socket"`
+	Guard     *bool   `json:"spoofGuard"`
+	IPv6      string  `json:"ipv6"`
+	// PodPorts, GuestPorts and SourcePorts are those of the binding shared. The last are what net.ipv4.ip_local_port_range is
+	// set to.
+	PodPorts    plan.Ports     `json:"podPorts"`
+	GuestPorts  plan.Ports     `json:"guestPorts"`
+	SourcePorts plan.PortRange `json:"sourcePorts"`
+	StateDir    string         `json:"stateDir"`
+	LogFile     string         `json:"logFile"`
+	LogLevel    zapcore.Level  `json:"logLevel"`
+	Args        struct {
 		CNI struct {
 			// LogicNetworkName is what KubeVirt calls a virtual machine's network, and how it says which one a binding's
 			// network attachment is for (kubevirt, pkg/network/multus/annotation.go).
@@ -53,7 +60,8 @@ type config struct {
 var known = []string{
 	"cniVersion", "name", "type", "args", "capabilities", "runtimeConfig", "prevResult", "ipam", "dns",
 	"cni.dev/valid-attachments", "cni.dev/attachments", "deviceID", "pciBusID",
-	"binding", "interface", "owner", "group", "tap", "queues", "socket", "stateDir", "logFile", "logLevel",
+	"binding", "interface", "owner", "group", "tap", "queues", "socket", "ipv6", "spoofGuard",
+	"podPorts", "guestPorts", "sourcePorts", "stateDir", "logFile", "logLevel",
 }
 
 // parse reads a configuration and fills in the defaults.
@@ -72,10 +80,10 @@ func parse(stdin []byte) (*config, error) {
 		}
 	}
 	if c.Binding == "" {
-		c.Binding = network.BindingBridge
+		c.Binding = plan.BindingAuto
 	}
 	if c.Socket == "" {
-		c.Socket = network.SocketUDP // no container of the pod need have a capability
+		c.Socket = plan.SocketUDP // no container of the pod need have a capability
 	}
 	if c.StateDir == "" {
 		c.StateDir = DefaultStateDir
@@ -89,12 +97,16 @@ func (c *config) check() error {
 		return types.NewError(types.ErrInvalidNetworkConfig, fmt.Sprintf(format, args...), "")
 	}
 	switch {
-	case c.Binding != network.BindingBridge && c.Binding != BindingManagedTap:
-		return invalid("no binding is called %q: binding takes bridge or managedTap", c.Binding)
-	case c.Binding == BindingManagedTap && c.Socket != network.SocketUDP:
+	case !knownBinding(c.Binding):
+		return invalid("no binding is called %q: binding takes auto, bridge, redirect, shared or managedTap", c.Binding)
+	case c.Binding == BindingManagedTap && c.Socket != plan.SocketUDP:
 		return invalid("with the binding managedTap the server has no capability, so socket takes udp, not %q", c.Socket)
+	case c.Binding == BindingManagedTap && c.IPv6 != "" && c.IPv6 != plan.IPv6Pass:
+		return invalid("with the binding managedTap IPv6 passes, so ipv6 takes pass, not %q", c.IPv6)
 	case c.Binding == BindingManagedTap && (c.Owner != nil || c.Group != nil || c.Queues != 0):
 		return invalid("with the binding managedTap the tap is KubeVirt's: owner, group and queues say nothing there")
+	case c.Binding == BindingManagedTap && c.Guard != nil:
+		return invalid("with the binding managedTap there is no spoof guard: leave spoofGuard out")
 	case !filepath.IsAbs(c.StateDir):
 		return invalid("stateDir takes an absolute path, not %q", c.StateDir)
 	case c.LogFile != "" && !filepath.IsAbs(c.LogFile):
@@ -106,23 +118,32 @@ func (c *config) check() error {
 	return nil
 }
 
+// knownBinding reports whether an attachment can have the binding.
+func knownBinding(name string) bool { return name == plan.BindingAuto || plan.BindingOf(name) != nil }
+
 // options are those of a wiring of the interface.
-func (c *config) options(iface string) network.Options {
-	return network.Options{
-		Interface: iface, Binding: network.BindingBridge, Socket: c.Socket,
-		Tap: c.tap(iface), TapOwner: c.Owner, TapGroup: c.Group, Queues: c.Queues,
+func (c *config) options(iface string) plan.Options {
+	o := plan.Options{
+		Interface: iface, Binding: c.Binding, Socket: c.Socket,
+		Tap: c.tap(iface), TapOwner: c.Owner, TapGroup: c.Group, Queues: c.Queues, IPv6: c.IPv6,
+		SpoofGuard: c.Guard, PodPorts: c.PodPorts, GuestPorts: c.GuestPorts, Sources: c.SourcePorts,
 	}
+	if c.Binding == BindingManagedTap { // nothing of it is asked for
+		o.Binding = plan.BindingAuto
+	}
+	return o
 }
 
-// tap is the tap's name. Where KubeVirt asks, it is the one that KubeVirt looks for.
+// tap is the tap's name; empty for the first that no other attachment's wiring has. Where KubeVirt asks, it is the one that
+// KubeVirt looks for.
 func (c *config) tap(iface string) string {
 	switch {
 	case c.Tap != "":
 		return c.Tap
 	case c.Args.CNI.LogicNetworkName != "":
-		return network.ManagedTapNames(iface).Tap
+		return plan.ManagedTapNames(iface).Tap
 	}
-	return network.DefaultTap
+	return ""
 }
 
 // previous is the result of the plugin before this one, in the newest version; nil where this one is the first.

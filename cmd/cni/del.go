@@ -1,10 +1,13 @@
 package cni
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/plan"
 	"go.uber.org/zap"
 )
 
@@ -28,16 +31,18 @@ func (c *call) lost() *attachment {
 	if c.Netns == "" {
 		return nil
 	}
-	seen, err := network.Inspect(network.Request{Namespace: c.Netns, StateDir: c.store.path(c.ContainerID, c.IfName)})
-	if err != nil || !seen.Wired {
+	all, err := network.InspectAll(network.Request{Namespace: c.Netns, StateDir: c.store.path(c.ContainerID, c.IfName)})
+	if err != nil {
 		return nil
 	}
-	if iface := c.config.Interface; seen.Names.Interface != iface && (iface != "" || seen.Names.Interface != c.IfName) {
-		return nil // another attachment's
+	iface := cmp.Or(c.config.Interface, c.IfName)
+	i := slices.IndexFunc(all, func(seen *network.Inspection) bool { return seen.Wired && seen.Names.Interface == iface })
+	if i < 0 {
+		return nil // or another attachment's
 	}
 	return &attachment{
-		ContainerID: c.ContainerID, IfName: c.IfName, Netns: c.Netns, Namespace: seen.ID,
-		Binding: network.BindingBridge, Interface: seen.Names.Interface,
+		ContainerID: c.ContainerID, IfName: c.IfName, Netns: c.Netns, Namespace: all[i].ID,
+		Binding: plan.BindingAuto, Interface: iface,
 	}
 }
 
@@ -52,7 +57,7 @@ func (c *call) release(a *attachment) error {
 		return err
 	}
 	if netns != "" {
-		if a.Binding == network.BindingBridge {
+		if a.wired() {
 			if err := c.restore(a, netns, log); err != nil {
 				return err
 			}
@@ -96,6 +101,9 @@ func (c *call) namespaceOf(a *attachment) (string, error) {
 func (c *call) restore(a *attachment, netns string, log *zap.Logger) error {
 	req := c.request(a, netns)
 	r, err := network.Restore(context.Background(), req, true)
+	if network.IsNotWired(err) { // it was restored before, and another attachment's is wired
+		return nil
+	}
 	if refused(err) {
 		log.Warn("restoring from what the namespace itself carries", zap.Error(err))
 		if err := network.Forget(req); err != nil {

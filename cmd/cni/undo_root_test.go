@@ -8,6 +8,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/plan"
 	"github.com/podnic/podnic/test/pod"
 	"github.com/podnic/podnic/test/podtest"
 	"go.uber.org/zap"
@@ -20,7 +21,7 @@ func TestAddThatCannotUndoLeavesItToDel(t *testing.T) {
 	p := podtest.Pod(t, podtest.Node(t), pod.Spec{Name: "vm", Network: pod.PTP})
 	c := &call{
 		CmdArgs: &skel.CmdArgs{ContainerID: "vm", IfName: "eth0", Netns: p.Path},
-		config:  &config{Binding: network.BindingBridge}, store: attachments{t.TempDir()}, log: zap.NewNop(),
+		config:  &config{Binding: plan.BindingBridge}, store: attachments{t.TempDir()}, log: zap.NewNop(),
 	}
 	a, _, err := c.attach()
 	if err != nil {

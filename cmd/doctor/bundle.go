@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/podnic/podnic/cmd/agent/status"
 	"github.com/podnic/podnic/cmd/draw"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/plan"
 	"github.com/podnic/podnic/network/statedir"
 )
 
@@ -26,12 +28,13 @@ const readme = `What podnic and the machine say about a pod, for a bug report. M
 version.txt      podnic, kernel, and when this was made
 doctor.txt       what podnic doctor found; doctor.json is the same
 status.txt       what podnic status drew; status.json is the same
-record.json      what the pod's interface held before, and the options of prepare
-state.json       what the serving process last said of itself
+interfaces/      of each interface that is looked at, in a directory of its name:
+  record.json    what it held before, and the options of prepare
+  state.json     what the process that serves it last said of itself
 network.json     all links, addresses, routes, rules, lasting neighbours and hooked nftables chains of the namespace
 settings.txt     the kernel's settings that matter here
 environment.txt  which PODNIC_ variables are set
-domain.xml       the running domain, if libvirt told
+domain.xml       the running domain, if libvirt told; another one is domain-2.xml
 logs/            the end of each *.log in .podnic of the state directory
 unseen.txt       what could not be had, and why
 
@@ -51,24 +54,24 @@ var settings = []string{
 
 // Bundle writes all that a bug report needs into an archive; to stdout if the path is -. Nothing secret is in it. What
 // cannot be had is told in it. It returns how many files there are.
-func Bundle(path string, stdout io.Writer, o Options, version string) (files int, err error) {
+func Bundle(name string, stdout io.Writer, o Examination, version string) (files int, err error) {
 	v, err := begin(o)
 	if err != nil {
 		return 0, err
 	}
 	defer v.close()
 	b := &bundle{visit: v, at: time.Now()}
-	if path == "-" {
+	if name == "-" {
 		b.collect(version)
 		err = b.write(stdout)
 	} else {
-		f, refused := create(path)
+		f, refused := create(name)
 		if refused != nil {
 			return 0, refused
 		}
 		b.collect(version)
 		if err = errors.Join(b.write(f), f.Close()); err != nil {
-			err = errors.Join(err, os.Remove(path)) // half an archive helps nobody
+			err = errors.Join(err, os.Remove(name)) // half an archive helps nobody
 		}
 	}
 	if err != nil {
@@ -78,13 +81,13 @@ func Bundle(path string, stdout io.Writer, o Options, version string) (files int
 }
 
 // create makes the file, before all that takes time.
-func create(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+func create(file string) (*os.File, error) {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	switch {
 	case errors.Is(err, fs.ErrExist):
-		return nil, network.Refuse("%s is there already: name another file", path)
+		return nil, plan.Refuse("%s is there already: name another file", file)
 	case err != nil:
-		return nil, network.Refuse("the bundle cannot be written (%w): name another file, or - for standard output", err)
+		return nil, plan.Refuse("the bundle cannot be written (%w): name another file, or - for standard output", err)
 	}
 	return f, nil
 }
@@ -121,19 +124,15 @@ func (b *bundle) collect(version string) {
 	b.add("version.txt", fmt.Appendf(nil, "%s\nLinux %s\n%s\n", version, release(), b.at.UTC().Format(time.RFC3339)))
 	b.findings()
 	b.status()
-	b.state()
-	if survey, err := b.ns.Look(); err != nil {
+	b.states()
+	if inventory, err := b.ns.Inventory(); err != nil {
 		b.miss("network.json", err)
 	} else {
-		b.addJSON("network.json", survey)
+		b.addJSON("network.json", inventory)
 	}
 	b.settings()
 	b.environment()
-	if document := b.document(); document != nil {
-		b.add("domain.xml", document.Redacted())
-	} else {
-		b.miss("domain.xml", errors.New("the record names no domain, or libvirt does not tell: see doctor.txt"))
-	}
+	b.domains()
 	b.logs()
 	if len(b.missed) > 0 {
 		b.add("unseen.txt", []byte(strings.Join(b.missed, "\n")+"\n"))
@@ -159,7 +158,10 @@ func (b *bundle) status() {
 		b.miss("status.txt", err)
 		return
 	}
-	view := status.View{Report: b.report, Seen: b.seen, At: b.at}
+	view := status.View{Report: b.report, At: b.at}
+	for _, l := range b.all {
+		view.Seen = append(view.Seen, l.seen)
+	}
 	var text bytes.Buffer
 	_ = draw.Text(&text, view, false) // to memory
 	b.add("status.txt", text.Bytes())
@@ -168,12 +170,12 @@ func (b *bundle) status() {
 
 func (b *bundle) settings() {
 	var text strings.Builder
-	for _, path := range settings {
-		value, err := network.Sysctl(b.ns, path)
+	for _, setting := range settings {
+		value, err := network.Sysctl(b.ns, setting)
 		if err != nil {
 			value = fmt.Sprintf("(%v)", err)
 		}
-		fmt.Fprintf(&text, "%s = %s\n", strings.ReplaceAll(path, "/", "."), value)
+		fmt.Fprintf(&text, "%s = %s\n", strings.ReplaceAll(setting, "/", "."), value)
 	}
 	b.add("settings.txt", []byte(text.String()))
 }
@@ -193,24 +195,48 @@ func (b *bundle) environment() {
 // most is how much of a file is taken: its end, which is the news.
 const most = 1 << 20
 
-// state takes what is known of the interface. What podnic would not believe, since others could have put it there, is none of
-// a bundle's either: it may be a link to a file that is nobody's business.
-func (b *bundle) state() {
-	const record, state = "record.json", "state.json"
-	if b.seen == nil {
-		err := errors.New("the pod's interface is not known")
-		b.miss(record, err)
-		b.miss(state, err)
-		return
+// domains are those that were given an interface.
+func (b *bundle) domains() {
+	var names []string
+	for _, l := range b.all {
+		b.look = l
+		document := b.document()
+		if document == nil || slices.Contains(names, document.Name()) {
+			continue
+		}
+		name := "domain.xml"
+		if names = append(names, document.Name()); len(names) > 1 {
+			name = fmt.Sprintf("domain-%d.xml", len(names))
+		}
+		b.add(name, document.Redacted())
 	}
-	d, err := statedir.Open(b.StateDir, b.seen.Names.Interface)
+	if len(names) == 0 {
+		b.miss("domain.xml", errors.New("no record names a domain, or libvirt does not tell: see doctor.txt"))
+	}
+}
+
+// states takes what is known of each interface. What podnic would not believe, since others could have put it there, is none
+// of a bundle's either: it may be a link to a file that is nobody's business.
+func (b *bundle) states() {
+	if len(b.all) == 0 {
+		b.miss("record.json and state.json", errors.New("the pod's interface is not known"))
+	}
+	for _, l := range b.all {
+		b.state(l.seen)
+	}
+}
+
+func (b *bundle) state(seen *network.Inspection) {
+	const file = "record.json"
+	record, state := path.Join("interfaces", seen.Names.Interface, file), path.Join("interfaces", seen.Names.Interface, "state.json")
+	d, err := statedir.Open(b.StateDir, seen.Names.Interface)
 	if err == nil {
-		err = b.copy(record, d, record)
+		err = b.copy(record, d, file)
 		d.Close()
 	}
 	// Where an older podnic has it.
 	if d, _ = statedir.OpenTop(b.StateDir); d != nil {
-		if errors.Is(err, fs.ErrNotExist) && b.copy(record, d, record) == nil {
+		if errors.Is(err, fs.ErrNotExist) && len(b.all) == 1 && b.copy(record, d, file) == nil {
 			err = nil
 		}
 		d.Close()
@@ -218,7 +244,7 @@ func (b *bundle) state() {
 	if err != nil {
 		b.miss(record, err)
 	}
-	known, err := status.Known(b.Request, b.seen)
+	known, err := status.Known(b.Request, seen)
 	switch {
 	case err != nil:
 		b.miss(state, err)

@@ -11,6 +11,7 @@ import (
 	"github.com/podnic/podnic/cmd/agent/offering"
 	"github.com/podnic/podnic/cmd/agent/status"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/plan"
 )
 
 // Status is what a check found.
@@ -25,10 +26,12 @@ const (
 
 // Finding is what one check found: why it says so, and, unless all is well, what to do.
 type Finding struct {
-	Check  string `json:"check"`
-	Status Status `json:"status"`
-	Reason string `json:"reason"`
-	Remedy string `json:"remedy,omitempty"`
+	Check string `json:"check"`
+	// Interface is whose it is, where the pod has several that are looked at.
+	Interface string `json:"interface,omitempty"`
+	Status    Status `json:"status"`
+	Reason    string `json:"reason"`
+	Remedy    string `json:"remedy,omitempty"`
 }
 
 // Report is what `podnic doctor -o json` prints. Fields are added, never renamed.
@@ -38,8 +41,8 @@ type Report struct {
 	Findings   []Finding `json:"findings"`
 }
 
-// Options say where to look and for what.
-type Options struct {
+// Examination says where to look and for what.
+type Examination struct {
 	network.Request
 	Service offering.Service
 	// URI is libvirt's; empty is its default. ConnectTimeout bounds the wait for it.
@@ -47,17 +50,17 @@ type Options struct {
 	ConnectTimeout time.Duration
 	// Only, if it names checks, leaves out all others. A failure of a check in Ignore is a warning.
 	Only, Ignore []string
-	// ProbeKVM is a command that calls [ProbeKVM] and prints what it says: whoever runs a virtual machine may hang in it.
+	// ProbeKVM is a command that calls [ProbeKVM] and prints what it says: a process that runs a virtual machine may hang.
 	ProbeKVM []string
 	// Root is where /dev/kvm and /etc/libvirt are looked for. Tests have one of their own.
 	Root string
 }
 
 // Check looks at everything.
-func Check(o Options) (*Report, error) {
+func Check(o Examination) (*Report, error) {
 	for _, name := range slices.Concat(o.Only, o.Ignore) {
 		if !slices.ContainsFunc(checks, func(c check) bool { return c.name == name }) {
-			return nil, network.Refuse("no check is called %q: there are %s", name, strings.Join(Names(), ", "))
+			return nil, plan.Refuse("no check is called %q: there are %s", name, strings.Join(Names(), ", "))
 		}
 	}
 	v, err := begin(o)
@@ -74,23 +77,42 @@ func (v *visit) examine() *Report {
 		if len(v.Only) > 0 && !slices.Contains(v.Only, c.name) {
 			continue
 		}
-		f := v.run(c)
-		if f.Status == Fail && slices.Contains(v.Ignore, c.name) {
-			f.Status = Warn
+		for _, f := range v.findings(c) {
+			if f.Status == Fail && slices.Contains(v.Ignore, c.name) {
+				f.Status = Warn
+			}
+			r.OK = r.OK && f.Status != Fail
+			r.Findings = append(r.Findings, f)
 		}
-		r.OK = r.OK && f.Status != Fail
-		r.Findings = append(r.Findings, f)
 	}
 	return r
+}
+
+// findings are those of a check: one, or where it is about an interface one for each.
+func (v *visit) findings(c check) []Finding {
+	if c.about != anInterface || len(v.all) == 0 {
+		return []Finding{v.run(c)}
+	}
+	var all []Finding
+	for i := range v.all {
+		v.look = v.all[i]
+		f := v.run(c)
+		if len(v.all) > 1 {
+			f.Interface = v.look.seen.Names.Interface
+		}
+		all = append(all, f)
+	}
+	v.look = v.all[0]
+	return all
 }
 
 // run runs one check, where it can be run.
 func (v *visit) run(c check) Finding {
 	f := Finding{Check: c.name}
 	switch {
-	case c.pod && v.initial:
+	case c.about != theMachine && v.initial:
 		f.Status, f.Reason, f.Remedy = Unknown, "this is the machine's own network namespace, which is no pod's", "run it in a pod, or name one with --netns"
-	case c.pod && v.seen == nil && c.name != "pod":
+	case c.about != theMachine && v.seen == nil && c.name != "pod":
 		f.Status, f.Reason, f.Remedy = Unknown, "the pod's interface is not known", "see what the check \"pod\" says"
 	default:
 		o := c.run(v)
@@ -113,34 +135,47 @@ func Names() []string {
 
 // visit is one look at a namespace, and all that several checks want to know.
 type visit struct {
-	Options
+	Examination
 	ns      *network.Namespace
 	initial bool
-	seen    *network.State // nil when it could not be looked at
-	unseen  error          // why
+	all     []look
+	look          // at the interface that is looked at now; empty when there was none to look at
+	unseen  error // why
 	report  *status.Report
 	libvirt libvirt
 }
 
-func begin(o Options) (*visit, error) {
+// look is what there is to know of one interface.
+type look struct {
+	seen *network.Inspection
+	r    status.InterfaceReport
+}
+
+func begin(o Examination) (*visit, error) {
 	ns, err := network.OpenNamespace(o.Namespace)
 	if err != nil {
 		return nil, err
 	}
-	v := &visit{Options: o, ns: ns}
+	v := &visit{Examination: o, ns: ns}
 	// Where it cannot be told, Inspect refuses and says why.
 	v.initial, _ = ns.Initial()
 	v.initial = v.initial && !o.AllowHostNamespace
 	if v.initial {
 		return v, nil
 	}
-	if v.seen, v.unseen = network.Inspect(status.Looking(o.Request)); v.unseen != nil {
+	seen, err := network.InspectAll(status.ReadOnly(o.Request))
+	if err != nil {
+		v.unseen = err
 		return v, nil
 	}
-	if v.report, err = status.NewReport(o.Request, v.seen, o.Service); err != nil {
+	if v.report, err = status.NewReport(o.Request, seen, o.Service); err != nil {
 		v.close()
 		return nil, err
 	}
+	for i := range seen {
+		v.all = append(v.all, look{seen[i], v.report.Interfaces[i]})
+	}
+	v.look = v.all[0]
 	return v, nil
 }
 
@@ -148,9 +183,6 @@ func (v *visit) close() {
 	v.libvirt.close()
 	v.ns.Close()
 }
-
-// pod is what the report says of the pod's interface.
-func (v *visit) pod() status.InterfaceReport { return v.report.Interfaces[0] }
 
 // outcome is what a check found. Where the remedy is empty, it is the check's own.
 type outcome struct {

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,7 +34,7 @@ func (o outcome) expect(t *testing.T, status Status, says string) {
 
 func TestHook(t *testing.T) {
 	root := t.TempDir()
-	v := &visit{Options: Options{Root: root}}
+	v := &visit{Examination: Examination{Root: root, ConnectTimeout: time.Second}}
 	v.hook().expect(t, OK, "there is no qemu hook")
 	in(t, root, hookDir+"/qemu", 0o644)
 	v.hook().expect(t, Fail, "/etc/libvirt/hooks/qemu cannot be executed")
@@ -56,10 +57,19 @@ func TestHook(t *testing.T) {
 		t.Fatal(err)
 	}
 	v.hook().expect(t, Fail, "qemu.d/podnic cannot be executed")
+
+	// A container whose libvirt calls podnic has no need of the helper, but then.
+	t.Setenv("PATH", root)
+	v.reachLibvirt().expect(t, Fail, "podnic-libvirt")
+	v.libvirt = libvirt{}
+	if err := errors.Join(os.Remove(link), os.Symlink("/proc/self/exe", link)); err != nil {
+		t.Fatal(err)
+	}
+	v.reachLibvirt().expect(t, OK, "podnic is libvirt's hook here")
 }
 
 func TestKVM(t *testing.T) {
-	v := &visit{Options: Options{Root: t.TempDir()}}
+	v := &visit{Examination: Examination{Root: t.TempDir()}}
 	v.kvm().expect(t, Warn, "there is no /dev/kvm")
 	in(t, v.Root, "/dev/kvm", 0o666)
 	v.kvm().expect(t, Unknown, "nothing to try it with")
@@ -81,7 +91,7 @@ func TestKVMThatHangsIsLeftAlone(t *testing.T) {
 	limit := kvmTime
 	defer func() { kvmTime = limit }()
 	kvmTime = 100 * time.Millisecond
-	v := &visit{Options: Options{Root: t.TempDir(), ProbeKVM: []string{"sh", "-c", "exec sleep 1000"}}}
+	v := &visit{Examination: Examination{Root: t.TempDir(), ProbeKVM: []string{"sh", "-c", "exec sleep 1000"}}}
 	in(t, v.Root, "/dev/kvm", 0o666)
 	v.kvm().expect(t, Fail, "hung")
 }
@@ -107,12 +117,12 @@ func TestUnknownLinkKindFails(t *testing.T) {
 
 func TestText(t *testing.T) {
 	r := &Report{Findings: []Finding{
-		{"kernel", OK, "Linux 6.12", ""},
-		{"kvm", Fail, "a reason that is so long that it takes more than the one line that a terminal has for it", "mend it"},
-		{"pod", Unknown, "this is no pod", "go there"},
-		{"wiring", Unknown, "this is no pod", "go there"},
-		{"mtu", Unknown, "this is no pod", "go there"},
-		{"mac", Unknown, "something else", "look"},
+		{"kernel", "", OK, "Linux 6.12", ""},
+		{"kvm", "", Fail, "a reason that is so long that it takes more than the one line that a terminal has for it", "mend it"},
+		{"pod", "", Unknown, "this is no pod", "go there"},
+		{"wiring", "", Unknown, "this is no pod", "go there"},
+		{"mtu", "", Unknown, "this is no pod", "go there"},
+		{"mac", "", Unknown, "something else", "look"},
 	}}
 	const want = `ok       kernel  Linux 6.12
 fail     kvm     a reason that is so long that it takes more than the one line

@@ -10,6 +10,19 @@ import (
 // hookDir is where libvirt looks for hooks (src/util/virhook.c, with Debian's and most others' sysconfdir).
 const hookDir = "/etc/libvirt/hooks"
 
+// isHook reports whether libvirt runs this very program as its hook.
+func (v *visit) isHook() bool {
+	own, err := os.Stat("/proc/self/exe")
+	if err != nil {
+		return false
+	}
+	more, _ := filepath.Glob(filepath.Join(v.Root, hookDir, "qemu.d", "*"))
+	return slices.ContainsFunc(append(more, filepath.Join(v.Root, hookDir, "qemu")), func(path string) bool {
+		info, err := os.Stat(path)
+		return err == nil && os.SameFile(own, info)
+	})
+}
+
 // hook looks at what libvirt would run for a guest: hooks/qemu, and then qemu.d/* in order. What is there and cannot be
 // executed is not run, and nobody is told.
 func (v *visit) hook() outcome {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/podnic/podnic/cmd/agent/status"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/plan"
 	"github.com/podnic/podnic/network/statedir"
 	"golang.org/x/sys/unix"
 )
@@ -37,12 +38,12 @@ func (v *visit) capabilities() outcome {
 	if err != nil {
 		return unknown("%v", err)
 	}
-	wired := v.seen != nil && v.seen.Wired
+	wired := len(v.wiredOnes()) > 0
 	names := "CAP_" + strings.Join(lacking, " and CAP_")
 	switch {
 	case len(lacking) == 0:
 		return ok("this process has CAP_NET_ADMIN and CAP_NET_RAW")
-	case wired && v.socket() == network.SocketUDP:
+	case wired && v.socket() == plan.SocketUDP:
 		return ok("this process lacks %s, and serving with a UDP socket takes none", names)
 	case wired && !slices.Contains(lacking, "NET_RAW"):
 		return warn("this process lacks %s: it can serve, and neither mend nor restore", names)
@@ -51,7 +52,7 @@ func (v *visit) capabilities() outcome {
 }
 
 func (v *visit) tun() outcome {
-	if v.seen != nil && v.seen.Wired {
+	if len(v.wiredOnes()) > 0 {
 		return ok("the tap is there")
 	}
 	if err := network.CheckTun(); err != nil {
@@ -116,11 +117,11 @@ func (v *visit) stateDir() outcome {
 // trusted asks whether what lies in the state directory is podnic's own. Where nothing is, it can be made.
 func (v *visit) trusted(dir string) outcome {
 	names := []string{statedir.Own}
-	if v.seen != nil {
-		names = append(names, v.seen.Names.Interface)
+	for _, l := range v.all {
+		names = append(names, l.seen.Names.Interface)
 	}
 	for _, name := range names {
-		d, err := statedir.Open(dir, name, status.Looking(v.Request).Others...)
+		d, err := statedir.Open(dir, name, status.ReadOnly(v.Request).Others...)
 		d.Close()
 		if statedir.IsUntrusted(err) {
 			return fail("%v, and nothing in it is believed", err).but("find out who put it there; remove it, or name another directory with --state-dir")

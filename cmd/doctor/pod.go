@@ -13,30 +13,58 @@ import (
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/identity"
+	"github.com/podnic/podnic/network/plan"
 )
 
 // shape says what the pod has and what the guest will get of it.
 func (v *visit) shape() outcome {
-	if err := network.Shape(v.Request); err != nil {
+	req := v.Request
+	if v.seen != nil {
+		req.Options.Interface = v.seen.Names.Interface
+	}
+	if err := network.Shape(req); err != nil {
 		return refusal(Fail, err)
 	}
 	if v.unseen != nil {
 		return refusal(Fail, v.unseen)
 	}
-	r := v.pod()
-	if r.Offer == nil {
+	r := v.r
+	if r.Offer == nil && r.Offer6 == nil {
 		return warn("%s has no IPv4 address: the guest gets layer 2 only, and no DHCP server", r.Name).but("nothing, if that is what is wanted; else give the pod an IPv4 address")
 	}
-	text := fmt.Sprintf("%s has %s: the guest gets %s", r.Name, joined(r.Addresses), r.Offer.Address)
-	if r.Offer.Gateway.IsValid() {
-		text += " by way of " + r.Offer.Gateway.String()
+	text := fmt.Sprintf("%s has %s: the guest gets %s", r.Name, joined(r.Addresses), gets(r))
+	if r.Binding != plan.BindingBridge {
+		text += ", binding " + r.Binding
+		if r.BindingReason != "" {
+			text += " (" + r.BindingReason + ")"
+		}
 	}
-	text += fmt.Sprintf(", MTU %d, routes: %d", r.Offer.MTU, len(r.Offer.Routes))
+	if ports := r.Ports(); ports != "" {
+		text += "; " + ports
+	}
 	// What the guest does not get, status warns of. Differences have a check of their own.
 	if left := v.left(); len(left) > 0 {
 		return warn("%s; not handed over: %s", text, strings.Join(left, "; ")).but("configure in the guest what it needs of them, or do without")
 	}
 	return ok("%s", text)
+}
+
+// gets is what the guest is offered of each family, in short.
+func gets(r status.InterfaceReport) string {
+	var all []string
+	add := func(addresses string, router netip.Addr, mtu, routes int) {
+		if router.IsValid() {
+			addresses += " by way of " + router.String()
+		}
+		all = append(all, fmt.Sprintf("%s, MTU %d, routes: %d", addresses, mtu, routes))
+	}
+	if o := r.Offer; o != nil {
+		add(o.Address.String(), o.Gateway, o.MTU, len(o.Routes))
+	}
+	if o := r.Offer6; o != nil {
+		add(joined(o.Addresses), o.Router, o.MTU, len(o.Routes))
+	}
+	return strings.Join(all, "; and ")
 }
 
 // left is what the identity that a guest gets lacks of the pod's.
@@ -47,7 +75,7 @@ func (v *visit) left() []string {
 
 // wiring lists what is not as it should be.
 func (v *visit) wiring() outcome {
-	r := v.pod()
+	r := v.r
 	switch {
 	case len(r.Differences) > 0:
 	case len(v.seen.Warnings) > 0: // of the record, say
@@ -55,32 +83,35 @@ func (v *visit) wiring() outcome {
 	case !v.seen.Wired:
 		return ok("nothing is wired")
 	default:
-		return ok("%s is wired as it should be (%s)", r.Name, v.report.Phase)
+		return ok("%s is wired as it should be (%s)", r.Name, v.r.Phase)
 	}
 	var what []string
 	for _, d := range r.Differences {
 		what = append(what, d.What)
 	}
 	o := fail("%s", strings.Join(what, "; "))
-	if !slices.ContainsFunc(r.Differences, func(d status.Difference) bool { return slices.Contains(wiringPlaces, d.Where) }) {
+	if !slices.ContainsFunc(r.Differences, func(d status.Deviation) bool { return slices.Contains(wiringPlaces, d.Where) }) {
 		o.remedy = r.Differences[0].Remedy
 	}
 	return o
 }
 
 // wiringPlaces are the places that prepare mends.
-var wiringPlaces = []network.Role{network.NIC, network.Bridge, network.Tap, network.Placeholder, network.FilterPlace}
+var wiringPlaces = []plan.Role{plan.NIC, plan.Bridge, plan.Tap, plan.Placeholder, plan.FilterPlace}
 
 // resolver looks at what the guest would have to reach.
 func (v *visit) resolver() outcome {
-	r := v.pod()
+	r := v.r
 	switch {
 	case v.Service.ResolvConf == "":
 		return unknown("the pod's resolver configuration is not known outside the pod").but("run it in the pod, without --netns")
-	case r.Offer == nil:
+	case r.Offer == nil && r.Offer6 == nil:
 		return ok("the guest is told no resolver: there is no DHCP at layer 2")
+	case v.beside():
+		return ok("the guest is told its resolver on the interface with the default route")
 	}
-	if len(r.Offer.DNS) == 0 {
+	servers := told(r)
+	if len(servers) == 0 {
 		reason := "the guest is told no name server"
 		for _, w := range r.Warnings {
 			if strings.HasPrefix(w, "resolver ") || strings.Contains(w, "resolver configuration") {
@@ -89,8 +120,8 @@ func (v *visit) resolver() outcome {
 		}
 		return fail("%s", reason)
 	}
-	for _, server := range r.Offer.DNS {
-		if !reaches(r.Offer, server) {
+	for _, server := range servers {
+		if !reaches(r, server) {
 			return warn("no route of the guest leads to the name server %s", server)
 		}
 	}
@@ -99,25 +130,52 @@ func (v *visit) resolver() outcome {
 			return warn("%s", w)
 		}
 	}
-	return ok("the guest is told %s", joined(r.Offer.DNS))
+	return ok("the guest is told %s", joined(servers))
+}
+
+// told are the name servers that the guest is told, by either family.
+func told(r status.InterfaceReport) []netip.Addr {
+	var all []netip.Addr
+	if r.Offer != nil {
+		all = append(all, r.Offer.DNS...)
+	}
+	if r.Offer6 != nil {
+		all = append(all, r.Offer6.DNS...)
+	}
+	return all
+}
+
+// beside reports whether another interface of the guest tells it what is of the whole machine.
+func (v *visit) beside() bool {
+	var all []*network.Inspection
+	for _, l := range v.all {
+		all = append(all, l.seen)
+	}
+	return v.Service.Of(v.seen, all).Beside
 }
 
 // reaches reports whether the guest has a route to an address.
-func reaches(o *dhcp.Offer, a netip.Addr) bool {
-	return o.Gateway.IsValid() || o.Address.Contains(a) ||
-		slices.ContainsFunc(o.Routes, func(r identity.Route) bool { return r.Destination.Contains(a) })
+func reaches(r status.InterfaceReport, a netip.Addr) bool {
+	leads := func(r identity.Route) bool { return r.Destination.Contains(a) }
+	if a.Is4() {
+		o := r.Offer
+		return o.Gateway.IsValid() || o.Address.Contains(a) || slices.ContainsFunc(o.Routes, leads)
+	}
+	return slices.ContainsFunc(r.Offer6.Routes, leads)
 }
 
 // mtu compares what the links carry with what the guest is told, and that with what routes say.
 func (v *visit) mtu() outcome {
-	r := v.pod()
+	r := v.r
 	told := v.seen.Original.GuestMTU()
 	if r.Offer != nil && r.Offer.MTU > 0 {
 		told = r.Offer.MTU
+	} else if r.Offer6 != nil && r.Offer6.MTU > 0 {
+		told = r.Offer6.MTU
 	}
 	if v.seen.Wired {
 		for _, l := range r.Links {
-			if l.MTU < told && l.Role != network.Placeholder {
+			if l.MTU < told && l.Role != plan.Placeholder {
 				return fail("%s has the MTU %d, and the guest is told %d: its larger packets are lost", l.Name, l.MTU, told)
 			}
 		}
@@ -138,7 +196,7 @@ func (v *visit) mtu() outcome {
 
 // mac compares the guest's with the pod's, where the guest can be seen.
 func (v *visit) mac() outcome {
-	r := v.pod()
+	r := v.r
 	why := v.insists()
 	if card, known := v.card(); known && card != r.MAC {
 		return fail("the guest's card has the MAC %s, and the pod's is %s%s", card, r.MAC, why)
@@ -153,15 +211,15 @@ func (v *visit) mac() outcome {
 
 // insists is what speaks for a pod network that drops the frames of other MACs.
 func (v *visit) insists() string {
-	mac, nic := v.pod().MAC, v.seen.Original
-	for _, a := range v.pod().Addresses {
+	mac, nic := v.r.MAC, v.seen.Original
+	for _, a := range v.r.Addresses {
 		// OVN-Kubernetes makes the MAC from the address (util.IPAddrToHWAddr), and its port security knows no other.
 		if a.Addr().Is4() && mac[0] == 0x0a && mac[1] == 0x58 && [4]byte(mac[2:]) == a.Addr().As4() {
 			return ", which is made from the address, as OVN-Kubernetes does, whose port security drops other MACs"
 		}
 	}
 	for _, n := range nic.Neighbours {
-		if n.Link == network.NIC && slices.Contains(v.pod().Gateways, n.Address) {
+		if n.Link == plan.NIC && slices.Contains(v.r.Gateways, n.Address) {
 			return ", which a network with a permanent entry for its gateway, as AWS VPC's, knows by heart"
 		}
 	}
@@ -218,15 +276,23 @@ func isNumber(s string) bool {
 	return err == nil
 }
 
-// socket is how the server hears the guest.
+// wiredOnes are the interfaces that are wired.
+func (v *visit) wiredOnes() []look {
+	return slices.DeleteFunc(slices.Clone(v.all), func(l look) bool { return !l.seen.Wired })
+}
+
+// socket is how servers hear the guest: by UDP, which takes more of a pod, if one of them does.
 func (v *visit) socket() string {
-	if v.seen != nil && v.seen.Wired {
-		return v.seen.Options.Socket
+	if wired := v.wiredOnes(); len(wired) > 0 {
+		if slices.ContainsFunc(wired, func(l look) bool { return l.seen.Options.Socket == plan.SocketUDP }) {
+			return plan.SocketUDP
+		}
+		return plan.SocketPacket
 	}
 	if v.Request.Options.Socket != "" {
 		return v.Request.Options.Socket
 	}
-	return network.SocketPacket
+	return plan.SocketPacket
 }
 
 // dhcpPort is the server's (RFC 2131).
@@ -242,7 +308,7 @@ func (v *visit) ports() outcome {
 	switch {
 	case err != nil:
 		return unknown("net.ipv4.ip_unprivileged_port_start is %q", value)
-	case v.socket() != network.SocketUDP:
+	case v.socket() != plan.SocketUDP:
 		return ok("not needed with a packet socket (unprivileged ports begin at %d)", start)
 	case start > dhcpPort:
 		return fail("unprivileged ports begin at %d, so a server without privileges cannot have port %d", start, dhcpPort)
@@ -256,8 +322,10 @@ func (v *visit) martians() outcome {
 	switch {
 	case err != nil:
 		return unknown("%v", err)
-	case v.socket() != network.SocketUDP:
+	case v.socket() != plan.SocketUDP:
 		return ok("not needed with a packet socket (net.ipv4.conf.all.accept_local is %s)", value)
+	case v.seen != nil && v.seen.Names.Binding.KeepsNIC():
+		return ok("the tap of a redirect takes the guest's packets whatever net.ipv4.conf.all.accept_local is (%s)", value)
 	case value == "0":
 		return fail("net.ipv4.conf.all.accept_local is 0, so the stack drops the guest's renewals")
 	}

@@ -3,6 +3,7 @@ package doctor
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/podnic/podnic/cmd/draw"
@@ -10,7 +11,7 @@ import (
 
 // same reports whether two findings are one of which it is enough to say it once.
 func same(a, b Finding) bool {
-	a.Check = b.Check
+	a.Check, a.Interface = b.Check, b.Interface
 	return a == b && a.Status == Unknown
 }
 
@@ -29,10 +30,15 @@ func (r *Report) Text(w io.Writer) error {
 		}
 		var too []string
 		for j := i + 1; j < len(r.Findings) && same(f, r.Findings[j]); j++ {
-			too = append(too, r.Findings[j].Check)
+			if check := r.Findings[j].Check; check != f.Check && !slices.Contains(too, check) {
+				too = append(too, check)
+			}
 		}
 		if len(too) > 0 {
 			f.Reason += "; so too for " + strings.Join(too, ", ")
+		}
+		if f.Interface != "" && !strings.HasPrefix(f.Reason, f.Interface+" ") {
+			f.Reason = f.Interface + ": " + f.Reason
 		}
 		begin := fmt.Sprintf("%-7s  %-*s  ", f.Status, name, f.Check)
 		write := func(begin, text string) {

@@ -13,6 +13,7 @@ import (
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/identity"
+	"github.com/podnic/podnic/network/plan"
 )
 
 var (
@@ -27,7 +28,7 @@ func after(milliseconds int) time.Time {
 
 // wired is a look at a guest that has its lease.
 func wired() status.View {
-	link := func(role network.Role, name string, last byte) status.LinkReport {
+	link := func(role plan.Role, name string, last byte) status.LinkReport {
 		return status.LinkReport{Role: role, Name: name, MAC: identity.MAC{0x7a, 0x23, 6, 0x28, 0xd6, last}, MTU: 1500, Up: true, Carrier: true}
 	}
 	timeline := statefile.Timeline{}
@@ -39,21 +40,19 @@ func wired() status.View {
 	}
 	return status.View{
 		At: after(20_000),
-		Seen: &network.State{
+		Seen: []*network.Inspection{{
 			Wired: true, Attached: true,
-			Names:   network.Names{Interface: "eth0", NIC: "eth0-nic", Bridge: "eth0-br", Tap: "tap0"},
-			Current: &network.Snapshot{Filter: &network.Filter{Table: "podnic-eth0", Rules: make([]string, 15)}},
-		},
+			Names:   plan.Names{Interface: "eth0", NIC: "eth0-nic", Bridge: "eth0-br", Tap: "tap0"},
+			Current: &plan.Snapshot{Filter: &plan.Filter{Table: "podnic-eth0", Rules: make([]string, 15)}},
+		}},
 		Report: &status.Report{
-			Phase:    status.PhaseReady,
-			Domain:   &statefile.Domain{Name: "vm", State: "running"},
-			Timeline: timeline,
 			Interfaces: []status.InterfaceReport{{
+				Phase: status.PhaseReady, Domain: &statefile.Domain{Name: "vm", State: "running"}, Timeline: timeline,
 				Name: "eth0", MAC: identity.MAC{0x56, 0xec, 0x8e, 0xd9, 0x9d, 6}, MTU: 1500,
 				Gateways: []netip.Addr{addr("10.244.1.1")},
 				Links: []status.LinkReport{
-					link(network.NIC, "eth0-nic", 1), link(network.Bridge, "eth0-br", 2), link(network.Tap, "tap0", 3),
-					{Role: network.Placeholder, Name: "eth0", MTU: 1500, Addresses: []netip.Prefix{prefix("10.244.1.2/24")}},
+					link(plan.NIC, "eth0-nic", 1), link(plan.Bridge, "eth0-br", 2), link(plan.Tap, "tap0", 3),
+					{Role: plan.Placeholder, Name: "eth0", MTU: 1500, Addresses: []netip.Prefix{prefix("10.244.1.2/24")}},
 				},
 				Lease: dhcp.Lease{State: dhcp.LeaseBound, Since: after(9106)},
 				Offer: &dhcp.Offer{
@@ -84,9 +83,9 @@ func TestDrawing(t *testing.T) {
 	r := &v.Report.Interfaces[0]
 	r.Links = append(r.Links[:1:1], r.Links[2:]...) // no bridge
 	r.Links[1].Received, r.Links[1].Sent, r.Links[1].Dropped = 1_234_567, 9_999, 12
-	r.Differences = []status.Difference{
-		{Where: network.Bridge, What: "eth0-br is missing", Remedy: "run `podnic prepare` to mend it"},
-		{Where: network.Tap, What: "tap0 is not a port of eth0-br", Remedy: "run `podnic prepare` to mend it"},
+	r.Differences = []status.Deviation{
+		{Where: plan.Bridge, What: "eth0-br is missing", Remedy: "run `podnic prepare` to mend it"},
+		{Where: plan.Tap, What: "tap0 is not a port of eth0-br", Remedy: "run `podnic prepare` to mend it"},
 	}
 	r.Warnings = []string{r.Differences[0].String(), "a warning that is so long that it does not fit into one line of eighty columns"}
 	const want = `eth0: ready, the guest has 10.244.1.2  ✗ 2 not as it should be
@@ -142,10 +141,31 @@ warning: a warning that is so long that it does not fit into one line of eighty
 	}
 }
 
+// TestEachInterfaceIsDrawn: one drawing after the other, as each would be drawn alone.
+func TestEachInterfaceIsDrawn(t *testing.T) {
+	one, other := wired(), wired()
+	other.Report.Interfaces[0].Name, other.Report.Interfaces[0].Phase = "net1", status.PhaseWired
+	both := status.View{At: one.At, Seen: append(one.Seen, other.Seen...), Report: &status.Report{
+		Interfaces: append(one.Report.Interfaces, other.Report.Interfaces...),
+	}}
+	if diff := cmp.Diff(text(t, one, false)+"\n"+text(t, other, false), text(t, both, false)); diff != "" {
+		t.Error(diff)
+	}
+	var graph strings.Builder
+	if err := Dot(&graph, both); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"eth0: ready", "net1: wired", "i0_network -> i0_nic;", "i1_network -> i1_nic;", "i1_tap -> i1_guest;"} {
+		if !strings.Contains(graph.String(), want) {
+			t.Errorf("%q is not in\n%s", want, graph.String())
+		}
+	}
+}
+
 // TestColorsSayNothingAlone: without its colours, a drawing is the one that has none.
 func TestColorsSayNothingAlone(t *testing.T) {
 	v := wired()
-	v.Report.Interfaces[0].Differences = []status.Difference{{Where: status.PlaceServer, What: "nobody serves eth0", Remedy: "serve it"}}
+	v.Report.Interfaces[0].Differences = []status.Deviation{{Where: status.PlaceServer, What: "nobody serves eth0", Remedy: "serve it"}}
 	colored := text(t, v, true)
 	if !strings.Contains(colored, string(bad)+"eth0: ready") {
 		t.Errorf("no colour: %q", colored)
@@ -162,8 +182,8 @@ func TestColorsSayNothingAlone(t *testing.T) {
 func TestNoLineIsWiderThanATerminal(t *testing.T) {
 	long := strings.Repeat("x", 300)
 	v := wired()
-	v.Report.Domain.Name = long
 	r := &v.Report.Interfaces[0]
+	r.Domain.Name = long
 	r.Name = "fifteen-letters"
 	for i := range r.Links {
 		l := &r.Links[i]
@@ -171,11 +191,11 @@ func TestNoLineIsWiderThanATerminal(t *testing.T) {
 		for range 20 {
 			l.Addresses = append(l.Addresses, prefix("2001:db8:1234:5678:9abc:def0:1234:5678/128"))
 		}
-		r.Differences = append(r.Differences, status.Difference{Where: l.Role, What: "fifteen-letters " + long, Remedy: long})
+		r.Differences = append(r.Differences, status.Deviation{Where: l.Role, What: "fifteen-letters " + long, Remedy: long})
 	}
 	r.Links[0].Up, r.Links[1].Carrier = false, false
-	for _, place := range []network.Role{status.PlaceGuest, status.PlaceNetwork, status.PlaceServer, network.FilterPlace} {
-		r.Differences = append(r.Differences, status.Difference{Where: place, What: long, Remedy: long})
+	for _, place := range []plan.Role{status.PlaceGuest, status.PlaceNetwork, status.PlaceServer, plan.FilterPlace} {
+		r.Differences = append(r.Differences, status.Deviation{Where: place, What: long, Remedy: long})
 	}
 	r.Offer.Search, r.Offer.Hostname = []string{long, long}, strings.Repeat("h", 63)
 	for i := range 300 {
@@ -184,7 +204,7 @@ func TestNoLineIsWiderThanATerminal(t *testing.T) {
 	}
 	r.Warnings = []string{long}
 	wide := text(t, v, false)
-	v.Seen.Wired = false
+	v.Seen[0].Wired = false
 	for i := range 300 {
 		r.Routes = append(r.Routes, status.PodRoute{Destination: prefix("2001:db8:1234:5678:9abc:def0:1234:5678/128"), Gateway: addr("2001:db8:1234:5678:9abc:def0:1234:5678"), Metric: uint32(i)})
 	}
@@ -206,11 +226,12 @@ func TestWaitingSaysForWhat(t *testing.T) {
 		statefile.EventDiscover:      `Waiting for the guest to take what it was offered: 5.00 s since "DISCOVER"`,
 	} {
 		v := wired()
-		v.Report.Phase = status.PhaseServing
-		t0 := v.Report.Timeline
+		r := &v.Report.Interfaces[0]
+		r.Phase = status.PhaseServing
+		t0 := r.Timeline
 		for i := range t0 {
 			if t0[i].Event == event {
-				v.Report.Timeline, v.At = t0[:i+1], t0[i].At.Add(5*time.Second)
+				r.Timeline, v.At = t0[:i+1], t0[i].At.Add(5*time.Second)
 			}
 		}
 		if got := text(t, v, false); !strings.Contains(got, want) {
@@ -259,6 +280,49 @@ func TestCount(t *testing.T) {
 	} {
 		if got := count(n); got != want {
 			t.Errorf("%d is %s, want %s", n, got, want)
+		}
+	}
+}
+
+// TestDrawingOfBothFamilies has what a guest is told of IPv6 below what it is told of IPv4, or alone.
+func TestDrawingOfBothFamilies(t *testing.T) {
+	v := wired()
+	r := &v.Report.Interfaces[0]
+	r.Offer6 = &dhcp.Offer6{
+		Addresses: []netip.Prefix{prefix("2001:db8:1::5/128"), prefix("2001:db8:2::5/128")}, Router: addr("fe80::99"),
+		Routes: []identity.Route{{Destination: prefix("2001:db8:1::/64")}, {Destination: prefix("::/0"), Gateway: addr("fe80::99")}},
+		DNS:    []netip.Addr{addr("fd00:10:96::a")}, Hostname: "vm-0.example", Search: []string{"example"}, Server: identity.ServerLinkLocal6, Socket: dhcp.SocketPacket,
+	}
+	since := r.Lease.Since
+	r.Lease6 = &dhcp.Lease6{State: dhcp.LeaseBound, Addresses: []netip.Addr{addr("2001:db8:1::5"), addr("2001:db8:2::5")}, Since: since, Expires: since.Add(time.Hour)}
+	const six = `
+             address 2001:db8:1::5/128 router fe80::99
+             address 2001:db8:2::5/128 deprecated
+             route 2001:db8:1::/64
+             route default via fe80::99
+             dns fd00:10:96::a
+`
+	for _, want := range []string{
+		"eth0: ready, the guest has 10.244.1.2 and 2001:db8:1::5 and 2001:db8:2::5\n",
+		"      │      DHCP server 10.244.1.1, packet socket\n      │      DHCPv6 server fe80::706f:646e:6963:2, packet socket\n",
+		"lease bound since 03:04:14 UTC" + six + "             lease of IPv6 bound since 03:04:14 UTC, until 04:04:14 UTC\n",
+	} {
+		if got := text(t, v, false); !strings.Contains(got, want) {
+			t.Errorf("the drawing is\n%s\nwithout\n%s", got, want)
+		}
+	}
+	r.Offer, r.Lease6.State = nil, dhcp.LeaseReleased
+	want := "             56:ec:8e:d9:9d:06 mtu 1500" + six + "             search example\n             hostname vm-0.example\n             lease of IPv6 released since 03:04:14 UTC, until 04:04:14 UTC\n"
+	if got := text(t, v, false); !strings.Contains(got, want) {
+		t.Errorf("the drawing of IPv6 alone is\n%s\nwithout\n%s", got, want)
+	}
+	var b strings.Builder
+	if err := Dot(&b, v); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"2001:db8:1::5/128 2001:db8:2::5/128", "lease of IPv6 released", "DHCPv6 server fe80::706f:646e:6963:2"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the graph has no %q:\n%s", want, b.String())
 		}
 	}
 }

@@ -19,6 +19,7 @@ var passes = []struct{ event, name, takes string }{
 	{statefile.EventServing, "serving", "until the guest can be heard"},
 	{statefile.EventDomainStart, "domain start", "handing it to libvirt"},
 	{statefile.EventDomainRunning, "domain running", "libvirt and the emulator"},
+	{statefile.EventCommand, "command", "starting the command"},
 	{statefile.EventFirstFrame, "first frame", "the guest's firmware, kernel"},
 	{statefile.EventDiscover, "DISCOVER", "until its DHCP client asks"},
 	{statefile.EventLease, "lease", "until it takes the offer"},
@@ -53,7 +54,7 @@ func passed(t statefile.Timeline) []pass {
 // timeline draws when each event was, how long it took since the one before, and what the longest of these went to. While
 // the guest has no lease, it says what is waited for, and for how long so far.
 func (d *drawing) timeline() {
-	rows := passed(d.view.Report.Timeline)
+	rows := passed(d.r.Timeline)
 	if len(rows) == 0 {
 		return
 	}
@@ -91,6 +92,8 @@ func (d *drawing) guestTime(rows []pass) {
 	start, from := rows[0], "podnic's start"
 	if domain, ok := find(rows, statefile.EventDomainStart); ok {
 		start, from = domain, "the domain's start"
+	} else if command, ok := find(rows, statefile.EventCommand); ok {
+		start, from = command, "the command's start"
 	} else if serving, ok := find(rows, statefile.EventServing); ok {
 		start, from = serving, "the server's start"
 	}
@@ -116,7 +119,7 @@ func (d *drawing) guestTime(rows []pass) {
 
 // waiting says what has not happened yet.
 func (d *drawing) waiting(rows []pass) {
-	if d.view.Report.Phase != status.PhaseServing || d.r.Offer == nil {
+	if d.r.Phase != status.PhaseServing || d.r.Offer == nil && d.r.Offer6 == nil {
 		return
 	}
 	last := rows[len(rows)-1]
@@ -127,7 +130,7 @@ func (d *drawing) waiting(rows []pass) {
 	case statefile.EventDiscover:
 		what = "the guest to take what it was offered"
 	}
-	d.wrap(plain, "  ", fmt.Sprintf("Waiting for %s: %s since %q.", what, span(d.view.At.Sub(last.At)), last.name))
+	d.wrap(plain, "  ", fmt.Sprintf("Waiting for %s: %s since %q.", what, span(d.at.Sub(last.At)), last.name))
 }
 
 func find(rows []pass, event string) (pass, bool) {

@@ -5,11 +5,13 @@ import (
 	"io"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/podnic/podnic/cmd/agent/status"
 	"github.com/podnic/podnic/cmd/printable"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/plan"
 )
 
 // mark stands before what is not as it should be.
@@ -18,7 +20,7 @@ const mark = "✗ "
 // most is how many addresses, routes or name servers of one kind are drawn. JSON has all of them.
 const most = 8
 
-// Text draws the wiring, top to bottom as a packet to the guest passes it, in at most Width columns: what the kernel has,
+// Text draws each interface, top to bottom as a packet to the guest passes it, in at most Width columns: what the kernel has,
 // with a mark at what differs from what should be, the lease, the timeline, and then the list of what is wrong.
 func Text(w io.Writer, v status.View, color bool) error {
 	_, err := io.WriteString(w, strings.Join(lines(v, color), "\n")+"\n")
@@ -26,18 +28,47 @@ func Text(w io.Writer, v status.View, color bool) error {
 }
 
 func lines(v status.View, color bool) []string {
-	d := &drawing{canvas: canvas{color: color}, view: v, r: v.Report.Interfaces[0]}
+	var all []string
+	for _, d := range drawings(v) {
+		if len(all) > 0 {
+			all = append(all, "")
+		}
+		d.color = color
+		all = append(all, d.draw()...)
+	}
+	return all
+}
+
+// drawing is that of one interface.
+type drawing struct {
+	canvas
+	at    time.Time
+	seen  *network.Inspection
+	r     status.InterfaceReport
+	names int // columns that the names of links take
+}
+
+// drawings are those of a look, yet to be drawn.
+func drawings(v status.View) []*drawing {
+	all := make([]*drawing, len(v.Seen))
+	for i, seen := range v.Seen {
+		all[i] = &drawing{at: v.At, seen: seen, r: v.Report.Interfaces[i]}
+	}
+	return all
+}
+
+func (d *drawing) draw() []string {
 	for _, l := range d.r.Links {
 		d.names = max(d.names, columns(printable.Line(l.Name)))
 	}
 	d.names = max(d.names, 10)
-	heading := d.r.Name + ": " + describePhase(v.Report, d.r)
+	heading := d.r.Name + ": " + describePhase(d.r)
 	if n := len(d.r.Differences); n > 0 {
 		heading += fmt.Sprintf("  %s%d not as it should be", mark, n)
 	}
 	d.put(d.phaseStyle(), heading)
 	d.line("")
-	if v.Seen.Wired {
+	if d.seen.Wired {
 		d.wired()
 	} else {
 		d.original()
@@ -45,13 +76,6 @@ func lines(v status.View, color bool) []string {
 	d.timeline()
 	d.remarks()
 	return d.lines
-}
-
-type drawing struct {
-	canvas
-	view  status.View
-	r     status.InterfaceReport
-	names int // columns that the names of links take
 }
 
 // indent is where what belongs to a link begins.
@@ -69,18 +93,31 @@ func (d *drawing) wire(format string, args ...any) {
 func (d *drawing) wired() {
 	d.place(status.PlaceNetwork, "pod network", ifSet("gateway ", firstOf(d.r.Gateways)))
 	d.wire("")
-	d.link(network.NIC)
+	d.link(plan.NIC)
 	d.wire("")
-	d.link(network.Bridge)
+	if d.seen.Names.Has(plan.Bridge) {
+		d.link(plan.Bridge)
+	} else {
+		if ports := d.r.Ports(); ports != "" {
+			d.wire("%s: %s", d.r.Binding, ports)
+		} else {
+			d.wire("%s: the pod's own processes reach nobody by %s", d.r.Binding, d.r.Name)
+		}
+		if d.r.BindingReason != "" {
+			d.wire("%s", d.r.BindingReason)
+		}
+	}
 	d.filter()
 	d.wire("")
-	d.link(network.Tap)
+	d.link(plan.Tap)
 	d.server()
 	d.guest()
-	d.line("")
-	d.link(network.Placeholder)
-	if len(d.at(network.Placeholder)) == 0 {
-		d.detail("the placeholder: keeps the pod's name, MAC, MTU and addresses")
+	if d.seen.Names.Has(plan.Placeholder) {
+		d.line("")
+		d.link(plan.Placeholder)
+		if len(d.deviations(plan.Placeholder)) == 0 {
+			d.detail("the placeholder: keeps the pod's name, MAC, MTU and addresses")
+		}
 	}
 	for _, l := range d.r.Links {
 		if strings.HasPrefix(string(l.Role), "stray") {
@@ -94,7 +131,7 @@ func (d *drawing) wired() {
 func (d *drawing) original() {
 	d.line("  pod network")
 	d.wire("")
-	d.link(network.NIC)
+	d.link(plan.NIC)
 	d.list("route", len(d.r.Routes), func(i int) string {
 		route := d.r.Routes[i]
 		text := describeRoute(route.Destination, route.Gateway)
@@ -106,23 +143,24 @@ func (d *drawing) original() {
 	d.line("")
 	d.line("  a guest would get")
 	d.offer()
+	d.offer6()
 }
 
-// at are the differences at a place.
-func (d *drawing) at(place network.Role) []status.Difference {
-	var at []status.Difference
+// deviations are those at a place.
+func (d *drawing) deviations(place plan.Role) []status.Deviation {
+	var there []status.Deviation
 	for _, difference := range d.r.Differences {
 		if difference.Where == place {
-			at = append(at, difference)
+			there = append(there, difference)
 		}
 	}
-	return at
+	return there
 }
 
 // place draws the heading of a place, with its differences below it.
-func (d *drawing) place(place network.Role, name, text string) {
+func (d *drawing) place(place plan.Role, name, text string) {
 	begin, s, name := "  ", plain, printable.Line(name)
-	at := d.at(place)
+	at := d.deviations(place)
 	if len(at) > 0 {
 		begin, s = mark, bad
 	}
@@ -130,7 +168,7 @@ func (d *drawing) place(place network.Role, name, text string) {
 	d.marks(at, "")
 }
 
-func (d *drawing) marks(at []status.Difference, said string) {
+func (d *drawing) marks(at []status.Deviation, said string) {
 	for _, difference := range at {
 		if difference.What != said {
 			d.wrap(bad, strings.Repeat(" ", indent)+mark, difference.What)
@@ -139,7 +177,7 @@ func (d *drawing) marks(at []status.Difference, said string) {
 }
 
 // find finds a link by its role; nil when it is missing.
-func (d *drawing) find(role network.Role) *status.LinkReport {
+func (d *drawing) find(role plan.Role) *status.LinkReport {
 	for i := range d.r.Links {
 		if d.r.Links[i].Role == role {
 			return &d.r.Links[i]
@@ -149,15 +187,15 @@ func (d *drawing) find(role network.Role) *status.LinkReport {
 }
 
 // link draws one link: name, MAC, state, MTU, frames, addresses.
-func (d *drawing) link(role network.Role) {
+func (d *drawing) link(role plan.Role) {
 	if l := d.find(role); l != nil {
 		d.place(role, l.Name, describeLink(*l))
 		d.list("", len(l.Addresses), func(i int) string { return l.Addresses[i].String() })
 		return
 	}
-	name := printable.Line(d.view.Seen.Names.Of(role))
+	name := printable.Line(d.seen.Names.Of(role))
 	d.put(bad, fmt.Sprintf("%s%-*s is missing", mark, d.names, name))
-	d.marks(d.at(role), name+" is missing")
+	d.marks(d.deviations(role), name+" is missing")
 }
 
 func describeLink(l status.LinkReport) string {
@@ -165,11 +203,11 @@ func describeLink(l status.LinkReport) string {
 	switch {
 	case !l.Up:
 		state = "down"
-	case !l.Carrier && l.Role != network.Tap:
+	case !l.Carrier && l.Role != plan.Tap:
 		state = "up, no carrier"
 	}
 	text := fmt.Sprintf("%s  %-4s  mtu %-4d", l.MAC, state, l.MTU)
-	if l.Role == network.Placeholder {
+	if l.Role == plan.Placeholder {
 		return text // it is down, and nothing passes it
 	}
 	text += fmt.Sprintf("  in %s  out %s", count(l.Received), count(l.Sent))
@@ -211,13 +249,15 @@ func (d *drawing) list(what string, n int, text func(int) string) {
 
 // filter says what keeps guest and pod network apart.
 func (d *drawing) filter() {
-	switch filter := d.view.Seen.Current.Filter; {
-	case len(d.at(network.FilterPlace)) > 0:
-		for _, difference := range d.at(network.FilterPlace) {
+	switch filter := d.seen.Current.Filter; {
+	case len(d.deviations(plan.FilterPlace)) > 0:
+		for _, difference := range d.deviations(plan.FilterPlace) {
 			d.wrap(bad, "      │      "+mark, "filter "+difference.What)
 		}
-	case d.view.Seen.FilterHidden:
+	case d.seen.FilterHidden:
 		d.wire("filter: not looked at, since that requires CAP_NET_ADMIN")
+	case filter != nil && d.r.SpoofGuard:
+		d.wire("filter %s, %d rules, with a spoof guard", filter.Table, len(filter.Rules))
 	case filter != nil:
 		d.wire("filter %s, %d rules", filter.Table, len(filter.Rules))
 	default:
@@ -227,26 +267,34 @@ func (d *drawing) filter() {
 
 // server says who answers the guest.
 func (d *drawing) server() {
-	at := d.at(status.PlaceServer)
+	at := d.deviations(status.PlaceServer)
 	for _, difference := range at {
 		d.wrap(bad, "      │      "+mark, difference.What)
 	}
-	switch offer := d.r.Offer; {
+	offer, six := d.r.Offer, d.r.Offer6
+	switch {
 	case len(at) > 0:
-	case offer == nil:
+	case offer == nil && six == nil:
 		d.wire("layer 2 only: no address, no DHCP")
-	case d.view.Report.Phase == status.PhaseWired:
+	case d.r.Phase == status.PhaseWired:
 		d.wire("no DHCP server yet")
 	default:
-		d.wire("DHCP server %s, %s socket", offer.ServerIdentifier, offer.Socket)
+		if offer != nil {
+			d.wire("DHCP server %s, %s socket", offer.ServerIdentifier, offer.Socket)
+		}
+		if six != nil {
+			d.wire("DHCPv6 server %s, %s socket", six.Server, six.Socket)
+		}
 	}
-	at = d.at(status.PlaceGuest)
+	at = d.deviations(status.PlaceGuest)
 	for _, difference := range at {
 		d.wrap(bad, "      │      "+mark, difference.What)
 	}
-	tap := d.find(network.Tap)
+	tap := d.find(plan.Tap)
 	switch {
 	case len(at) > 0 || tap == nil || !tap.Up: // whether somebody holds a tap shows only while it is up
+	case tap.Carrier && d.r.GuestLink != nil && d.r.GuestLink.Lowered:
+		d.wire("guest attached, its link is down")
 	case tap.Carrier:
 		d.wire("guest attached")
 	default:
@@ -256,16 +304,27 @@ func (d *drawing) server() {
 
 func (d *drawing) guest() {
 	name := ""
-	if domain := d.view.Report.Domain; domain != nil {
+	if domain := d.r.Domain; domain != nil {
 		name = fmt.Sprintf("%s (%s)", domain.Name, domain.State)
 	}
 	d.place("", "guest", name)
 	d.detail("%s  mtu %d", d.r.MAC, d.guestMTU())
-	if d.r.Offer == nil {
-		return
+	if d.r.Offer != nil {
+		d.offer()
+		d.detail("lease %s", d.leaseOr(describeLease(d.r.Lease)))
 	}
-	d.offer()
-	d.detail("lease %s", describeLease(d.r.Lease))
+	if d.r.Offer6 != nil && d.r.Lease6 != nil {
+		d.offer6()
+		d.detail("lease of IPv6 %s", d.leaseOr(describeLease6(*d.r.Lease6)))
+	}
+}
+
+// leaseOr is what a lease is, where that can be seen.
+func (d *drawing) leaseOr(lease string) string {
+	if d.r.LeaseUnseen {
+		return "not seen from here"
+	}
+	return lease
 }
 
 // guestMTU is what the guest is told, or, where it is told nothing, what the pod had.
@@ -280,7 +339,9 @@ func (d *drawing) guestMTU() int {
 func (d *drawing) offer() {
 	offer := d.r.Offer
 	if offer == nil {
-		d.detail("layer 2 only: no address, no DHCP")
+		if d.r.Offer6 == nil {
+			d.detail("layer 2 only: no address, no DHCP")
+		}
 		return
 	}
 	d.detail("%s%s", offer.Address, ifSet("  gateway ", offer.Gateway))
@@ -298,7 +359,36 @@ func (d *drawing) offer() {
 	}
 }
 
-// remarks lists what is wrong, and then what else is to be said.
+// offer6 draws what the guest is told of IPv6. Names it draws where IPv4 does not.
+func (d *drawing) offer6() {
+	offer := d.r.Offer6
+	if offer == nil {
+		return
+	}
+	d.list("address", len(offer.Addresses), func(i int) string {
+		if i > 0 {
+			return offer.Addresses[i].String() + "  deprecated"
+		}
+		return offer.Addresses[i].String() + ifSet("  router ", offer.Router)
+	})
+	d.list("route", len(offer.Routes), func(i int) string {
+		return describeRoute(offer.Routes[i].Destination, offer.Routes[i].Gateway)
+	})
+	if len(offer.DNS) > 0 {
+		d.detail("dns %s", joined(offer.DNS))
+	}
+	if d.r.Offer != nil {
+		return
+	}
+	if len(offer.Search) > 0 {
+		d.detail("search %s", strings.Join(offer.Search, " "))
+	}
+	if offer.Hostname != "" {
+		d.detail("hostname %s", offer.Hostname)
+	}
+}
+
+// remarks lists what is wrong, and then other remarks.
 func (d *drawing) remarks() {
 	said := make(map[string]bool)
 	if len(d.r.Differences) > 0 {
@@ -320,14 +410,14 @@ func (d *drawing) phaseStyle() style {
 	switch {
 	case len(d.r.Differences) > 0:
 		return bad
-	case d.view.Report.Phase == status.PhaseReady:
+	case d.r.Phase == status.PhaseReady:
 		return good
 	}
 	return strong
 }
 
-func describePhase(report *status.Report, r status.InterfaceReport) string {
-	switch report.Phase {
+func describePhase(r status.InterfaceReport) string {
+	switch r.Phase {
 	case status.PhaseOriginal:
 		return "original, nothing is wired"
 	case status.PhaseWired:
@@ -339,19 +429,47 @@ func describePhase(report *status.Report, r status.InterfaceReport) string {
 		return "wired, and nobody serves it"
 	case status.PhaseServing:
 		switch {
-		case r.Lease.State == dhcp.LeaseExpired:
+		case r.LeaseUnseen:
+			return "serving, and the lease cannot be seen from here"
+		case r.Lease.State == dhcp.LeaseExpired || r.Lease6 != nil && r.Lease6.State == dhcp.LeaseExpired:
 			return "serving, the guest's lease has run out"
 		case !r.Lease.Doubted.IsZero():
 			return "serving, and a guest with another MAC asks"
 		}
 		return "serving, the guest has no lease yet"
 	case status.PhaseReady:
-		if r.Offer == nil {
+		var has []string
+		if r.Offer != nil && r.Lease.InUse() {
+			has = append(has, r.Offer.Address.Addr().String())
+		}
+		if r.Lease6 != nil && r.Lease6.InUse() {
+			for _, a := range r.Lease6.Addresses {
+				has = append(has, a.String())
+			}
+		}
+		if len(has) == 0 {
 			return "ready, the guest has sent frames"
 		}
-		return "ready, the guest has " + r.Offer.Address.Addr().String()
+		return "ready, the guest has " + strings.Join(has, " and ")
 	}
-	return report.Phase
+	return r.Phase
+}
+
+func describeLease6(l dhcp.Lease6) string {
+	switch {
+	case l.State == dhcp.LeaseExpired:
+		return "run out since " + l.Expires.Format("15:04:05 MST")
+	case l.State != dhcp.LeaseBound && !l.Seen.IsZero():
+		return l.State + ", but the guest uses an address"
+	}
+	text := l.State
+	if !l.Since.IsZero() {
+		text += " since " + l.Since.Format("15:04:05 MST")
+	}
+	if !l.Expires.IsZero() {
+		text += ", until " + l.Expires.Format("15:04:05 MST")
+	}
+	return text
 }
 
 func describeLease(l dhcp.Lease) string {
@@ -398,7 +516,7 @@ func firstOf(list []netip.Addr) netip.Addr {
 	return list[0]
 }
 
-func joined(list []netip.Addr) string {
+func joined[T fmt.Stringer](list []T) string {
 	texts := make([]string, len(list))
 	for i, a := range list {
 		texts[i] = a.String()

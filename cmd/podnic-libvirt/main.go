@@ -19,7 +19,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "podnic-libvirt takes no arguments: podnic starts it when it needs libvirt")
 		os.Exit(2)
 	}
-	// Whoever ends podnic by a signal to all of its processes still wants the guest shut down, which podnic does through
+	// A signal to all of podnic's processes still means that the guest is to be shut down, which podnic does through
 	// this one. They are caught, since what is ignored would be ignored by the ssh of a remote URI, too.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
 	if err := libvirt.Serve(os.Stdin, os.Stdout); err != nil {

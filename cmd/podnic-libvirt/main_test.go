@@ -48,7 +48,7 @@ func TestOnlyPodnicEndsIt(t *testing.T) {
 			t.Errorf("got %s, %v, want %s", got, err, want)
 		}
 	}
-	expect(`{"protocol":"podnic-libvirt protocol 2"}`)
+	expect(`{"protocol":"podnic-libvirt protocol 4"}`)
 	fmt.Fprintln(in, `{"id":9,"call":"connect","uri":"test:///default"}`)
 	expect(`{"response":{"id":9}}`)
 	for id, s := range []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {

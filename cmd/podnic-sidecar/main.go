@@ -17,6 +17,7 @@ import (
 	"github.com/podnic/podnic/domain/kubevirt"
 	"github.com/podnic/podnic/domain/kubevirt/hooks"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/plan"
 )
 
 // version is set at link time, as podnic's is.
@@ -36,14 +37,14 @@ func main() {
 
 func run(args []string) error {
 	if len(args) != 1 {
-		return network.Refuse("podnic-sidecar is started by `podnic sidecar`: use that")
+		return plan.Refuse("podnic-sidecar is started by `podnic sidecar`: use that")
 	}
 	var request sidecar.Request
 	if err := json.Unmarshal([]byte(args[0]), &request); err != nil {
-		return network.Refuse("podnic-sidecar is started by `podnic sidecar`: use that (%w)", err)
+		return plan.Refuse("podnic-sidecar is started by `podnic sidecar`: use that (%w)", err)
 	}
 	if request.Version != version {
-		return network.Refuse("this podnic-sidecar is of version %s, and podnic of %s: install both from one release", version, request.Version)
+		return plan.Refuse("this podnic-sidecar is of version %s, and podnic of %s: install both from one release", version, request.Version)
 	}
 	log, err := logs.New(os.Stderr, request.LogLevel, request.LogFormat)
 	if err != nil {

@@ -17,8 +17,11 @@ that the program can be put into the directory of the plugins as it is.
 
 It takes no flags and reads none from the environment: the call comes in the
 CNI_... variables, and the configuration on standard input. Called by hand, it
-says which versions of CNI it speaks.`,
-		Args: noArgs,
+says which versions of CNI it speaks.
+
+Exit status: 0 done; otherwise the error is on standard output, as CNI has it.`,
+		Example: `  CNI_COMMAND=VERSION podnic cni </dev/null`,
+		Args:    noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if status := cni.Main(version); status != 0 {
 				return statusError{status, nil} // it has said why, in JSON

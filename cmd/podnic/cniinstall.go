@@ -17,8 +17,12 @@ func (a *app) cniInstallCommand() *cobra.Command {
 		Short: "Put this program on a node as a CNI plugin",
 		Long: `Copy this program into the node's directory of CNI plugins, and a network
 configuration into a directory of those. What is there is replaced, also while a
-runtime uses it. With --stay it does so and waits for SIGTERM, as the one container
-of a DaemonSet does.`,
+runtime uses it. With --stay it does so and waits for SIGTERM, as the one
+container of a DaemonSet does.
+
+Exit status: 0 installed; 1 failed; 2 wrong usage.`,
+		Example: `  podnic cni install --bin-dir /opt/cni/bin
+  podnic cni install --bin-dir /host/bin --network /etc/podnic/podnic.conflist --conf-dir /host/net.d --stay`,
 		Args: noArgs,
 	}
 	binDir := cmd.Flags().String("bin-dir", "", "the `directory` of the node's plugins, often /opt/cni/bin")

@@ -31,65 +31,71 @@ func (a *app) configureAgain(cmd *cobra.Command) error {
 
 // configure sets the flags that the command line did not, from the environment and then from the configuration file.
 func (a *app) configure(cmd *cobra.Command) error {
-	given := make(map[string]bool)
-	cmd.Flags().VisitAll(func(f *pflag.Flag) { given[f.Name] = f.Changed })
-	defer func() {
-		cmd.Flags().VisitAll(func(f *pflag.Flag) {
-			if f.Changed && !given[f.Name] {
-				a.configured = append(a.configured, f)
-			}
-		})
-	}()
-	set := func(f *pflag.Flag, text, from string) error {
-		if f.Changed {
-			return nil
+	set := func(f *pflag.Flag, from string, texts ...string) error {
+		if f.Changed || isUnused(f) && byConfiguration[cmd.CommandPath()] != f.Name {
+			return nil // said more closely, or for other commands
 		}
-		if err := cmd.Flags().Set(f.Name, text); err != nil {
-			return fmt.Errorf("%s: %w", from, err)
+		a.configured = append(a.configured, f)
+		for _, text := range texts {
+			if err := cmd.Flags().Set(f.Name, text); err != nil {
+				return fmt.Errorf("%s: %w", from, inWords(cmd, err))
+			}
 		}
 		return nil
 	}
 	var err error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		name := "PODNIC_" + strings.ToUpper(strings.NewReplacer("-", "_", ".", "_").Replace(f.Name))
-		if text, ok := os.LookupEnv(name); ok && err == nil && f.Name != "help" {
-			err = set(f, text, name)
+		name := variableOf(f.Name)
+		if text, ok := os.LookupEnv(name); ok && err == nil && f.Name != "help" && f.Name != "version" {
+			err = set(f, name, text)
 		}
 	})
-	if err != nil || a.common.config == "" {
+	if err == nil && a.common.config != "" {
+		err = a.configureFromFile(cmd, set)
+	}
+	if err != nil {
 		return err
 	}
+	return noNegatives(cmd.Flags())
+}
+
+func (a *app) configureFromFile(cmd *cobra.Command, set func(f *pflag.Flag, from string, texts ...string) error) error {
 	values, err := readConfig(a.common.config)
 	if err != nil {
 		return err
 	}
-	known := allFlags(cmd.Root())
+	known := allFlags()
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		if !known[name] {
-			return fmt.Errorf("%s: there is no setting %q; settings have the names of the flags", a.common.config, name)
+			return fmt.Errorf("%s: there is no setting %q%s; settings have the names of the flags", a.common.config, name, didYouMean("", name, ours(known)))
 		}
 		f := cmd.Flags().Lookup(name)
-		if f == nil || f.Changed {
-			continue // another command's, or said more closely
+		if f == nil {
+			continue // another command's
 		}
-		for _, text := range values[name] {
-			if err := cmd.Flags().Set(name, text); err != nil {
-				return fmt.Errorf("%s: %s: %w", a.common.config, name, err)
-			}
+		if err := set(f, a.common.config+": "+name, values[name]...); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
 // allFlags are the names of the flags of all commands: one file serves them all.
-func allFlags(root *cobra.Command) map[string]bool {
+func allFlags() map[string]bool {
+	a := new(app)
 	names := make(map[string]bool)
-	add := func(f *pflag.Flag) { names[f.Name] = f.Name != "help" && f.Name != "config" && !f.Hidden }
-	root.PersistentFlags().VisitAll(add)
-	for _, c := range root.Commands() {
-		c.Flags().VisitAll(add)
+	add := func(f *pflag.Flag) {
+		names[f.Name] = names[f.Name] || f.Name != "help" && f.Name != "config" && !f.Hidden
+	}
+	a.bareRoot().PersistentFlags().VisitAll(add)
+	for _, command := range a.commands() {
+		command().Flags().VisitAll(add)
 	}
 	return names
+}
+
+func ours(known map[string]bool) []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(known)), func(name string) bool { return !known[name] })
 }
 
 // readConfig reads the file into texts as they would stand on a command line; lists are several.
@@ -103,10 +109,61 @@ func readConfig(path string) (map[string][]string, error) {
 		return nil, fmt.Errorf("the configuration %s is not a YAML map of settings: %w", path, err)
 	}
 	values := make(map[string][]string)
-	if err := flatten(values, "", file); err != nil {
+	err = interfaceTexts(file)
+	if err == nil {
+		err = flatten(values, "", file)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("the configuration %s: %w", path, err)
 	}
 	return values, nil
+}
+
+// interfaceTexts makes of the list `interfaces`, in which each has the keys of --interface and its name, what that flag takes.
+func interfaceTexts(file map[string]any) error {
+	const list = "interfaces"
+	value, there := file[list]
+	if !there {
+		return nil
+	}
+	delete(file, list)
+	if _, both := file["interface"]; both {
+		return errors.New("interface and interfaces say the same: keep one of them")
+	}
+	if value == allInterfaces {
+		file["interface"] = value
+		return nil
+	}
+	entries, ok := value.([]any)
+	if !ok {
+		return fmt.Errorf("%s takes a list, or %s", list, allInterfaces)
+	}
+	var texts []any
+	for _, entry := range entries {
+		keys, ok := entry.(map[string]any)
+		if !ok {
+			texts = append(texts, entry) // a name
+			continue
+		}
+		name, _ := keys["name"].(string)
+		text := name
+		for _, key := range slices.Sorted(maps.Keys(keys)) {
+			if key == "name" {
+				continue
+			}
+			value, err := joined(list+": "+key, keys[key])
+			if err != nil {
+				return err
+			}
+			text += "," + key + "=" + value
+		}
+		if name == "" {
+			return fmt.Errorf("%s: an entry has no name (%s)", list, text)
+		}
+		texts = append(texts, text)
+	}
+	file["interface"] = texts
+	return nil
 }
 
 // flatten makes hook: {timeout: 10s} what hook.timeout: 10s is.
@@ -136,6 +193,22 @@ func flatten(values map[string][]string, prefix string, from map[string]any) err
 		}
 	}
 	return nil
+}
+
+// joined is a value, or several with commas between them.
+func joined(name string, value any) (string, error) {
+	several, ok := value.([]any)
+	if !ok {
+		return scalar(name, value)
+	}
+	texts := make([]string, len(several))
+	for i, one := range several {
+		var err error
+		if texts[i], err = scalar(name, one); err != nil {
+			return "", err
+		}
+	}
+	return strings.Join(texts, ","), nil
 }
 
 func scalar(name string, value any) (string, error) {

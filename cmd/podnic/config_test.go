@@ -6,10 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/podnic/podnic/cmd/agent/offering"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -185,10 +187,20 @@ func TestWrongUsageExitsWithTwoAndOneLine(t *testing.T) {
 		{[]string{"prepare", "nonsense"}, `"nonsense"`},
 		{[]string{"prepare", "--nonsense"}, "--nonsense"},
 		{[]string{"prepare", "-o", "xml"}, `"xml"`},
-		{[]string{"prepare", "--log-level", "loud"}, `"loud"`},
-		{[]string{"prepare", "--log-format", "prose"}, `"prose"`},
+		{[]string{"serve", "--log-level", "loud"}, `"loud"`},
+		{[]string{"serve", "--log-format", "prose"}, `"prose"`},
 		{[]string{"prepare", "--tap-owner", "-7"}, "--tap-owner"},
-		{[]string{"prepare", "--queues", "many"}, "many"},
+		{[]string{"prepare", "--queues", "many"}, `--queues takes a whole number, not "many"`},
+		{[]string{"run", "--grace", "10"}, "say 10s"},
+		{[]string{"run", "--grace", "soon"}, "a duration such as"},
+		{[]string{"run", "--tap-fd=maybe"}, "true or false"},
+		{[]string{"run", "--domain"}, "--domain needs a value"},
+		{[]string{"run", "--grace", "-1s"}, "no negative duration"},
+		{[]string{"prepare", "--config", write("negative.yaml", "lock-timeout: -1s\n")}, "no negative duration"},
+		{[]string{"stauts"}, "did you mean status?"},
+		{[]string{"doctor", "bundel"}, "did you mean bundle?"},
+		{[]string{"prepare", "--bindin", "bridge"}, "did you mean --binding?"},
+		{[]string{"prepare", "--config", write("alike.yaml", "tap-onwer: 107\n")}, "did you mean tap-owner?"},
 		{[]string{"prepare", "--netns", "/nowhere"}, "/nowhere"},
 		{[]string{"prepare", "--netns", dir}, "not a network namespace"},
 		{[]string{"prepare", "--config", write("unknown.yaml", "tap-colour: red\n")}, "tap-colour"},
@@ -222,7 +234,7 @@ func TestWrongUsageExitsWithTwoAndOneLine(t *testing.T) {
 }
 
 func TestVersionAndCompletionNeedNothing(t *testing.T) {
-	for _, args := range [][]string{{"version"}, {"version", "-o", "json"}, {"completion", "bash"}, {"--help"}, {"run", "--help"}} {
+	for _, args := range [][]string{{"version"}, {"--version"}, {"version", "-o", "json"}, {"completion", "bash"}, {"--help"}, {"run", "--help"}} {
 		var out, stderr bytes.Buffer
 		if status := execute(args, time.Now(), &out, &stderr); status != 0 || out.Len() == 0 || stderr.Len() > 0 {
 			t.Errorf("%v: status %d, stderr %q", args, status, stderr.String())
@@ -230,17 +242,54 @@ func TestVersionAndCompletionNeedNothing(t *testing.T) {
 	}
 }
 
-// TestEveryFlagIsDescribed keeps help whole and in 80 columns where it is prose.
-func TestEveryFlagIsDescribed(t *testing.T) {
-	a := &app{out: &bytes.Buffer{}, err: &bytes.Buffer{}}
-	for _, c := range a.root().Commands() {
-		if c.Short == "" || c.Name() != "help" && c.Name() != "completion" && c.Name() != "version" && c.Long == "" {
-			t.Errorf("%s is not described", c.Name())
+// TestStrangersInTheEnvironmentAreNamed and what Kubernetes and run put there is not.
+func TestStrangersInTheEnvironmentAreNamed(t *testing.T) {
+	t.Setenv("PODNIC_TAP_OWNR", "107")
+	t.Setenv("PODNIC_COLOUR", "red")
+	for _, name := range []string{
+		"PODNIC_METRICS_SERVICE_HOST", "PODNIC_SERVICE_PORT_HTTP", "PODNIC_PORT", "PODNIC_PORT_67_UDP_ADDR", // of a Service
+		"PODNIC_INTERFACES", "PODNIC_MAC", "PODNIC_TAP_FD_1", // of run
+		"PODNIC_LEASE_TIME", "PODNIC_HOOK_DOMAINS", // of other commands
+	} {
+		t.Setenv(name, "1")
+	}
+	var out, stderr bytes.Buffer
+	status := execute([]string{"version"}, time.Now(), &out, &stderr)
+	lines := slices.Sorted(strings.Lines(stderr.String()))
+	want := []string{
+		"podnic: warning: PODNIC_COLOUR in the environment is no setting of podnic's\n",
+		"podnic: warning: PODNIC_TAP_OWNR in the environment is no setting of podnic's (did you mean PODNIC_TAP_OWNER?)\n",
+	}
+	if diff := cmp.Diff(want, lines); status != 0 || diff != "" {
+		t.Errorf("status %d: %s", status, diff)
+	}
+}
+
+// TestCommandAloneIsWhatItIsAmongAll has the help of each command, and of its own, made both ways.
+func TestCommandAloneIsWhatItIsAmongAll(t *testing.T) {
+	help := func(root *cobra.Command, args ...string) string {
+		var out bytes.Buffer
+		root.SetArgs(append(args, "--help"))
+		root.SetOut(&out)
+		if err := root.Execute(); err != nil {
+			t.Fatal(err)
 		}
-		for line := range strings.Lines(c.Long) {
-			if len(line) > 81 {
-				t.Errorf("%s: a line of help is longer than 80 columns: %s", c.Name(), line)
+		return out.String()
+	}
+	for name := range new(app).commands() {
+		args := [][]string{{name}}
+		for _, sub := range new(app).commands()[name]().Commands() {
+			args = append(args, []string{name, sub.Name()})
+		}
+		for _, line := range args {
+			if diff := cmp.Diff(help(new(app).root(), line...), help(new(app).rootFor(line), line...)); diff != "" {
+				t.Errorf("%v: %s", line, diff)
 			}
+		}
+	}
+	for _, args := range [][]string{nil, {"help", "run"}, {"--tap", "tap0", "run"}, {"none"}} {
+		if got := len(new(app).rootFor(args).Commands()); got != len(new(app).commands())+2 { // help and completion
+			t.Errorf("%v: %d commands", args, got)
 		}
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/cmd/doctor"
-	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/plan"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -30,21 +30,21 @@ func (f *doctorFlags) addChecks(set *pflag.FlagSet) {
 	set.StringSliceVar(&f.ignore, "ignore", nil, "`checks` whose failure is a warning")
 }
 
-func (f *doctorFlags) options(a *app) (doctor.Options, error) {
+func (f *doctorFlags) options(a *app) (doctor.Examination, error) {
 	switch f.socket {
-	case "", network.SocketPacket, network.SocketUDP:
+	case "", plan.SocketPacket, plan.SocketUDP:
 	default:
-		return doctor.Options{}, usageError{fmt.Errorf("--socket takes packet or udp, not %q", f.socket)}
+		return doctor.Examination{}, usageError{fmt.Errorf("--socket takes packet or udp, not %q", f.socket)}
 	}
 	req, err := a.common.request(f.socket)
 	if err != nil {
-		return doctor.Options{}, err
+		return doctor.Examination{}, err
 	}
 	program, err := os.Executable()
 	if err != nil {
-		return doctor.Options{}, fmt.Errorf("find this program: %w", err)
+		return doctor.Examination{}, fmt.Errorf("find this program: %w", err)
 	}
-	return doctor.Options{
+	return doctor.Examination{
 		Request: req, Service: a.common.looker(), URI: f.uri, ConnectTimeout: f.connectTimeout, Only: f.only, Ignore: f.ignore,
 		ProbeKVM: []string{program, "doctor", probeKVM},
 	}, nil
@@ -63,9 +63,12 @@ with its reason, and a remedy where there is something to mend. It changes
 nothing. It works without privileges as far as it can, and says what it could
 not look at. In the machine's own network namespace it checks the machine alone.
 
-Exit status: 0; 1 when something will not work.
+Exit status: 0; 1 when something will not work; 2 wrong usage.
 
 The checks: ` + wrapped(doctor.Names()) + `.`,
+		Example: `  podnic doctor
+  podnic doctor --ignore kvm -o json
+  podnic doctor --only tun,libvirt`,
 		Args: noArgs,
 	}
 	flags.addPlaces(cmd.Flags())
@@ -147,7 +150,11 @@ func (a *app) bundleCommand() *cobra.Command {
 routes, rules, neighbours and filters, versions and logs into FILE, a tar.gz, or
 to standard output for -. Passwords, what the domain was given by cloud-init,
 values of the environment and of DHCP options are left out; the archive's README
-says what is in it. A file that is there is not overwritten.`,
+says what is in it. A file that is there is not overwritten.
+
+Exit status: 0 written; 1 failed; 2 wrong usage, or a refusal.`,
+		Example: `  podnic doctor bundle report.tar.gz
+  kubectl exec vm -- podnic doctor bundle - >report.tar.gz`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				return nil

@@ -4,26 +4,32 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/podnic/podnic/cmd/agent/metrics"
 	"github.com/podnic/podnic/cmd/agent/offering"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/plan"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
 
 // commonFlags are the flags of every command.
 type commonFlags struct {
-	netns, iface, binding, stateDir string
-	tap                             string
-	tapOwner, tapGroup              int64
-	queues                          int
-	lockTimeout                     time.Duration
-	allowHost                       bool
-	output, logLevel, logFormat     string
-	config                          string
+	netns, binding, stateDir    string
+	interfaces                  []string
+	tap                         string
+	tapOwner, tapGroup          int64
+	queues                      int
+	podPorts, guestPorts        []string
+	spoofGuard                  bool
+	ipv6                        string
+	lockTimeout                 time.Duration
+	allowHost                   bool
+	output, logLevel, logFormat string
+	config                      string
 
 	set *pflag.FlagSet
 }
@@ -31,13 +37,17 @@ type commonFlags struct {
 func (f *commonFlags) add(set *pflag.FlagSet) {
 	f.set = set
 	set.StringVar(&f.netns, "netns", "", "work in the network namespace at this `path` (default: the caller's own)")
-	set.StringVar(&f.iface, "interface", "", "the pod's interface, by `name` (default: the one with the default routes)")
-	set.StringVar(&f.binding, "binding", network.BindingBridge, "how the interface is joined to the tap: bridge")
+	set.StringArrayVar(&f.interfaces, "interface", nil, "an interface of the pod, as `NAME[,KEY=VALUE…]` with the keys "+interfaceKeys+" in place of the flags of these names; can be repeated; all: every one that a guest can be given (default: to wire, the one with the default routes; to look at, serve or restore, all that are wired)")
+	set.StringVar(&f.binding, "binding", plan.BindingAuto, "how the interface is joined to the tap: bridge, redirect, shared, or auto, the first of bridge and redirect that takes it")
 	set.StringVar(&f.stateDir, "state-dir", "/run/podnic", "the `directory` of each interface's record, which restore needs, and of the server's state")
-	set.StringVar(&f.tap, "tap", network.DefaultTap, "`name` of the guest's tap")
+	set.StringVar(&f.tap, "tap", plan.DefaultTap, "`name` of the guest's tap")
 	set.Int64Var(&f.tapOwner, "tap-owner", -1, "the `uid` of the emulator, which may then open the tap without privileges")
 	set.Int64Var(&f.tapGroup, "tap-group", -1, "the `gid` of the emulator, likewise; with both, it must have both")
 	set.IntVar(&f.queues, "queues", 0, "queues of the tap (default: as many as the domain asks for, or 1)")
+	set.StringSliceVar(&f.podPorts, "pod-ports", nil, "with --binding shared, the `ports` that the pod's containers keep, as PORT[-PORT][/tcp|/udp]; all others are the guest's")
+	set.StringSliceVar(&f.guestPorts, "guest-ports", nil, "with --binding shared, the guest's `ports` that containers reach by 127.0.0.1, likewise")
+	set.BoolVar(&f.spoofGuard, "spoof-guard", false, "drop what the guest sends with another MAC or address than the pod's")
+	set.StringVar(&f.ipv6, "ipv6", plan.IPv6Auto, "serve: give the guest the pod's IPv6 addresses; pass: let IPv6 cross; off: let none cross; auto: serve where the pod has an address that no router advertisement made, else pass")
 	set.DurationVar(&f.lockTimeout, "lock-timeout", 10*time.Second, "how long to wait for another podnic in the same namespace")
 	set.BoolVar(&f.allowHost, "allow-host-namespace", false, "also work in the machine's own namespace, or a node's, and take it off its network")
 	set.StringVarP(&f.output, "output", "o", "text", "`format` of the result: text or json (status also dot)")
@@ -63,15 +73,41 @@ func (f *commonFlags) request(socket string) (network.Request, error) {
 		}
 		return ""
 	}
-	return network.Request{
+	var guard *bool
+	if f.set.Changed("spoof-guard") {
+		guard = &f.spoofGuard
+	}
+	podPorts, err := portsFlag("pod-ports", f.podPorts)
+	if err != nil {
+		return network.Request{}, err
+	}
+	guestPorts, err := portsFlag("guest-ports", f.guestPorts)
+	if err != nil {
+		return network.Request{}, err
+	}
+	req := network.Request{
 		Namespace: f.netns,
 		StateDir:  f.stateDir,
-		Options: network.Options{
-			Interface: f.iface, Binding: given("binding", f.binding), Socket: socket, Tap: given("tap", f.tap), TapOwner: owner, TapGroup: group, Queues: f.queues,
+		Options: plan.Options{
+			Binding: given("binding", f.binding), Socket: socket, Tap: given("tap", f.tap), TapOwner: owner, TapGroup: group, Queues: f.queues,
+			SpoofGuard: guard, PodPorts: podPorts, GuestPorts: guestPorts,
+			IPv6: given("ipv6", f.ipv6),
 		},
 		LockTimeout:        f.lockTimeout,
 		AllowHostNamespace: f.allowHost,
-	}, nil
+	}
+	if err := addInterfaces(&req, f.interfaces); err != nil {
+		return network.Request{}, usageError{fmt.Errorf("--interface: %w", err)}
+	}
+	return req, nil
+}
+
+func portsFlag(name string, texts []string) (plan.Ports, error) {
+	ports, err := plan.ParsePorts(strings.Join(texts, ","))
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--%s: %w", name, err)}
+	}
+	return ports, nil
 }
 
 func idFlag(name string, value int64) (*uint32, error) {
@@ -98,7 +134,7 @@ func (f *commonFlags) json(also ...string) (bool, error) {
 
 // socketFlag adds --socket, which decides how the namespace is wired. What it returns is empty where nobody gave the flag.
 func socketFlag(cmd *cobra.Command) func() string {
-	socket := cmd.Flags().String("socket", network.SocketPacket,
+	socket := cmd.Flags().String("socket", plan.SocketPacket,
 		"how the DHCP server hears the guest: packet (a packet socket on the tap; needs CAP_NET_RAW) or udp (a UDP socket on the bridge; needs no capability)")
 	return func() string {
 		if cmd.Flags().Changed("socket") {
@@ -132,7 +168,7 @@ func (f *serviceFlags) add(set *pflag.FlagSet) {
 	set.StringArrayVar(&f.boot, "boot-file", nil, "boot file (option 67), as `[arch:NUMBER,][user-class:TEXT,]FILE`: a path on the TFTP server, or a URL; can be repeated, and the one with the most conditions that a client meets is sent to it, user-class before arch")
 	set.StringArrayVar(&f.options, "option", nil, "a further DHCP option, as `CODE=TYPE:VALUE`; can be repeated")
 	set.StringVar(&f.resolvConf, "resolv-conf", "", "`path` of the pod's resolver configuration (default: /etc/resolv.conf; with --netns, none)")
-	set.StringVar(&f.metricsListen, "metrics-listen", "", "serve metrics for Prometheus at this `address`: unix:PATH, or HOST:PORT of the loopback or of an interface that the guest does not get (default: nowhere)")
+	set.StringVar(&f.metricsListen, "metrics-listen", "", "serve metrics for Prometheus at this `address`: unix:PATH, or HOST:PORT of the loopback, of an interface that the guest does not get, or of a port that the pod keeps (default: nowhere)")
 }
 
 // podResolver is where a pod has its resolver configuration, for programs in the pod.
@@ -152,7 +188,7 @@ func (f *serviceFlags) service(common *commonFlags) (offering.Service, error) {
 	if f.resolvConf != "" {
 		s.ResolvConf = f.resolvConf
 	}
-	s.Options = dhcp.Options{
+	s.Options = dhcp.Settings{
 		Search: f.search, DomainName: f.domainName, Hostname: f.hostname, MTU: f.mtu, SubnetMask: f.subnetMask,
 		TFTPServer: f.tftp,
 	}
@@ -191,11 +227,15 @@ func (f *serviceFlags) service(common *commonFlags) (offering.Service, error) {
 	return s, nil
 }
 
-// reloadable is the service that the flags describe, and how to read those of the configuration file again.
+// reloadable is the service that the flags describe, and how to read those of the configuration file again. The server of each
+// interface does so by itself.
 func (a *app) reloadable(cmd *cobra.Command, f *serviceFlags) (offering.Service, error) {
 	service, err := f.service(&a.common)
 	service.Config = a.common.config
+	var reading sync.Mutex
 	service.Again = func() (offering.Service, error) {
+		reading.Lock()
+		defer reading.Unlock()
 		if err := a.configureAgain(cmd); err != nil {
 			return offering.Service{}, err
 		}

@@ -143,13 +143,24 @@ It is for domains that say so in their metadata:
   <podnic:pod xmlns:podnic="urn:podnic:domain:1" interface="eth0"/>
 
 and for those whose names match --hook.domains. Other domains it leaves alone.
+Of several, with an element for each:
+
+  <podnic:pod xmlns:podnic="urn:podnic:domain:1">
+    <podnic:interface name="eth0"/> <podnic:interface name="net1" tap="tap1"/>
+  </podnic:pod>
+
 Tap, MTU and queues are those of the domain's own interface, of type ethernet
-with <target dev='tap0' managed='no'/>; its MAC must be the pod's.
+with <target dev='tap0' managed='no'/>; its MAC must be the pod's. Which is for
+which, the tap says, else <alias name='ua-net1'/>, else the MAC, else the order.
 
 Flags that libvirt cannot give are read from ` + hookConfig + `,
 if that is there. Each call is bounded by --hook.timeout, and leaves a line that
-'podnic status --log' shows.`,
-		Args: hookCallArgs,
+'podnic status --log' shows.
+
+Exit status: 0 done, or none of podnic's business; 1 and 3 failed, 2 a refusal,
+at which libvirt gives up a start.`,
+		Example: `  podnic hook vm prepare begin - <vm.xml`,
+		Args:    hookCallArgs,
 	}
 	flags.add(cmd.Flags())
 	socket := socketFlag(cmd)
@@ -181,7 +192,7 @@ if that is there. Each call is bounded by --hook.timeout, and leaves a line that
 		}
 		return hook.Run(hook.Task{
 			Request: req, Call: call, XML: cmd.InOrStdin(), Domains: *domains, Timeout: *timeout, Started: a.started,
-			ServeArgs: serveArgs(cmd.Flags()), MTU: flags.mtu,
+			ServeArgs: serveArgs(cmd.Flags()),
 		}, a.log)
 	}
 	cmd.AddCommand(a.hookInstallCommand(), a.hookUninstallCommand())

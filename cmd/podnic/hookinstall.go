@@ -23,7 +23,11 @@ func (a *app) hookInstallCommand() *cobra.Command {
 newer run after the script hooks/qemu, if there is one, and without it as well.
 Nothing that is there is changed. It says whether libvirt's daemon must be
 started again, or sent SIGHUP: one that found no qemu hook when it started calls
-none.`,
+none.
+
+Exit status: 0 it is there; 1 failed; 2 wrong usage, or a refusal.`,
+		Example: `  podnic hook install
+  podnic hook install --root /mnt/container --program /usr/local/bin/podnic`,
 		Args: noArgs,
 	}
 	place := hookPlace(cmd)
@@ -52,11 +56,15 @@ func (a *app) hookUninstallCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "uninstall",
 		Short: "Undo 'podnic hook install'",
-		Long: `Remove the link that 'podnic hook install' made, and the directories hooks/qemu.d
-and hooks if nothing else is in them. Guests that run keep their network, and
-the pod does not get its interface back when they end: stop them first, or run
-'podnic restore' afterwards. libvirt's daemon need not be started again.`,
-		Args: noArgs,
+		Long: `Remove the link that 'podnic hook install' made, and the directories
+hooks/qemu.d and hooks if nothing else is in them. Guests that run keep their
+network, and the pod does not get its interface back when they end: stop them
+first, or run 'podnic restore' afterwards. libvirt's daemon need not be started
+again.
+
+Exit status: 0 it is not there; 1 failed; 2 wrong usage, or a refusal.`,
+		Example: `  podnic hook uninstall`,
+		Args:    noArgs,
 	}
 	place := hookPlace(cmd)
 	cmd.RunE = func(*cobra.Command, []string) error {

@@ -18,8 +18,16 @@ func main() {
 	if args, ok := hookArgs(os.Args); ok {
 		os.Exit(callHook(args, started, os.Stdin, os.Stdout, os.Stderr))
 	}
-	if slices.Contains(os.Args[1:], "serve") {
+	if slices.Contains(ownArgs(os.Args[1:]), "serve") {
 		onOneProcessor()
 	}
 	os.Exit(execute(os.Args[1:], started, os.Stdout, os.Stderr))
+}
+
+// ownArgs are the arguments before those of a command that podnic is to run.
+func ownArgs(args []string) []string {
+	if dash := slices.Index(args, "--"); dash >= 0 {
+		return args[:dash]
+	}
+	return args
 }

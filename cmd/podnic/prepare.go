@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/podnic/podnic/cmd/agent/status"
@@ -16,14 +18,24 @@ import (
 func (a *app) prepareCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "prepare",
-		Short: "Give the pod's interface to a bridge and a tap",
-		Long: `Discover the pod's interface and rewire it into a bridge and a tap for a guest.
-What the interface held is recorded first, so that 'podnic restore' brings it
-back exactly. A wiring that is there is checked, and mended where it is not as
-it should be; what is not asked for stays as it was wired. When a step fails,
-those before it are undone.
+		Short: "Join the pod's interface to a tap for a guest",
+		Long: `Discover the pod's interface and join it to a tap for a guest: by a bridge, or
+by a redirect that leaves the interface as it is (--binding). What the interface
+held is recorded first, so that 'podnic restore' brings it back exactly. An
+existing wiring is checked, and mended where it is not as it should be; options
+that are not given stay as they were. When a step fails, those before it are
+undone.
 
-It needs CAP_NET_ADMIN, CAP_NET_RAW and /dev/net/tun.`,
+Of several interfaces (--interface eth0 --interface net1,tap=tap9, or all), each
+gets a tap of its own: tap0, tap1, … in order. All are wired, or none.
+
+It needs CAP_NET_ADMIN, CAP_NET_RAW and /dev/net/tun.
+
+Exit status: 0 done; 1 failed; 2 wrong usage, or a refusal, nothing touched; 3
+failed, and the namespace could not be put back.`,
+		Example: `  podnic prepare --tap-owner 107
+  podnic prepare --dry-run -o json
+  podnic prepare --interface eth0 --interface net1,tap=tap9,queues=4`,
 		Args: noArgs,
 	}
 	dryRun := cmd.Flags().Bool("dry-run", false, "print what would be done, and do nothing")
@@ -38,47 +50,68 @@ It needs CAP_NET_ADMIN, CAP_NET_RAW and /dev/net/tun.`,
 			return err
 		}
 		if *dryRun {
-			steps, err := network.Plan(cmd.Context(), req)
+			planned, err := network.Plan(cmd.Context(), req)
 			if err != nil {
 				return err
 			}
-			return a.printSteps(steps, asJSON)
+			return a.printPlanned(planned, asJSON)
 		}
-		result, err := wiring.Prepare(cmd.Context(), req, a.started)
+		results, err := wiring.PrepareAll(cmd.Context(), req, a.started)
 		if err != nil {
 			return err
 		}
-		report, err := status.NewReport(req, result.State, a.common.looker())
+		var seen []*network.Inspection
+		for _, r := range results {
+			seen = append(seen, r.State)
+		}
+		report, err := status.NewReport(req, seen, a.common.looker())
 		if err != nil {
 			return err
 		}
 		if asJSON {
 			return a.printJSON(report)
 		}
-		printPrepared(a.out, result, report)
+		for i, r := range results {
+			printPrepared(a.out, r, report.Interfaces[i])
+		}
 		return nil
 	}
 	return cmd
 }
 
-func (a *app) printSteps(steps []network.Step, asJSON bool) error {
-	if asJSON {
-		if steps == nil {
-			steps = []network.Step{}
+// printPlanned says what prepare would do: of one interface as ever, and of several each under its name.
+func (a *app) printPlanned(planned []*network.Planned, asJSON bool) error {
+	switch {
+	case asJSON && len(planned) == 1:
+		return a.printJSON(planned[0])
+	case asJSON:
+		return a.printJSON(map[string]any{"interfaces": planned})
+	}
+	for _, p := range planned {
+		if len(planned) > 1 {
+			fmt.Fprintln(a.out, p.Interface)
 		}
-		return a.printJSON(map[string]any{"steps": steps})
-	}
-	if len(steps) == 0 {
-		fmt.Fprintln(a.out, "nothing to do: the interface is wired as it should be")
-	}
-	for _, s := range steps {
-		fmt.Fprintln(a.out, printable.Line(s.String()))
+		a.printSteps(p)
 	}
 	return nil
 }
 
-func printPrepared(w io.Writer, result *network.Result, report *status.Report) {
-	r := report.Interfaces[0]
+func (a *app) printSteps(planned *network.Planned) {
+	if len(planned.Steps) == 0 {
+		fmt.Fprintln(a.out, "nothing to do: the interface is wired as it should be")
+		return
+	}
+	binding := "binding " + planned.Binding
+	if planned.Why != "" {
+		binding += " (" + planned.Why + ")"
+	}
+	fmt.Fprintln(a.out, printable.Line(binding))
+	for _, s := range planned.Steps {
+		fmt.Fprintln(a.out, printable.Line(s.String()))
+	}
+}
+
+func printPrepared(w io.Writer, result *network.Result, r status.InterfaceReport) {
 	switch {
 	case len(result.Steps) == 0:
 		fmt.Fprintf(w, "%s is wired already, and as it should be\n", r.Name)
@@ -90,7 +123,14 @@ func printPrepared(w io.Writer, result *network.Result, report *status.Report) {
 	default:
 		fmt.Fprintf(w, "%s is wired for a guest (%d changes)\n", r.Name, len(result.Steps))
 	}
-	fmt.Fprintf(w, "  wiring   pod network ── %s ── %s ── %s ── guest\n", r.NIC, r.Bridge, r.Tap)
+	links := slices.DeleteFunc([]string{"pod network", cmp.Or(r.NIC, r.Name), r.Bridge, r.Tap, "guest"}, func(name string) bool { return name == "" })
+	fmt.Fprintf(w, "  wiring   %s\n", strings.Join(links, " ── "))
+	if r.BindingReason != "" {
+		fmt.Fprintf(w, "  binding  %s (%s)\n", r.Binding, r.BindingReason)
+	}
+	if ports := r.Ports(); ports != "" {
+		fmt.Fprintf(w, "  ports    %s\n", ports)
+	}
 	fmt.Fprintf(w, "  guest    %s\n", strings.Join(guestLine(r), "  "))
 	printWarnings(w, r.Warnings)
 }
@@ -98,14 +138,26 @@ func printPrepared(w io.Writer, result *network.Result, report *status.Report) {
 // guestLine is who the guest will be.
 func guestLine(r status.InterfaceReport) []string {
 	line := []string{"mac " + r.MAC.String()}
-	if r.Offer == nil {
+	mtu := r.MTU
+	if offer := r.Offer; offer != nil {
+		mtu = offer.MTU
+		line = append(line, "address "+offer.Address.String())
+		if offer.Gateway.IsValid() {
+			line = append(line, "gateway "+offer.Gateway.String())
+		}
+	}
+	if offer := r.Offer6; offer != nil {
+		for _, a := range offer.Addresses {
+			line = append(line, "address "+a.String())
+		}
+		if offer.Router.IsValid() {
+			line = append(line, "router "+offer.Router.String())
+		}
+	}
+	if r.Offer == nil && r.Offer6 == nil {
 		return append(line, "layer 2 only")
 	}
-	line = append(line, "address "+r.Offer.Address.String())
-	if r.Offer.Gateway.IsValid() {
-		line = append(line, "gateway "+r.Offer.Gateway.String())
-	}
-	return append(line, fmt.Sprintf("mtu %d", r.Offer.MTU))
+	return append(line, fmt.Sprintf("mtu %d", mtu))
 }
 
 func printWarnings(w io.Writer, warnings []string) {

@@ -4,6 +4,7 @@ import (
 	"os"
 	"runtime"
 
+	"github.com/podnic/podnic/cmd/agent/detached"
 	"golang.org/x/sys/unix"
 )
 
@@ -14,12 +15,11 @@ import (
 //
 // It costs 1 ms. Nothing is parsed yet, so whether the command is the right one is a guess, and a wrong one does no harm.
 func onOneProcessor() {
-	const variable = "GOMAXPROCS"
-	if os.Getenv(variable) != "" {
+	if os.Getenv(detached.Processors) != "" {
 		return
 	}
 	if program, err := os.Executable(); err == nil {
-		_ = unix.Exec(program, os.Args, append(os.Environ(), variable+"=1"))
+		_ = unix.Exec(program, os.Args, append(os.Environ(), detached.Processors+"=1"))
 	}
 	runtime.GOMAXPROCS(1) // the file may be gone
 }

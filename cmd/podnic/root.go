@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/podnic/podnic/cmd/agent/logs"
 	"github.com/podnic/podnic/cmd/printable"
+	"github.com/podnic/podnic/domain/command"
 	"github.com/podnic/podnic/network"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -25,6 +27,8 @@ type app struct {
 	out, err       io.Writer
 	stdout, stderr io.Writer
 	log            *zap.Logger
+	// command says that `run` has a command, whose exit statuses these are.
+	command bool
 	// configured are the flags that environment and file have set.
 	configured []*pflag.Flag
 }
@@ -37,37 +41,92 @@ func execute(args []string, started time.Time, out, stderr io.Writer) int {
 // executeFrom is execute with another standard input.
 func executeFrom(in io.Reader, args []string, started time.Time, out, stderr io.Writer) int {
 	a := &app{
-		started: started, out: printable.Writer(out), err: printable.Writer(stderr), stdout: out, stderr: stderr, log: zap.NewNop(),
+		command: runsCommand(args), started: started, out: printable.Writer(out), err: printable.Writer(stderr), stdout: out, stderr: stderr, log: zap.NewNop(),
 	}
-	root := a.root()
+	root := a.rootFor(args)
+	if len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) { // or without descriptions
+		a.completeValues(root)
+	}
 	root.SetArgs(args)
 	root.SetIn(in)
-	root.SetOut(a.out)
-	root.SetErr(a.err)
 	return a.exit(root.Execute())
 }
 
+// ofBuilds are the commands that only builds with a tag have.
+var ofBuilds = map[string]func(*app) *cobra.Command{}
+
+// commands makes each command, by its name.
+func (a *app) commands() map[string]func() *cobra.Command {
+	all := map[string]func() *cobra.Command{
+		"run": a.runCommand, "prepare": a.prepareCommand, "serve": a.serveCommand, "restore": a.restoreCommand, "status": a.statusCommand,
+		"doctor": a.doctorCommand, "trace": a.traceCommand, "hook": a.hookCommand, "sidecar": a.sidecarCommand, "cni": a.cniCommand,
+		"version": a.versionCommand, "attach": a.attachCommand, "detach": a.detachCommand,
+	}
+	for name, command := range ofBuilds {
+		all[name] = func() *cobra.Command { return command(a) }
+	}
+	return all
+}
+
+// rootFor is the root with the command that the arguments begin with alone, or with all where they begin otherwise: to make the
+// flags of all would take a sixth of what the start of the program puts into memory.
+func (a *app) rootFor(args []string) *cobra.Command {
+	if len(args) > 0 {
+		if command := a.commands()[args[0]]; command != nil {
+			root := a.bareRoot()
+			root.CompletionOptions.DisableDefaultCmd = true
+			root.AddCommand(command())
+			hideUnused(root)
+			return root
+		}
+	}
+	return a.root()
+}
+
+// root is the root with all commands.
 func (a *app) root() *cobra.Command {
+	root := a.bareRoot()
+	// Not cobra's own, which has a template: text/template would make the program a fifth larger.
+	printVersion := root.Flags().Bool("version", false, "print the version")
+	help := root.RunE
+	root.RunE = func(cmd *cobra.Command, args []string) error {
+		if !*printVersion {
+			return help(cmd, args)
+		}
+		_, err := fmt.Fprintln(a.out, versionText())
+		return err
+	}
+	for _, command := range a.commands() {
+		root.AddCommand(command())
+	}
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	hideUnused(root)
+	return root
+}
+
+func (a *app) bareRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "podnic",
 		Short: "Give a pod's network interface to a virtual machine in the pod",
-		Long: `podnic gives a pod's network interface to a virtual machine that runs in the pod:
-it discovers the interface, rewires it into a bridge and a tap, hands the pod's
-address, MAC, routes, MTU and resolver to the guest by DHCP, starts the libvirt
-domain, and gives the pod its interface back when the guest has ended.
+		Long: `podnic gives a pod's network interface to a virtual machine that runs in the
+pod: it discovers the interface, joins it to a tap, hands the pod's addresses,
+MAC, routes, MTU and resolver to the guest by DHCP and DHCPv6, starts the guest,
+and gives the pod its interface back when the guest has ended.
 
 While a guest has the interface, the pod's own processes have no network on it:
 other containers of the pod cannot use it, and probes reach the guest.
 
 Every flag can also be set in the environment (--tap-owner as PODNIC_TAP_OWNER)
 and in the YAML file that --config names (tap-owner: 107). The command line
-comes before the environment, and the environment before the file.
+comes before the environment, and the environment before the file. A variable
+that begins with PODNIC_ and is no setting is a warning.
 
 Exit status: 0 done; 1 failed, and the namespace is as it was; 2 wrong usage or
 configuration, or a refusal, nothing touched; 3 failed, and the namespace could
 not be put back (run 'podnic restore'); 4 status --wait ran out of time; run
 only: 5 the guest crashed, 6 somebody else destroyed it, 7 it was destroyed
-after the grace period.`,
+after the grace period; 'run -- COMMAND' has statuses of its own.`,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 		DisableAutoGenTag: true,
@@ -75,17 +134,18 @@ after the grace period.`,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.setUp(cmd) },
 	}
+	root.SetOut(a.out)
+	root.SetErr(a.err)
 	a.common.add(root.PersistentFlags())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w; '%s --help' lists the flags", err, cmd.CommandPath())}
+		return usageError{inWords(cmd, err)}
 	})
-	root.AddCommand(a.runCommand(), a.prepareCommand(), a.serveCommand(), a.restoreCommand(), a.statusCommand(), a.doctorCommand(),
-		a.traceCommand(), a.hookCommand(), a.sidecarCommand(), a.cniCommand(), a.versionCommand())
 	return root
 }
 
 // setUp reads environment and configuration file into the flags and makes the logger.
 func (a *app) setUp(cmd *cobra.Command) error {
+	given := unusedGiven(cmd)
 	if err := a.configure(cmd); err != nil {
 		return usageError{err}
 	}
@@ -94,7 +154,19 @@ func (a *app) setUp(cmd *cobra.Command) error {
 		return usageError{err}
 	}
 	a.log = log
+	for _, name := range given {
+		fmt.Fprintf(a.err, "podnic: warning: '%s' makes nothing of --%s\n", cmd.CommandPath(), name)
+	}
+	for _, line := range unknownVariables(cmd) {
+		fmt.Fprintf(a.err, "podnic: warning: %s\n", line)
+	}
 	return nil
+}
+
+// runsCommand reports whether the line is that of `podnic run -- COMMAND`, also if its flags are wrong.
+func runsCommand(args []string) bool {
+	own := ownArgs(args)
+	return len(own) < len(args)-1 && slices.Contains(own, "run")
 }
 
 // noArgs is for commands that take flags alone.
@@ -102,7 +174,13 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	return usageError{fmt.Errorf("%q is not a command or flag of '%s'; '%s --help' lists them", args[0], cmd.CommandPath(), cmd.CommandPath())}
+	var names []string
+	for _, c := range cmd.Commands() {
+		if !c.Hidden {
+			names = append(names, c.Name())
+		}
+	}
+	return usageError{fmt.Errorf("%q is not a command or flag of '%s'%s; '%s --help' lists them", args[0], cmd.CommandPath(), didYouMean("", args[0], names), cmd.CommandPath())}
 }
 
 // usageError is a command line or a configuration that cannot be used.
@@ -127,6 +205,7 @@ const (
 	exitCrashed            = 5
 	exitDestroyedByOther   = 6
 	exitDestroyedAfterWait = 7
+	exitCommandFailed      = 125 // of `run -- COMMAND`, where all others are the command's
 )
 
 // exit prints the error, one line, and maps it to the exit status.
@@ -135,6 +214,7 @@ func (a *app) exit(err error) int {
 		return 0
 	}
 	status := exitFailed
+	var unstarted *command.StartError
 	var own statusError
 	var stuck *network.StuckError
 	var usage usageError
@@ -144,6 +224,10 @@ func (a *app) exit(err error) int {
 		if own.error == nil {
 			return status
 		}
+	case errors.As(err, &unstarted):
+		status = unstarted.Status
+	case a.command:
+		status = exitCommandFailed
 	case errors.As(err, &stuck):
 		status = exitStuck
 	case errors.As(err, &usage), network.IsRefusal(err):

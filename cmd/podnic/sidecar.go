@@ -8,7 +8,7 @@ import (
 
 	"github.com/podnic/podnic/cmd/agent/sidecar"
 	"github.com/podnic/podnic/domain/kubevirt"
-	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/plan"
 	"github.com/spf13/cobra"
 )
 
@@ -27,8 +27,11 @@ It needs no capability, but what the binding's CNI plugin has set up in the
 pod's namespace, and the program podnic-sidecar beside this one.
 
 What is served is kept in --state-dir, which is what podnic status wants:
-podnic status --state-dir DIRECTORY --interface eth0`,
-		Args: noArgs,
+podnic status --state-dir DIRECTORY --interface eth0
+
+Exit status: 0 the guest has ended; 1 failed; 2 wrong usage, or a refusal.`,
+		Example: `  podnic sidecar --plugin-name podnic`,
+		Args:    noArgs,
 	}
 	flags.add(cmd.Flags())
 	hooks := cmd.Flags().String("hook-dir", "/var/run/kubevirt-hooks", "the `directory` that the launcher looks for sidecars in")
@@ -39,7 +42,7 @@ podnic status --state-dir DIRECTORY --interface eth0`,
 		if err != nil {
 			return err
 		}
-		req, err := a.common.request(network.SocketUDP)
+		req, err := a.common.request(plan.SocketUDP)
 		if err != nil {
 			return err
 		}

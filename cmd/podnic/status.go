@@ -23,8 +23,8 @@ func (a *app) statusCommand() *cobra.Command {
 		Long: `Show what is really there: the wiring as the kernel has it, what the guest is
 told, its lease, and when each part came to be and how long it took. What is not
 as it should be is marked, and named at the end with what to do about it. It
-changes nothing and needs no capability; what the server knows, it tells whoever
-may read --state-dir.
+changes nothing and needs no capability; what the server knows is for those
+who may read --state-dir.
 
 With --watch it draws again whenever something changes, until it is interrupted.
 With -o dot it writes a graph for Graphviz: podnic status -o dot | dot -Tsvg.
@@ -32,7 +32,13 @@ Colours are for terminals alone, and not where NO_COLOR is set.
 
 With --wait it exits 0 as soon as the phase is reached, and 4 when --timeout ran
 out before; without --timeout it looks once. So it serves as an exec probe:
-podnic status --wait ready.`,
+podnic status --wait ready.
+
+Exit status: 0 whatever the phase; 1 failed; 2 wrong usage, or a refusal; 4
+--wait ran out of time.`,
+		Example: `  podnic status
+  podnic status --wait ready --timeout 30s
+  podnic status -o dot | dot -Tsvg >pod.svg`,
 		Args: noArgs,
 	}
 	wait := cmd.Flags().String("wait", "", "wait for a `phase`: wired or ready")

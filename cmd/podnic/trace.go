@@ -14,8 +14,8 @@ import (
 
 	"github.com/podnic/podnic/cmd/agent/trace"
 	"github.com/podnic/podnic/cmd/printable"
-	dhcptrace "github.com/podnic/podnic/dhcp/trace"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/plan"
 )
 
 func (a *app) traceCommand() *cobra.Command {
@@ -33,7 +33,12 @@ are in it as comments. With --write - it goes to standard output, without lines:
 podnic trace --write - | wireshark -k -i -
 
 It ends on SIGINT or SIGTERM, after --count or --for, or when the tap is gone,
-with a summary on standard error and exit status 0. It needs CAP_NET_RAW.`,
+with a summary on standard error and exit status 0. It needs CAP_NET_RAW.
+
+Exit status: 0 ended; 1 failed; 2 wrong usage, or a refusal.`,
+		Example: `  podnic trace --for 1m
+  podnic trace -o json --count 20
+  podnic trace --write - | wireshark -k -i -`,
 		Args: noArgs,
 	}
 	write := cmd.Flags().String("write", "", "also write the frames to this pcapng `file`; - is standard output")
@@ -75,7 +80,7 @@ func (a *app) trace(ctx context.Context, req network.Request, limits trace.Limit
 		} else {
 			f, failed := os.Create(write)
 			if failed != nil {
-				return network.Refuse("the capture cannot be written: %w", failed)
+				return plan.Refuse("the capture cannot be written: %w", failed)
 			}
 			defer func() {
 				if failed := f.Close(); failed != nil { // on NFS, say, a full disk shows only now
@@ -89,7 +94,7 @@ func (a *app) trace(ctx context.Context, req network.Request, limits trace.Limit
 		}
 	}
 	fmt.Fprintln(a.err, tracing)
-	summary, err := tracing.Run(ctx, limits, func(f dhcptrace.Traced) error {
+	summary, err := tracing.Run(ctx, limits, func(f trace.Frame) error {
 		if err := capture(f); err != nil {
 			return fmt.Errorf("write the capture: %w", err)
 		}
@@ -104,18 +109,18 @@ func (a *app) trace(ctx context.Context, req network.Request, limits trace.Limit
 	return err
 }
 
-func discard(dhcptrace.Traced) error { return nil }
+func discard(trace.Frame) error { return nil }
 
 // lineWidth is that of a line which does not go to a terminal, in columns.
 const lineWidth = 120
 
-func (a *app) traceLines(asJSON bool) func(dhcptrace.Traced) error {
+func (a *app) traceLines(asJSON bool) func(trace.Frame) error {
 	if asJSON {
 		e := json.NewEncoder(printable.JSON(a.stdout))
 		e.SetEscapeHTML(false)
-		return func(f dhcptrace.Traced) error { return e.Encode(f) }
+		return func(f trace.Frame) error { return e.Encode(f) }
 	}
-	return func(f dhcptrace.Traced) error {
+	return func(f trace.Frame) error {
 		_, err := fmt.Fprintln(a.out, trace.Line(f, a.width()))
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/podnic/podnic/cmd/agent/trace"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/plan"
 	"github.com/podnic/podnic/test/pod"
 	"github.com/podnic/podnic/test/podtest"
 	"golang.org/x/sys/unix"
@@ -22,7 +23,7 @@ import (
 func TestTraceTellsThatItsCaptureCouldNotBeClosed(t *testing.T) {
 	podtest.NeedRoot(t)
 	p := podtest.Pod(t, podtest.Node(t), pod.Spec{Name: "vm", Network: pod.PTP})
-	req := network.Request{Namespace: p.Path, StateDir: t.TempDir(), LockTimeout: 10 * time.Second, Options: network.Options{Tap: "tap0"}}
+	req := network.Request{Namespace: p.Path, StateDir: t.TempDir(), LockTimeout: 10 * time.Second, Options: plan.Options{Tap: "tap0"}}
 	if _, err := network.Prepare(t.Context(), req); err != nil {
 		t.Fatal(err)
 	}

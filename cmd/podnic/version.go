@@ -15,7 +15,11 @@ func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  noArgs,
+		Long: `Print the version of podnic, of Go, and the platform it was built for.
+
+Exit status: 0.`,
+		Example: `  podnic version -o json`,
+		Args:    noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			asJSON, err := a.common.json()
 			if err != nil {

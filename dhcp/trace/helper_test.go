@@ -33,7 +33,7 @@ var (
 	fromGuest, arpFrame, edit      = dhcptest.FromGuest, dhcptest.ARPFrame, dhcptest.Edit
 )
 
-func mustOffer(t testing.TB, id identity.Identity, o dhcp.Options) dhcp.Offer {
+func mustOffer(t testing.TB, id identity.Identity, o dhcp.Settings) dhcp.Offer {
 	t.Helper()
 	offer, _, err := dhcp.NewOffer(id, o)
 	if err != nil {

@@ -2,7 +2,9 @@ package trace
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -58,7 +60,8 @@ type Traced struct {
 	// Data is the frame, valid until the next one is asked for.
 	Data []byte `json:"-"`
 
-	subject string // what an answer has in common with its question
+	subject string     // what an answer has in common with its question
+	router  netip.Addr // of a router advertisement, who sends it
 }
 
 // Detail is a field of a message that is set, or an option.
@@ -66,7 +69,7 @@ type Detail struct {
 	Name  string `json:"name"`
 	Value string `json:"value,omitempty"`
 	// Option is its code; 0 for what is not an option.
-	Option uint8 `json:"option,omitempty"`
+	Option uint16 `json:"option,omitempty"`
 }
 
 func (f *Traced) add(name, value string) {
@@ -92,13 +95,18 @@ func messageType(kind dhcpv4.MessageType) string {
 type decoder struct {
 	client, server identity.MAC
 	offer          *dhcp.Offer
-	judge          *dhcp.Judge // nil where there is no server
+	offer6         *dhcp.Offer6
+	judge          *dhcp.Judge  // nil where there is no server of IPv4
+	judge6         *dhcp.Judge6 // nil where there is none of IPv6
 }
 
-func newDecoder(client, server identity.MAC, offer *dhcp.Offer) *decoder {
-	d := &decoder{client: client, server: server, offer: offer}
+func newDecoder(client, server identity.MAC, offer *dhcp.Offer, offer6 *dhcp.Offer6) *decoder {
+	d := &decoder{client: client, server: server, offer: offer, offer6: offer6}
 	if offer != nil {
 		d.judge = dhcp.NewJudge(*offer, client, server)
+	}
+	if offer6 != nil {
+		d.judge6 = dhcp.NewJudge6(*offer6, client, server)
 	}
 	return d
 }
@@ -118,7 +126,7 @@ func (d *decoder) decode(frame []byte, vlan uint16, fromGuest bool, sum link.Che
 	case link.TypeIPv4:
 		d.message(&f, payload, sum)
 	default:
-		decodeIPv6(&f, payload)
+		decodeIPv6(&f, payload, sum)
 	}
 	f.Peer = d.peer(&f)
 	switch {
@@ -128,6 +136,8 @@ func (d *decoder) decode(frame []byte, vlan uint16, fromGuest bool, sum link.Che
 		f.Answer, f.Why = "", fmt.Sprintf("it is tagged for VLAN %d, and the pod's network has no tag", vlan)
 	case f.Protocol == ProtocolDHCP || f.Protocol == ProtocolARP:
 		d.ask(&f, frame, sum)
+	case f.Protocol == ProtocolND || f.Protocol == ProtocolDHCPv6:
+		d.ask6(&f, frame, sum)
 	}
 	return f
 }
@@ -140,7 +150,7 @@ func (d *decoder) peer(f *Traced) string {
 			return PeerAll
 		}
 	}
-	if other == d.server || f.FromGuest && f.Protocol == ProtocolDHCP {
+	if other == d.server || f.FromGuest && f.Protocol == ProtocolDHCP || !f.FromGuest && d.advertises(f) {
 		return PeerServer
 	}
 	return PeerNetwork
@@ -149,7 +159,7 @@ func (d *decoder) peer(f *Traced) string {
 // ask has the server's handler say what it does with a frame of the guest.
 func (d *decoder) ask(f *Traced, frame []byte, sum link.ChecksumState) {
 	if d.judge == nil {
-		f.Why = "the interface has no IPv4 address, so there is no server"
+		f.Why = "IPv4 is not served on this interface"
 		return
 	}
 	defer func() {
@@ -200,6 +210,11 @@ func (d *decoder) judgeReply(f *Traced) {
 		f.Why = "the guest's own frame comes back from the pod network" // a bridge port in hairpin mode, for one
 	case f.Protocol == ProtocolDHCP && f.Peer != PeerServer:
 		f.Why = "it is not podnic's: another DHCP server answers, or another client asks"
+	case d.judge6 == nil || f.Peer == PeerServer:
+	case f.Protocol == ProtocolDHCPv6:
+		f.Why = "it is not podnic's: another DHCPv6 server answers, or another client asks"
+	case f.Message == messageRA:
+		f.Why = "it is not podnic's: another router advertises itself to the guest"
 	}
 }
 
@@ -220,11 +235,12 @@ func (d *decoder) why(v dhcp.Verdict) string {
 
 // explain puts a drop into words that do not depend on the message.
 func explain(err error) string {
+	if errors.Is(err, drop.Malformed) {
+		return "it is malformed"
+	}
 	switch err {
 	case drop.Truncated:
 		return "it is cut off"
-	case drop.Malformed:
-		return "it is malformed"
 	case drop.Fragment:
 		return "it is a fragment"
 	case drop.Checksum:

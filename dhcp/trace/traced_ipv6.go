@@ -2,19 +2,23 @@ package trace
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
+	"github.com/podnic/podnic/dhcp/internal/drop"
 	"github.com/podnic/podnic/dhcp/internal/link"
+	v6 "github.com/podnic/podnic/dhcp/internal/v6"
 	"github.com/podnic/podnic/network/identity"
 )
 
-// ndHopLimit shows that a message was not forwarded; any other one is ignored (RFC 4861 §6.1.1).
-const ndHopLimit = 255
+// messageRA is the only message of a router that a guest hears of podnic.
+const messageRA = "RA"
 
-// decodeIPv6 reads Neighbor Discovery and the type of DHCPv6 messages. Neither is podnic's to answer: IPv6 passes.
-func decodeIPv6(f *Traced, b []byte) {
+// decodeIPv6 reads Neighbor Discovery and DHCPv6.
+func decodeIPv6(f *Traced, b []byte, sum link.ChecksumState) {
 	f.Protocol, f.Message = ProtocolND, unreadable
 	if len(b) < link.IPv6Len+4 || b[0]>>4 != 6 {
 		return
@@ -30,10 +34,57 @@ func decodeIPv6(f *Traced, b []byte) {
 		decodeDHCPv6(f, payload)
 	case link.ProtoICMPv6:
 		decodeND(f, payload, source, destination)
-		if b[7] != ndHopLimit {
+		if b[7] != link.NDHopLimit {
 			f.add("ignored", fmt.Sprintf("its hop limit is %d", b[7]))
 		}
 	}
+	if _, err := link.ParseIPv6(b, sum); err == drop.Checksum {
+		f.add("ignored", "its checksum is wrong")
+	}
+}
+
+// ask6 has the handler of the server of IPv6 say what it does with a frame of the guest.
+func (d *decoder) ask6(f *Traced, frame []byte, sum link.ChecksumState) {
+	if d.judge6 == nil {
+		if f.Protocol == ProtocolDHCPv6 {
+			f.Why = "IPv6 is not served on this interface, and is left to the pod network"
+		}
+		return
+	}
+	if f.Message != "RS" && f.Message != "NS" && f.Protocol != ProtocolDHCPv6 {
+		return
+	}
+	defer func() {
+		if cause := recover(); cause != nil {
+			f.Answer, f.Why = "", fmt.Sprintf("the server trips over it: %v", cause)
+		}
+	}()
+	switch v := d.judge6.Frame(frame, sum); {
+	case v.Dropped != nil && v.Part != "":
+		f.Why = fmt.Sprintf("%s, in %s", explain(v.Dropped), v.Part)
+	case errors.Is(v.Dropped, drop.OtherServer):
+		f.Why = "it is for another server"
+	case errors.Is(v.Dropped, drop.Relayed):
+		f.Why = "it comes by a relay, and nothing relays here"
+	case errors.Is(v.Dropped, drop.Foreign):
+		f.Why = fmt.Sprintf("the sender is %s, and the guest is %s", f.Source, d.client)
+	case v.Dropped != nil:
+		f.Why = explain(v.Dropped)
+	case len(v.Replies) > 0:
+		reply := Traced{}
+		decodeIPv6(&reply, v.Replies[0].Message[link.EtherLen:], link.ChecksumFinished)
+		f.Answer = reply.Message
+	case v.Own:
+		f.Why = "left alone: it is the guest's own address"
+	default:
+		f.Why = "left to the pod network"
+	}
+}
+
+// advertises reports whether it is an advertisement of a router in whose name the server advertises.
+func (d *decoder) advertises(f *Traced) bool {
+	return d.offer6 != nil && f.Message == messageRA &&
+		slices.ContainsFunc(d.offer6.Routers, func(r identity.Router) bool { return r.Address == f.router })
 }
 
 // ndForms are where the options of each message begin.
@@ -42,7 +93,7 @@ var ndForms = map[byte]struct {
 	options int
 }{
 	link.NDRouterSolicitation:    {"RS", 8},
-	link.NDRouterAdvertisement:   {"RA", 16},
+	link.NDRouterAdvertisement:   {messageRA, 16},
 	link.NDNeighborSolicitation:  {"NS", 24},
 	link.NDNeighborAdvertisement: {"NA", 24},
 	link.NDRedirect:              {"REDIRECT", 40},
@@ -59,11 +110,13 @@ func decodeND(f *Traced, b []byte, source, destination netip.Addr) {
 	f.Message = form.name
 	switch b[0] {
 	case link.NDRouterSolicitation:
+		f.subject = messageRA
 		f.add("from", source.String())
 	case link.NDRouterAdvertisement:
 		routerAdvertisement(f, b, source)
 	case link.NDNeighborSolicitation:
 		target := netip.AddrFrom16([16]byte(b[8:]))
+		f.subject = target.String()
 		if source.IsUnspecified() {
 			f.add("does anybody have", target.String()) // duplicate address detection (RFC 4862 §5.4)
 		} else {
@@ -80,6 +133,7 @@ func decodeND(f *Traced, b []byte, source, destination netip.Addr) {
 }
 
 func routerAdvertisement(f *Traced, b []byte, source netip.Addr) {
+	f.router, f.subject = source, messageRA
 	f.add("router", source.String())
 	f.add("lifetime", fmt.Sprintf("%d s", binary.BigEndian.Uint16(b[6:])))
 	for _, flag := range []struct {
@@ -93,7 +147,8 @@ func routerAdvertisement(f *Traced, b []byte, source netip.Addr) {
 }
 
 func neighborAdvertisement(f *Traced, b []byte, destination netip.Addr) {
-	f.add("of", netip.AddrFrom16([16]byte(b[8:])).String())
+	f.subject = netip.AddrFrom16([16]byte(b[8:])).String()
+	f.add("of", f.subject)
 	if b[4]&0x80 != 0 {
 		f.add("router", "")
 	}
@@ -116,7 +171,11 @@ func ndOptions(f *Traced, b []byte) {
 		case o[0] == 2:
 			f.add("at", identity.MAC(o[2:]).String())
 		case o[0] == 3 && size == 32:
-			f.add("prefix", netip.PrefixFrom(netip.AddrFrom16([16]byte(o[16:])), int(min(o[2], 128))).String())
+			f.add("prefix", netip.PrefixFrom(netip.AddrFrom16([16]byte(o[16:])), int(min(o[2], 128))).String()+ended(o[4:]))
+		case o[0] == 24 && size <= 24: // RFC 4191 §2.3
+			var to [16]byte
+			copy(to[:], o[8:])
+			f.add("route", netip.PrefixFrom(netip.AddrFrom16(to), int(min(o[2], 128))).String()+ended(o[4:]))
 		case o[0] == 5:
 			f.add("mtu", fmt.Sprint(binary.BigEndian.Uint32(o[4:])))
 		case o[0] == 25:
@@ -124,16 +183,37 @@ func ndOptions(f *Traced, b []byte) {
 			for a := o[8:]; len(a) >= 16; a = a[16:] {
 				servers = append(servers, netip.AddrFrom16([16]byte(a)).String())
 			}
-			f.add("dns", strings.Join(servers, " "))
+			f.add("dns", strings.Join(servers, " ")+ended(o[4:]))
+		case o[0] == 31:
+			f.add("search", strings.Join(searchList(o[8:]), " ")+ended(o[4:]))
 		}
 		b = b[size:]
 	}
 }
 
-// dhcpv6Types are the names of the message types (RFC 8415 §7.3).
-var dhcpv6Types = []string{
-	"TYPE 0", "SOLICIT", "ADVERTISE", "REQUEST", "CONFIRM", "RENEW", "REBIND", "REPLY", "RELEASE", "DECLINE", "RECONFIGURE",
-	"INFORMATION-REQUEST", "RELAY-FORW", "RELAY-REPL",
+// ended says of a lifetime of zero that what it is of is no more.
+func ended(lifetime []byte) string {
+	if binary.BigEndian.Uint32(lifetime) == 0 {
+		return " (no more)"
+	}
+	return ""
+}
+
+// searchList reads names without compression, and the padding after them (RFC 8106 §5.2).
+func searchList(b []byte) []string {
+	var names, labels []string
+	for len(b) > 0 && int(b[0]) < len(b) {
+		n := int(b[0])
+		if n == 0 {
+			if len(labels) == 0 {
+				break
+			}
+			names, labels, b = append(names, printable(strings.Join(labels, "."))), nil, b[1:]
+			continue
+		}
+		labels, b = append(labels, string(b[1:1+n])), b[1+n:]
+	}
+	return names
 }
 
 func decodeDHCPv6(f *Traced, b []byte) {
@@ -142,12 +222,22 @@ func decodeDHCPv6(f *Traced, b []byte) {
 		return
 	}
 	m := b[link.UDPLen:]
-	f.Message = fmt.Sprintf("TYPE %d", m[0])
-	if int(m[0]) < len(dhcpv6Types) {
-		f.Message = dhcpv6Types[m[0]]
-	}
+	f.Message = v6.Type(m[0]).String()
 	f.Transaction = fmt.Sprintf("%x", m[1:4])
-	if f.FromGuest {
-		f.Why = "podnic serves IPv4 alone, and IPv6 is left to the pod network"
+	f.subject = f.Transaction
+	details, ok := v6.Details(m)
+	if !ok {
+		f.add("options", "malformed")
 	}
+	for _, d := range details {
+		f.Details = append(f.Details, Detail{Name: d.Name, Value: printable6(d.Value), Option: d.Option})
+	}
+}
+
+// printable6 is printable for values that may be empty, or long.
+func printable6(text string) string {
+	if text == "" {
+		return ""
+	}
+	return printable(text[:min(len(text), maxValue)])
 }

@@ -126,7 +126,7 @@ func (f *Traced) options(m *v4.Message) {
 		for i, code := range wanted {
 			names[i] = optionName(code)
 		}
-		f.Details = append(f.Details, Detail{Name: "asks for", Value: strings.Join(names, ", "), Option: v4.CodeParameters})
+		f.Details = append(f.Details, Detail{Name: "asks for", Value: strings.Join(names, ", "), Option: uint16(v4.CodeParameters)})
 	}
 }
 
@@ -134,7 +134,7 @@ func (f *Traced) options(m *v4.Message) {
 const maxValue = 1024
 
 func (f *Traced) option(code uint8, name string, write value, data []byte) {
-	d := Detail{Name: name, Option: code}
+	d := Detail{Name: name, Option: uint16(code)}
 	if write != nil {
 		text, ok := write(data)
 		if !ok {

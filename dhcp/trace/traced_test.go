@@ -6,24 +6,26 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"github.com/podnic/podnic/dhcp"
+	"github.com/podnic/podnic/dhcp/internal/dhcptest"
 	"github.com/podnic/podnic/dhcp/internal/link"
 	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 	"github.com/podnic/podnic/network/identity"
 )
 
 // testDecoder reads frames as a tracer in the pod does.
-func testDecoder(t testing.TB, id identity.Identity, o dhcp.Options) *decoder {
+func testDecoder(t testing.TB, id identity.Identity, o dhcp.Settings) *decoder {
 	t.Helper()
 	offer := mustOffer(t, id, o)
-	return newDecoder(guestMAC, serverMAC, &offer)
+	return newDecoder(guestMAC, serverMAC, &offer, nil)
 }
 
-// ipv6Frame is a frame with an IPv6 packet, its checksums left out: nobody here looks at them.
+// ipv6Frame is a frame with an IPv6 packet.
 func ipv6Frame(next byte, hops byte, source, destination string, payload []byte) []byte {
 	f := append(identity.MAC{0x33, 0x33, 0, 0, 0, 1}.HardwareAddr(), guestMAC[:]...)
 	f = append(f, 0x86, 0xdd, 0x60, 0, 0, 0)
@@ -31,7 +33,9 @@ func ipv6Frame(next byte, hops byte, source, destination string, payload []byte)
 	f = append(f, next, hops)
 	f = append(f, netip.MustParseAddr(source).AsSlice()...)
 	f = append(f, netip.MustParseAddr(destination).AsSlice()...)
-	return append(f, payload...)
+	f = append(f, payload...)
+	dhcptest.Finish6(f)
+	return f
 }
 
 // nd is an ICMPv6 message: its type, the rest of its first eight bytes, and what follows.
@@ -90,10 +94,10 @@ func TestTraceTellsWhatIsAskedAndWhyNot(t *testing.T) {
 	for _, part := range []struct {
 		title   string
 		id      identity.Identity
-		options dhcp.Options
+		options dhcp.Settings
 		frames  []sent
 	}{
-		{"a pod with a gateway", bridgePod(), dhcp.Options{}, []sent{
+		{"a pod with a gateway", bridgePod(), dhcp.Settings{}, []sent{
 			{"discover", discover},
 			{"selecting", bcast(ask(dhcpv4.MessageTypeRequest, withParameters(udhcpc...), withAddr(50, "10.244.1.5"), withAddr(54, "10.244.1.1")))},
 			{"a stale address", bcast(ask(dhcpv4.MessageTypeRequest, withParameters(1), withAddr(50, "10.9.9.9")))},
@@ -136,13 +140,13 @@ func TestTraceTellsWhatIsAskedAndWhyNot(t *testing.T) {
 			{"an ND option of no length", ipv6Frame(58, 255, "fe80::1", "ff02::2", nd(133, [4]byte{}, make([]byte, 8)))},
 			{"DHCPv6", ipv6Frame(17, 1, "fe80::1", "ff02::1:2", []byte{2, 34, 2, 35, 0, 12, 0, 0, 1, 0xab, 0xcd, 0xef})},
 		}},
-		{"a pod without a gateway", isolatedPod(), dhcp.Options{}, []sent{
+		{"a pod without a gateway", isolatedPod(), dhcp.Settings{}, []sent{
 			{"ARP for the server", arpFrame(link.ARPRequest, guestMAC, "10.244.1.5", dhcp.ServerLinkLocal)},
 		}},
-		{"UDP mode", bridgePod(), dhcp.Options{UDP: true}, []sent{
+		{"UDP mode", bridgePod(), dhcp.Settings{UDP: true}, []sent{
 			{"ARP for the server", arpFrame(link.ARPRequest, guestMAC, "10.244.1.5", dhcp.ServerLinkLocal)},
 		}},
-		{"too large for the message", bridgePod(), dhcp.Options{}, []sent{
+		{"too large for the message", bridgePod(), dhcp.Settings{}, []sent{
 			{"a relay's option of 550 bytes", bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(1), withOption(82, make([]byte, 550)...)))},
 		}},
 	} {
@@ -156,14 +160,52 @@ func TestTraceTellsWhatIsAskedAndWhyNot(t *testing.T) {
 		}
 		b.WriteByte('\n')
 	}
-	d := testDecoder(t, bridgePod(), dhcp.Options{})
+	d := testDecoder(t, bridgePod(), dhcp.Settings{})
 	fmt.Fprintf(&b, "# a tag\n  %s", renderTraced(d.decode(discover, 5, true, link.ChecksumFinished)))
-	foreign := dhcp.NewJudge(mustOffer(t, bridgePod(), dhcp.Options{}), guestMAC, otherMAC)
+	foreign := dhcp.NewJudge(mustOffer(t, bridgePod(), dhcp.Settings{}), guestMAC, otherMAC)
 	fmt.Fprintf(&b, "# another server\n  %s", renderTraced(d.decode(foreign.Frame(discover, link.ChecksumFinished).Reply, 0, false, link.ChecksumFinished)))
 	fmt.Fprintf(&b, "# a reflection\n  %s", renderTraced(d.decode(arpFrame(link.ARPRequest, guestMAC, "10.244.1.5", "10.244.1.1"), 0, false, link.ChecksumFinished)))
-	fmt.Fprintf(&b, "# layer 2\n  %s", renderTraced(newDecoder(guestMAC, serverMAC, nil).decode(discover, 0, true, link.ChecksumFinished)))
+	b.WriteString(tracedIPv6(t))
+	fmt.Fprintf(&b, "# layer 2\n  %s", renderTraced(newDecoder(guestMAC, serverMAC, nil, nil).decode(discover, 0, true, link.ChecksumFinished)))
 	fmt.Fprintf(&b, "# a frame of 13 bytes\n  %s", renderTraced(d.decode(discover[:13], 0, true, link.ChecksumFinished)))
 	golden(t, "testdata/traced.txt", b.String())
+}
+
+// tracedIPv6 is what is told of each frame of a guest that is served with IPv6, and of what it is answered.
+func tracedIPv6(t *testing.T) string {
+	t.Helper()
+	offer, _, err := dhcp.NewOffer6(dhcptest.CiliumPod6(), dhcp.Settings{LeaseTime: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, server := newDecoder(guestMAC, serverMAC, nil, &offer), dhcp.NewJudge6(offer, guestMAC, serverMAC)
+	rs := dhcptest.ICMPv6(dhcptest.GuestLinkLocal, "ff02::2", dhcptest.Solicit("", &guestMAC))
+	frames := append(dhcptest.Seeds6(),
+		dhcptest.ICMPv6(dhcptest.GuestLinkLocal, "ff02::1:ff00:9", dhcptest.Solicit("2001:db8:1::9", &guestMAC)),
+		edit(rs, link.EtherLen+7, 64),
+		edit(rs, link.EtherLen+link.IPv6Len+2, 0, 0),
+		edit(rs, 6, otherMAC[:]...),
+		dhcptest.Datagram6(dhcptest.Ask6(1, dhcptest.ClientDUID(), dhcptest.Option6(39))),
+		dhcptest.Datagram6(dhcptest.Ask6(3, dhcptest.ClientDUID(), dhcptest.Option6(2, 0, 3, 0, 1, 9, 9, 9, 9, 9, 9))),
+		dhcptest.Datagram6(dhcptest.Ask6(2, dhcptest.ClientDUID())),
+		dhcptest.Datagram6(append([]byte{12, 0}, make([]byte, 32)...)),
+		dhcptest.Datagram6(dhcptest.Ask6(1, dhcptest.ClientDUID(), dhcptest.Option6(59, []byte("\x1b[2J")...))),
+	)
+	var b strings.Builder
+	b.WriteString("# a pod with IPv6\n")
+	for _, frame := range frames {
+		fmt.Fprintf(&b, "\n  %s", renderTraced(d.decode(frame, 0, true, link.ChecksumFinished)))
+		for _, reply := range server.Frame(frame, link.ChecksumFinished).Replies {
+			fmt.Fprintf(&b, "  %s", renderTraced(d.decode(reply.Message, 0, false, link.ChecksumFinished)))
+		}
+	}
+	strange := ipv6Frame(58, 255, "fe80::77", "ff02::1", nd(134, [4]byte{64, 0xc0, 0x07, 0x08}, make([]byte, 8)))
+	copy(strange[6:], otherMAC[:])
+	fmt.Fprintf(&b, "\n# another router\n  %s", renderTraced(d.decode(strange, 0, false, link.ChecksumFinished)))
+	reply := ipv6Frame(17, 1, "fe80::77", dhcptest.GuestLinkLocal, []byte{2, 35, 2, 34, 0, 12, 0, 0, 7, 1, 2, 3})
+	copy(reply[6:], otherMAC[:])
+	fmt.Fprintf(&b, "# another DHCPv6 server\n  %s", renderTraced(d.decode(reply, 0, false, link.ChecksumFinished)))
+	return b.String()
 }
 
 // TestTraceSaysWhatTheServerDoes takes every exchange that the server is tested with: what a trace says is answered is
@@ -173,8 +215,8 @@ func TestTraceSaysWhatTheServerDoes(t *testing.T) {
 		ask(dhcpv4.MessageTypeDiscover, dhcpv4.WithRelay(addr("10.244.1.9").AsSlice())),
 		ask(dhcpv4.MessageTypeDiscover, dhcpv4.WithHwAddr(otherMAC.HardwareAddr()))) {
 		frame := fromGuest(request, "0.0.0.0", everybody)
-		f := testDecoder(t, bridgePod(), dhcp.Options{}).decode(frame, 0, true, link.ChecksumFinished)
-		v := dhcp.NewJudge(mustOffer(t, bridgePod(), dhcp.Options{}), guestMAC, serverMAC).Frame(frame, link.ChecksumFinished)
+		f := testDecoder(t, bridgePod(), dhcp.Settings{}).decode(frame, 0, true, link.ChecksumFinished)
+		v := dhcp.NewJudge(mustOffer(t, bridgePod(), dhcp.Settings{}), guestMAC, serverMAC).Frame(frame, link.ChecksumFinished)
 		if (v.Reply != nil) != (f.Answer != "") {
 			t.Errorf("%s is answered: %t, and the trace says %q", f.Message, v.Reply != nil, f.Answer)
 		}
@@ -227,7 +269,7 @@ func FuzzTrace(f *testing.F) {
 	}
 	f.Add(arpFrame(link.ARPRequest, guestMAC, "0.0.0.0", "169.254.1.1"), true)
 	f.Add(ipv6Frame(58, 255, "fe80::1", "ff02::1", nd(134, [4]byte{}, make([]byte, 8), lladdr(1, otherMAC))), false)
-	d := testDecoder(f, awsPod(), dhcp.Options{})
+	d := testDecoder(f, awsPod(), dhcp.Settings{})
 	f.Fuzz(func(t *testing.T, frame []byte, fromGuest bool) {
 		told := d.decode(frame, 0, fromGuest, link.ChecksumPending)
 		if told.Protocol == "" || told.Message == "" {

@@ -20,8 +20,9 @@ type TracerConfig struct {
 	Link string
 	// Client is the guest's MAC, ServerMAC the one that the server sends from.
 	Client, ServerMAC identity.MAC
-	// Offer is what the guest is told; nil where there is no server.
-	Offer *dhcp.Offer
+	// Offer and Offer6 are what the guest is told, nil where there is no server of that family.
+	Offer  *dhcp.Offer
+	Offer6 *dhcp.Offer6
 	// InNamespace is as in Config.
 	InNamespace func(func() error) error
 	// Absent says why nobody answers, where it knows; it is asked when an answer does not come.
@@ -56,7 +57,7 @@ var ErrLinkGone = link.ErrGone
 
 // NewTracer opens a packet socket on the tap. It needs CAP_NET_RAW.
 func NewTracer(c TracerConfig) (*Tracer, error) {
-	t := &Tracer{decoder: newDecoder(c.Client, c.ServerMAC, c.Offer), absent: c.Absent}
+	t := &Tracer{decoder: newDecoder(c.Client, c.ServerMAC, c.Offer, c.Offer6), absent: c.Absent}
 	err := c.InNamespace(func() (err error) {
 		t.monitor, err = link.OpenMonitor(c.Link)
 		return err

@@ -34,6 +34,10 @@ type connection interface {
 	start(xml string) (*wire.Domain, error)
 	find(name string) (*wire.Domain, error)
 	look(uuid string) (*wire.Domain, error)
+	describe(uuid string) (*wire.Domain, error)
+	update(uuid, device string) error
+	attach(uuid, device string) error
+	detach(uuid, alias string) error
 	shutdown(uuid string) error
 	destroy(uuid string) error
 	version() (*wire.Daemon, error)
@@ -120,6 +124,14 @@ func (s *server) call(r wire.Request, response *wire.Response) (err error) {
 		response.Domain, err = c.find(r.Name)
 	case wire.Look:
 		response.Domain, err = c.look(r.UUID)
+	case wire.Describe:
+		response.Domain, err = c.describe(r.UUID)
+	case wire.Update:
+		err = c.update(r.UUID, string(r.XML))
+	case wire.Attach:
+		err = c.attach(r.UUID, string(r.XML))
+	case wire.Detach:
+		err = c.detach(r.UUID, r.Name)
 	case wire.Shutdown:
 		err = c.shutdown(r.UUID)
 	case wire.Destroy:

@@ -28,10 +28,16 @@ func (d *daemon) start(xml string) (*wire.Domain, error) {
 
 func (d *daemon) find(string) (*wire.Domain, error) { return nil, nil }
 func (d *daemon) look(string) (*wire.Domain, error) { return nil, errGone }
-func (d *daemon) shutdown(string) error             { return errors.New("it is deaf") }
-func (d *daemon) destroy(string) error              { return nil }
-func (d *daemon) version() (*wire.Daemon, error)    { return &wire.Daemon{Driver: "QEMU"}, nil }
-func (d *daemon) close()                            { d.closed = true }
+func (d *daemon) describe(string) (*wire.Domain, error) {
+	return &wire.Domain{XML: []byte("vm")}, nil
+}
+func (d *daemon) update(uuid, device string) error { return errors.New(uuid + " has no " + device) }
+func (d *daemon) attach(uuid, device string) error { return errors.New(uuid + " takes no " + device) }
+func (d *daemon) detach(uuid, alias string) error  { return errors.New(uuid + " keeps " + alias) }
+func (d *daemon) shutdown(string) error            { return errors.New("it is deaf") }
+func (d *daemon) destroy(string) error             { return nil }
+func (d *daemon) version() (*wire.Daemon, error)   { return &wire.Daemon{Driver: "QEMU"}, nil }
+func (d *daemon) close()                           { d.closed = true }
 
 // conversation is that of a server in a goroutine of its own with a test, within a bubble of synctest.
 type conversation struct {
@@ -60,7 +66,7 @@ func converse(t *testing.T) *conversation {
 		})
 		out.Close()
 	}()
-	c.expect(`{"protocol":"podnic-libvirt protocol 2"}`)
+	c.expect(`{"protocol":"podnic-libvirt protocol 4"}`)
 	return c
 }
 
@@ -88,8 +94,12 @@ func TestServeAnswers(t *testing.T) {
 			{`{"id":3,"call":"connect"}`, `{"response":{"id":3}}`},
 			{`{"id":4,"call":"find","name":"vm"}`, `{"response":{"id":4}}`},
 			{`{"id":5,"call":"look"}`, `{"response":{"id":5,"error":{"kind":"gone","text":"the domain is not running"}}}`},
-			{`{"id":6,"call":"shutdown"}`, `{"response":{"id":6,"error":{"text":"it is deaf"}}}`},
-			{`{"id":7,"call":"dance"}`, `{"response":{"id":7,"error":{"text":"podnic-libvirt does not know the call \"dance\""}}}`},
+			{`{"id":6,"call":"describe"}`, `{"response":{"id":6,"domain":{"xml":"dm0="}}}`},
+			{`{"id":7,"call":"update","uuid":"vm","xml":"dm0="}`, `{"response":{"id":7,"error":{"text":"vm has no vm"}}}`},
+			{`{"id":7,"call":"attach","uuid":"vm","xml":"dm0="}`, `{"response":{"id":7,"error":{"text":"vm takes no vm"}}}`},
+			{`{"id":7,"call":"detach","uuid":"vm","name":"net0"}`, `{"response":{"id":7,"error":{"text":"vm keeps net0"}}}`},
+			{`{"id":8,"call":"shutdown"}`, `{"response":{"id":8,"error":{"text":"it is deaf"}}}`},
+			{`{"id":9,"call":"dance"}`, `{"response":{"id":9,"error":{"text":"podnic-libvirt does not know the call \"dance\""}}}`},
 		} {
 			c.ask(say.ask)
 			c.expect(say.want)

@@ -19,8 +19,8 @@ const (
 
 // session is one connection to a daemon.
 type session struct {
-	connect  *libvirt.Connect
-	callback int
+	connect   *libvirt.Connect
+	callbacks []int
 }
 
 // open connects and subscribes. send gets events, and that the connection is lost, from before open returns; it is called
@@ -37,7 +37,7 @@ func open(uri string, send func(wire.Message)) (*session, error) {
 	if err != nil {
 		return nil, dialError(err)
 	}
-	s := &session{connect: connect, callback: -1}
+	s := &session{connect: connect}
 	if err := s.subscribe(send); err != nil {
 		s.close()
 		return nil, err
@@ -56,28 +56,51 @@ func (s *session) subscribe(send func(wire.Message)) error {
 	// A driver within the process has no connection to lose, and a daemon may be too old for keep-alive; the end of the
 	// socket is noticed without.
 	_ = s.connect.SetKeepAlive(keepAliveInterval, keepAliveCount)
-	s.callback, err = s.connect.DomainEventLifecycleRegister(nil,
-		func(_ *libvirt.Connect, d *libvirt.Domain, e *libvirt.DomainEventLifecycle) {
-			uuid, err := d.GetUUIDString()
-			if err != nil {
-				return // an event of a domain without identity is nobody's
-			}
-			if translated, known := translate(e.Event, e.Detail); known {
-				translated.UUID = uuid
-				send(wire.Message{Event: &translated})
-			}
-		})
-	if err != nil {
-		return fmt.Errorf("subscribe to libvirt's events: %w", cause(err))
+	for _, register := range []func(func(wire.Message)) (int, error){s.onLifecycle, s.onRemoved, s.onKept} {
+		callback, err := register(send)
+		if err != nil {
+			return fmt.Errorf("subscribe to libvirt's events: %w", cause(err))
+		}
+		s.callbacks = append(s.callbacks, callback)
 	}
 	return nil
+}
+
+func (s *session) onLifecycle(send func(wire.Message)) (int, error) {
+	return s.connect.DomainEventLifecycleRegister(nil, func(_ *libvirt.Connect, d *libvirt.Domain, e *libvirt.DomainEventLifecycle) {
+		if translated, known := translate(e.Event, e.Detail); known {
+			tell(send, d, translated)
+		}
+	})
+}
+
+func (s *session) onRemoved(send func(wire.Message)) (int, error) {
+	return s.connect.DomainEventDeviceRemovedRegister(nil, func(_ *libvirt.Connect, d *libvirt.Domain, e *libvirt.DomainEventDeviceRemoved) {
+		tell(send, d, wire.Event{Device: e.DevAlias})
+	})
+}
+
+func (s *session) onKept(send func(wire.Message)) (int, error) {
+	return s.connect.DomainEventDeviceRemovalFailedRegister(nil, func(_ *libvirt.Connect, d *libvirt.Domain, e *libvirt.DomainEventDeviceRemovalFailed) {
+		tell(send, d, wire.Event{Device: e.DevAlias, Kept: true})
+	})
+}
+
+// tell sends an event. One of a domain without identity is nobody's.
+func tell(send func(wire.Message), d *libvirt.Domain, e wire.Event) {
+	uuid, err := d.GetUUIDString()
+	if err != nil {
+		return
+	}
+	e.UUID = uuid
+	send(wire.Message{Event: &e})
 }
 
 // close also closes a connection that is lost, for which libvirt reports errors that say no more than that. No call may be
 // under way: libvirt frees what it works with.
 func (s *session) close() {
-	if s.callback >= 0 {
-		_ = s.connect.DomainEventDeregister(s.callback)
+	for _, callback := range s.callbacks {
+		_ = s.connect.DomainEventDeregister(callback)
 	}
 	_ = s.connect.UnregisterCloseCallback()
 	_, _ = s.connect.Close()
@@ -133,6 +156,36 @@ func (s *session) look(uuid string) (*wire.Domain, error) {
 		return nil, err
 	}
 	return &wire.Domain{UUID: uuid, State: state}, nil
+}
+
+func (s *session) describe(uuid string) (*wire.Domain, error) {
+	var xml string
+	err := s.with(uuid, func(d *libvirt.Domain) (err error) {
+		xml, err = d.GetXMLDesc(0)
+		return cause(err)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &wire.Domain{UUID: uuid, XML: []byte(xml)}, nil
+}
+
+func (s *session) update(uuid, device string) error {
+	return s.with(uuid, func(d *libvirt.Domain) error {
+		return cause(d.UpdateDeviceFlags(device, libvirt.DOMAIN_DEVICE_MODIFY_LIVE))
+	})
+}
+
+func (s *session) attach(uuid, device string) error {
+	return s.with(uuid, func(d *libvirt.Domain) error {
+		return cause(d.AttachDeviceFlags(device, libvirt.DOMAIN_DEVICE_MODIFY_LIVE))
+	})
+}
+
+func (s *session) detach(uuid, alias string) error {
+	return s.with(uuid, func(d *libvirt.Domain) error {
+		return cause(d.DetachDeviceAlias(alias, libvirt.DOMAIN_DEVICE_MODIFY_LIVE))
+	})
 }
 
 func (s *session) shutdown(uuid string) error {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 )
 
 // MAC is an Ethernet (EUI-48) hardware address. Unlike net.HardwareAddr it can be compared, and in JSON it is text.
@@ -62,14 +63,15 @@ func (m *MAC) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Route is a route as the guest is told of it (RFC 3442).
+// Route is a route as the guest is told of it (RFC 3442, RFC 4191).
 type Route struct {
 	Destination netip.Prefix `json:"destination"`
 	// Gateway is the next hop; the zero Addr means that the destination is on the link.
 	Gateway netip.Addr `json:"gateway,omitzero"`
 }
 
-// Neighbour is an address on the link whose MAC the pod had as a permanent entry, because nobody answers ARP for it there.
+// Neighbour is an address on the link whose MAC the pod had as a permanent entry, because nobody answers ARP for it there, or
+// neighbour discovery.
 type Neighbour struct {
 	Address netip.Addr `json:"address"`
 	MAC     MAC        `json:"mac"`
@@ -81,35 +83,97 @@ type Resolver struct {
 	Search  []string     `json:"search,omitempty"`
 }
 
-// Identity is what the guest has to be so that it is the pod on the network. IPv4 only, for now.
-type Identity struct {
-	// Interface is the name of the pod's interface, for logs.
-	Interface string `json:"interface"`
-	MAC       MAC    `json:"mac"`
-	// MTU in bytes of IP payload: the smaller of the link's and that of the default route. 0 means unknown.
-	MTU int `json:"mtu"`
-
-	// Address is the guest's address with the prefix that it must use: that of the pod where neighbours on the subnet
-	// answer ARP, /32 where the pod had no connected route and reached them by its gateway. Not valid when the interface
-	// has no IPv4 address: then the guest gets layer 2 only, and nothing is served.
-	Address netip.Prefix `json:"address,omitzero"`
-	// PodAddress is the same address with the prefix length that it had on the pod's interface.
-	PodAddress netip.Prefix `json:"podAddress,omitzero"`
-	// Gateway is the next hop of the default route with the lowest metric; the zero Addr when there is none.
-	Gateway netip.Addr `json:"gateway,omitzero"`
-	// Routes are all the routes that the guest needs besides the connected one that follows from Address, in the order in
-	// which they can be installed: destinations on the link first, the default route last.
-	Routes []Route `json:"routes,omitempty"`
-	// Neighbours are the addresses that must be answered for on the guest's side.
-	Neighbours []Neighbour `json:"neighbours,omitempty"`
-
-	// Hostname is the pod's, without a domain. Empty means unknown.
-	Hostname string   `json:"hostname,omitempty"`
-	Resolver Resolver `json:"resolver,omitzero"`
+// Address is an address of the pod's interface that becomes the guest's.
+type Address struct {
+	// Prefix is the address with the prefix length that the guest must use. IPv4: that of the pod where neighbours on the
+	// subnet answer ARP, /32 where the pod had no connected route and reached them by its gateway. IPv6: /128.
+	Prefix netip.Prefix
+	// Pod is the same address with the prefix length that it had on the pod's interface.
+	Pod netip.Prefix
 }
 
-// Layer2Only reports whether the pod's interface had no IPv4 address, so that there is nothing to serve.
-func (i Identity) Layer2Only() bool { return !i.Address.IsValid() }
+// Family is what the guest has to be in one address family.
+type Family struct {
+	// Addresses are the guest's; the first is the one that the pod sends from. None: the guest is not served this family.
+	Addresses []Address
+	// Gateway is the next hop of the default route with the lowest metric; the zero Addr when there is none. IPv6: it may be
+	// link-local.
+	Gateway netip.Addr
+	// Routes are all the routes that the guest needs, in the order in which they can be installed: destinations on the link
+	// first, the default route last. IPv4: besides the connected one, which follows from the first address. IPv6: that one
+	// too, since no address handed out has a prefix length (RFC 8415, 6.2).
+	Routes []Route
+	// Neighbours are the addresses that must be answered for on the guest's side.
+	Neighbours []Neighbour
+}
+
+// Router is where a gateway of the pod's is, so that router advertisements can be sent in its name (RFC 4861, 4.2: their
+// source is link-local).
+type Router struct {
+	// Gateway is the pod's next hop.
+	Gateway netip.Addr `json:"gateway"`
+	// Address is a link-local address of the gateway's: that of Gateway if it is link-local, else one that the same machine
+	// was found to have, else one that is nobody's. In a record the zero Addr says that nobody answered for the gateway.
+	Address netip.Addr `json:"address,omitzero"`
+	// MAC is the gateway's; zero where it is not known.
+	MAC MAC `json:"mac"`
+	// Answered says that nobody on the pod network answers neighbour solicitations for Address, so that the server has to,
+	// with MAC.
+	Answered bool `json:"answered,omitempty"`
+}
+
+// Gateways are the next hops of the routes, that of the default route first.
+func (f Family) Gateways() []netip.Addr {
+	var all []netip.Addr
+	for _, gateway := range append([]netip.Addr{f.Gateway}, gatewaysOf(f.Routes)...) {
+		if gateway.IsValid() && !slices.Contains(all, gateway) {
+			all = append(all, gateway)
+		}
+	}
+	return all
+}
+
+func gatewaysOf(routes []Route) []netip.Addr {
+	all := make([]netip.Addr, len(routes))
+	for i, r := range routes {
+		all[i] = r.Gateway
+	}
+	return all
+}
+
+// Served reports whether there is an address to hand out.
+func (f Family) Served() bool { return len(f.Addresses) > 0 }
+
+// First is the address that the pod sends from; the zero Address where there is none.
+func (f Family) First() Address {
+	if !f.Served() {
+		return Address{}
+	}
+	return f.Addresses[0]
+}
+
+// Identity is what the guest has to be so that it is the pod on the network.
+type Identity struct {
+	// Interface is the name of the pod's interface, for logs.
+	Interface string
+	MAC       MAC
+	// MTU in bytes of IP payload: the smaller of the link's and that of the default route. 0 means unknown.
+	MTU int
+
+	// V4 is IPv4. It has one address at most, since DHCP hands out one.
+	V4 Family
+	// V6 is IPv6: all of the pod's global addresses, as it prefers them. Empty where IPv6 is not served.
+	V6 Family
+	// Routers are the gateways of V6's routes, that of the default route first.
+	Routers []Router
+
+	// Hostname is the pod's, without a domain. Empty means unknown.
+	Hostname string
+	Resolver Resolver
+}
+
+// Layer2Only reports whether there is nothing to serve, so that the guest gets frames and no more.
+func (i Identity) Layer2Only() bool { return !i.V4.Served() && !i.V6.Served() }
 
 // ServerLinkLocal is the address of the DHCP server where the pod has no gateway whose address it could borrow, and in
 // UDP mode: an IPv4 link-local one (RFC 3927), so that it is nobody's on any pod network.

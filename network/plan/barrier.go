@@ -123,18 +123,18 @@ func comparePrefixes(a, b netip.Prefix) int {
 }
 
 // keepBarriers drops what the guest sends where the pod's own packets did not get. It accepts nothing, so that whatever it
-// lets through is for the other rules.
-func (f *Filter) keepBarriers(all []Blocked, tap string) {
+// lets through is for the other rules. The chain leads to tags, and from matches what comes from the guest, where they see
+// more than that.
+func (f *Filter) keepBarriers(all []Blocked, chain, tags string, from []expr.Any) {
 	const comment = "a route of the pod blocks this"
 	for _, b := range all {
 		kind, size := uint16(unix.ETH_P_IP), uint32(4)
 		if b.Prefix.Addr().Is6() {
 			kind, size = unix.ETH_P_IPV6, 16
 		}
-		from := through(expr.MetaKeyIIFNAME, tap)
-		f.drop(ChainForward, comment, from, protocol(kind), b.matches(0, size))
+		f.drop(chain, comment, from, protocol(kind), b.matches(0, size))
 		// Linux strips a tag of VLAN 0, so that what is behind a second one may reach its IP stack.
-		f.drop(ChainTags, comment, from, is16(networkHeader(2), kind), b.matches(vlanHeader, size))
+		f.drop(tags, comment, from, is16(networkHeader(2), kind), b.matches(vlanHeader, size))
 	}
 }
 

@@ -19,7 +19,7 @@ func TestTooManyRoutesThatBlockAreSaid(t *testing.T) {
 		s.Barriers = append(s.Barriers, barrier(i))
 	}
 	warned := func(words string) bool {
-		_, warnings := Identify(s)
+		_, warnings := Identify(s, Options{})
 		return slices.ContainsFunc(warnings, func(w string) bool { return strings.Contains(w, words) })
 	}
 	if len(s.Blocked()) != maxBlocked || !warned("and 56 more) are nothing that DHCP can say: the filter drops") {

@@ -38,6 +38,12 @@ func (s *Snapshot) Check(iface string) error {
 			return fmt.Errorf("the neighbour %s is not one of the interface", n.Address)
 		}
 	}
+	for _, r := range s.Routers {
+		none := r.Address.IsValid() && !(r.Address.Is6() && r.Address.IsLinkLocalUnicast())
+		if none || !r.Gateway.Is6() || r.Gateway.Zone()+r.Address.Zone() != "" || r.MAC[0]&1 != 0 {
+			return fmt.Errorf("%s at %s (%s) is no router", r.Gateway, r.Address, r.MAC)
+		}
+	}
 	return nil
 }
 

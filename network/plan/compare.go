@@ -12,7 +12,7 @@ func Comparable(s *Snapshot) []string {
 	for _, l := range s.Links {
 		line := fmt.Sprintf("link %s %s %s mtu %d up %v arp %v group %x mode %q master %s learning %v", l.Role, l.Name, l.MAC, l.MTU, l.Up, !l.NoARP, l.Group, l.AddrGenMode, l.Master, l.Learning)
 		if l.Role == NIC {
-			line += fmt.Sprintf(" %v %v %q %v %d", l.Promisc, l.AllMulti, l.Alias, l.AltNames, l.TxQLen)
+			line += fmt.Sprintf(" %v %v %v %q %v %d", l.Promisc, l.AllMulti, l.LRO, l.Alias, l.AltNames, l.TxQLen)
 			down = !l.Up
 		}
 		lines = append(lines, line)
@@ -22,6 +22,12 @@ func Comparable(s *Snapshot) []string {
 	}
 	for _, n := range s.Neighbours {
 		lines = append(lines, fmt.Sprintf("neighbour %s %+v", n, n))
+	}
+	for _, q := range s.Qdiscs {
+		lines = append(lines, fmt.Sprintf("tc %s %s", q.Link, q.Kind))
+		for _, f := range q.Filters {
+			lines = append(lines, fmt.Sprintf("tc %s %s %s", q.Link, q.Kind, f))
+		}
 	}
 	slices.Sort(lines)
 	for _, role := range []Role{NIC, Bridge, Tap, Placeholder} {

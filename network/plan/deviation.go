@@ -19,10 +19,10 @@ type Deviation struct {
 
 func (d Deviation) String() string { return d.Object + " " + d.What }
 
-// Deviations says how a namespace differs from the wanted one. It is a pure function, and empty exactly where [Diff] is.
-// What follows from a link that is missing is not listed.
-func Deviations(current, wanted *Snapshot) []Deviation {
-	c := &comparison{have: current, want: wanted}
+// Deviations says how a namespace differs from the wanted one. It is a pure function, and empty where [Diff] is, unless the
+// guest itself would have to be told something else. What follows from a link that is missing is not listed.
+func Deviations(b Binding, current, wanted *Snapshot) []Deviation {
+	c := &comparison{binding: b, have: current, want: wanted}
 	for i := range wanted.Links {
 		c.link(&wanted.Links[i])
 	}
@@ -38,12 +38,17 @@ func Deviations(current, wanted *Snapshot) []Deviation {
 	case want == nil:
 		c.add(FilterPlace, current.Filter.Table, "should not be there")
 	default:
-		c.add(FilterPlace, want.Table, fmt.Sprintf("has other rules than prepare made (%d, not %d)", len(current.Filter.Rules), len(want.Rules)))
+		counts := ""
+		if have := len(current.Filter.Rules); have != len(want.Rules) {
+			counts = fmt.Sprintf(" (%d, not %d)", have, len(want.Rules))
+		}
+		c.add(FilterPlace, want.Table, "has other rules than prepare made"+counts)
 	}
 	return c.found
 }
 
 type comparison struct {
+	binding    Binding
 	have, want *Snapshot
 	found      []Deviation
 }
@@ -61,11 +66,20 @@ func (c *comparison) link(want *Link) {
 		c.add(want.Role, want.Name, "is missing")
 		return
 	}
+	if want.Role == NIC {
+		c.binding.deviations(c, have, want)
+		return
+	}
+	c.all(have, want)
+}
+
+// all compares all of a link.
+func (c *comparison) all(have, want *Link) {
 	say := func(format string, args ...any) { c.add(want.Role, have.Name, fmt.Sprintf(format, args...)) }
 	if want.Kind != have.Kind {
 		say("is of the kind %s, not %s", have.Kind, want.Kind)
 	}
-	if !SameTap(want.TapOptions, have.TapOptions) && have.Kind == KindTun {
+	if !SameTap(want.TapSettings, have.TapSettings) && have.Kind == KindTun {
 		say("was made anew with other settings (owner, group, queues)")
 	}
 	if SettingName.differ(have, want) {
@@ -82,6 +96,7 @@ func (c *comparison) link(want *Link) {
 	c.addresses(have)
 	c.neighbours(have)
 	c.routes(have)
+	c.qdiscs(have)
 }
 
 func (c *comparison) setting(s *LinkSetting, have, want *Link) {

@@ -13,7 +13,7 @@ func TestDeviationsAreWhereTheDiffHasSteps(t *testing.T) {
 		original := podOf(t, "pod")
 		wanted := Wired(original, o)
 		current := stateOf(t, "now", original, o)
-		steps, deviations := Diff(current, wanted), Deviations(current, wanted)
+		steps, deviations := Diff(bridgeBinding{}, current, wanted), Deviations(bridgeBinding{}, current, wanted)
 		if (len(steps) == 0) != (len(deviations) == 0) {
 			t.Fatalf("steps %v, deviations %v", steps, deviations)
 		}

@@ -9,27 +9,10 @@ import (
 )
 
 // Diff is the ordered list of steps that lead from current to wanted, and empty where nothing differs. It is a pure
-// function; the steps already count on what each of them takes along in the kernel.
-//
-// The order keeps the pod's identity in the namespace at every moment: what is new is made and furnished first, then the
-// pod's link is moved, and what is no longer wanted goes last. Mind also that a link is renamed and attached while it is
-// down, that addresses come before the routes that use them, and routes on the link before those with gateways.
-func Diff(current, wanted *Snapshot) []Step {
+// function; the steps already count on what each of them takes along in the kernel. Their order is the binding's.
+func Diff(b Binding, current, wanted *Snapshot) []Step {
 	p := &planner{now: current.Clone(), want: wanted}
-	p.removeMisfits()
-	p.createLinks()
-	p.widen(Bridge, Tap, Placeholder)
-	p.furnish(Bridge, Tap, Placeholder)
-	p.putFilter()
-	p.moveNIC()
-	p.setLinks(Placeholder, Bridge, Tap)
-	p.furnish(Placeholder, Bridge, Tap)
-	p.stripNIC()
-	p.raise(Bridge, Tap, NIC)
-	p.furnish(NIC, Bridge, Tap, Placeholder)
-	p.setAddrGenMode(NIC)
-	p.removeFilter()
-	p.removeLinks()
+	b.steps(p)
 	return p.steps
 }
 
@@ -70,7 +53,7 @@ func (p *planner) removeMisfits() {
 			continue
 		}
 		want := p.want.Link(l.Role)
-		if want == nil || want.Kind != l.Kind || !SameTap(want.TapOptions, l.TapOptions) {
+		if want == nil || want.Kind != l.Kind || !SameTap(want.TapSettings, l.TapSettings) {
 			p.leaveGroups(l.Role)
 			p.step("delete link", l.Name, "", DeleteLink{l.Role})
 		}
@@ -105,16 +88,16 @@ func (p *planner) widen(roles ...Role) {
 
 func describeLink(l Link) string {
 	kind := l.Kind
-	if l.TapOptions != nil {
+	if l.TapSettings != nil {
 		kind = "tap"
-		if l.TapOptions.MultiQueue {
+		if l.TapSettings.MultiQueue {
 			kind += " multi_queue"
 		}
-		if l.TapOptions.Owner != nil {
-			kind += fmt.Sprintf(" user %d", *l.TapOptions.Owner)
+		if l.TapSettings.Owner != nil {
+			kind += fmt.Sprintf(" user %d", *l.TapSettings.Owner)
 		}
-		if l.TapOptions.Group != nil {
-			kind += fmt.Sprintf(" group %d", *l.TapOptions.Group)
+		if l.TapSettings.Group != nil {
+			kind += fmt.Sprintf(" group %d", *l.TapSettings.Group)
 		}
 	}
 	arp := ""
@@ -180,9 +163,15 @@ func (p *planner) putFilter() {
 	}
 }
 
+// replaceFilter puts the filter in place anew although it reads the same.
+func (p *planner) replaceFilter() {
+	want := p.want.Filter
+	p.step("set filter", want.Table, fmt.Sprintf("%d rules", len(want.Rules)), PutFilter{want, true})
+}
+
 func (p *planner) removeFilter() {
 	if have := p.now.Filter; have != nil && p.want.Filter == nil {
-		p.step("delete filter", have.Table, "", RemoveFilter{have.Table})
+		p.step("delete filter", have.Table, "", RemoveFilter{have.Family, have.Table})
 	}
 }
 

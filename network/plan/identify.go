@@ -20,16 +20,26 @@ const (
 // ServerMAC is the MAC that the DHCP server sends from: the bridge's, in either socket mode.
 func ServerMAC(original *Snapshot) identity.MAC { return derivedMAC(original.Link(NIC).MAC, Bridge) }
 
-// Identify says who the guest has to be, given what the pod's interface held, and warns of what the guest does not get.
-// Hostname and resolver are for the serving process to fill in. It is a pure function.
-func Identify(original *Snapshot) (identity.Identity, []string) {
+// Identify says who the guest has to be, given what the pod's interface held and how it is wired, and warns of what the guest
+// does not get. Hostname and resolver are for the serving process to fill in. It is a pure function.
+func Identify(original *Snapshot, o Options) (identity.Identity, []string) {
 	nic := original.Link(NIC)
 	f := &identifier{from: original, id: identity.Identity{Interface: nic.Name, MAC: nic.MAC, MTU: tapMTU(nic.MTU)}}
 	f.addresses()
+	f.addresses6(o)
+	if f.id.Layer2Only() {
+		f.warn("%s has no IPv4 address: the guest gets layer 2 only, and no DHCP server", f.id.Interface)
+	}
 	f.link(nic)
-	if !f.id.Layer2Only() {
+	if f.id.V4.Served() {
 		f.routes()
-		f.neighbours()
+		f.id.V4.Neighbours = f.neighbours(netip.Addr.Is4)
+		f.others(o)
+	}
+	if f.id.V6.Served() {
+		f.id.V6.Neighbours = f.neighbours(netip.Addr.Is6)
+		f.routes6()
+		f.routers()
 	}
 	f.otherNeighbours()
 	f.barriers()
@@ -72,7 +82,7 @@ const minServedMTU = 576
 
 // roomForDHCP is an error where the link does not carry the messages of DHCP.
 func (f *identifier) roomForDHCP(nic *Link) error {
-	if f.id.Layer2Only() || nic.MTU >= minServedMTU {
+	if !f.id.V4.Served() || nic.MTU >= minServedMTU {
 		return nil
 	}
 	return fmt.Errorf("%s has the MTU %d, and DHCP takes %d: raise it in the pod network's configuration, or with `ip link set %s mtu %d`", nic.Name, nic.MTU, minServedMTU, nic.Name, minServedMTU)
@@ -86,26 +96,16 @@ func (f *identifier) warn(format string, args ...any) {
 func (f *identifier) addresses() {
 	primary, ok := f.from.source()
 	if ok {
-		f.id.PodAddress = primary.Local
-		f.id.Address = netip.PrefixFrom(primary.Local.Addr(), 32)
+		own := identity.Address{Prefix: netip.PrefixFrom(primary.Local.Addr(), 32), Pod: primary.Local}
 		if f.connected(primary.Local) {
-			f.id.Address = primary.Local
+			own.Prefix = primary.Local
 		}
+		f.id.V4.Addresses = []identity.Address{own}
 	}
-	var v6 []string
 	for _, a := range f.from.AddressesOf(NIC) {
-		switch ip := a.Local.Addr(); {
-		case a.Is4() && a != primary:
+		if a.Is4() && a != primary {
 			f.warn("%s is a further address of %s: DHCP hands out %s alone, which the pod sends from; configure it in the guest", a.Local, f.id.Interface, primary.Local.Addr())
-		case !a.Is4() && !ip.IsLinkLocalUnicast():
-			v6 = append(v6, ip.String())
 		}
-	}
-	if len(v6) > 0 {
-		f.warn("IPv6 is not handed over yet (%s): IPv6 frames pass, and the guest may configure it itself", strings.Join(v6, ", "))
-	}
-	if f.id.Layer2Only() {
-		f.warn("%s has no IPv4 address: the guest gets layer 2 only, and no DHCP server", f.id.Interface)
 	}
 }
 
@@ -158,7 +158,7 @@ func (f *identifier) routes() {
 		}
 	}
 	f.reachGateways()
-	slices.SortStableFunc(f.id.Routes, func(a, b identity.Route) int { return cmp.Compare(routeOrder(a), routeOrder(b)) })
+	slices.SortStableFunc(f.id.V4.Routes, func(a, b identity.Route) int { return cmp.Compare(routeOrder(a), routeOrder(b)) })
 }
 
 // defaultInHalves reports whether the default route is two routes. The guest is told of one: only then has it a router.
@@ -185,22 +185,22 @@ func (f *identifier) route(r Route, half bool) bool {
 		f.warn("the route %s has an IPv6 gateway, which DHCP cannot say: the guest does not get it", r)
 		return false
 	}
-	if r.PrefSrc.IsValid() && r.PrefSrc != f.id.Address.Addr() {
+	if r.PrefSrc.IsValid() && r.PrefSrc != f.id.V4.First().Prefix.Addr() {
 		f.warn("the route %s has a source address of its own, which DHCP cannot say", r)
 	}
 	to := identity.Route{Destination: r.Destination, Gateway: gateway}
 	if r.isDefault() || half {
 		to.Destination = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-		f.id.Gateway = gateway
+		f.id.V4.Gateway = gateway
 		if mtu := r.MTU(); mtu > 0 && mtu < f.id.MTU {
 			f.id.MTU = mtu
 		}
 	}
-	if f.id.Address.Bits() < 32 && r.Direct() && r.Destination == f.id.Address.Masked() {
+	if f.id.V4.First().Prefix.Bits() < 32 && r.Direct() && r.Destination == f.id.V4.First().Prefix.Masked() {
 		return true // follows from the mask
 	}
-	if !slices.Contains(f.id.Routes, to) {
-		f.id.Routes = append(f.id.Routes, to)
+	if !slices.Contains(f.id.V4.Routes, to) {
+		f.id.V4.Routes = append(f.id.V4.Routes, to)
 	}
 	return true
 }
@@ -220,26 +220,38 @@ func (f *identifier) ownSettings(r Route) string {
 
 // reachGateways adds a route to each gateway that the pod reached by decree (onlink) and not by a route.
 func (f *identifier) reachGateways() {
-	for _, r := range slices.Clone(f.id.Routes) {
-		if !r.Gateway.IsValid() || f.id.Address.Bits() < 32 && f.id.Address.Contains(r.Gateway) {
+	for _, r := range slices.Clone(f.id.V4.Routes) {
+		if !r.Gateway.IsValid() || f.id.V4.First().Prefix.Bits() < 32 && f.id.V4.First().Prefix.Contains(r.Gateway) {
 			continue
 		}
-		if !slices.ContainsFunc(f.id.Routes, func(o identity.Route) bool {
+		if !slices.ContainsFunc(f.id.V4.Routes, func(o identity.Route) bool {
 			return !o.Gateway.IsValid() && o.Destination.Bits() > 0 && o.Destination.Contains(r.Gateway)
 		}) {
-			f.id.Routes = append(f.id.Routes, identity.Route{Destination: netip.PrefixFrom(r.Gateway, 32)})
+			f.id.V4.Routes = append(f.id.V4.Routes, identity.Route{Destination: netip.PrefixFrom(r.Gateway, 32)})
 		}
 	}
 }
 
-func (f *identifier) neighbours() {
+// neighbours are the permanent ones of a family.
+func (f *identifier) neighbours(family func(netip.Addr) bool) (all []identity.Neighbour) {
 	for _, n := range f.from.Neighbours {
-		if n.Link == NIC && n.Address.Is4() && !n.Proxy && !n.MAC.IsZero() {
-			f.id.Neighbours = append(f.id.Neighbours, identity.Neighbour{Address: n.Address, MAC: n.MAC})
+		if n.Link == NIC && family(n.Address) && !n.Proxy && !n.MAC.IsZero() {
+			all = append(all, identity.Neighbour{Address: n.Address, MAC: n.MAC})
 		}
 	}
 	// The kernel lists them in the order of a hash table.
-	slices.SortFunc(f.id.Neighbours, func(a, b identity.Neighbour) int { return a.Address.Compare(b.Address) })
+	slices.SortFunc(all, func(a, b identity.Neighbour) int { return a.Address.Compare(b.Address) })
+	return all
+}
+
+// others are the addresses by which the guest reaches containers that share its own. A guest that takes link-local addresses
+// to be on the link asks for them. In UDP mode the pod's stack answers.
+func (f *identifier) others(o Options) {
+	if o.Binding == BindingShared && o.Socket != SocketUDP {
+		for _, a := range []netip.Addr{identity.ServerLinkLocal, identity.Localhost4} {
+			f.id.V4.Neighbours = append(f.id.V4.Neighbours, identity.Neighbour{Address: a, MAC: derivedMAC(f.id.MAC, Tap)})
+		}
+	}
 }
 
 // otherNeighbours warns of entries that nobody answers for on the guest's side.
@@ -250,7 +262,7 @@ func (f *identifier) otherNeighbours() {
 		case n.Link != NIC:
 		case n.Proxy:
 			proxied = append(proxied, n.Address.String())
-		case n.Address.Is6() && !n.MAC.IsZero():
+		case n.Address.Is6() && !n.MAC.IsZero() && !f.id.V6.Served():
 			v6 = append(v6, n.String())
 		}
 	}

@@ -18,14 +18,13 @@ func TestRecordsAndReportsHaveNoFieldsOfThePlanner(t *testing.T) {
 	original := &Snapshot{Links: []Link{{Role: NIC, Name: "eth0", Index: 2, Kind: KindVeth, MTU: 1500, Up: true}}, Addresses: podAddresses[:1]}
 	wired := Wired(original, o)
 	names := ManagedTapNames("eth0")
-	names.Managed = true
 	for _, test := range []struct {
 		value any
 		keys  string
 	}{
 		{wired.Filter, "rules table"},
 		{names, "bridge interface nic tap"},
-		{Diff(original, wired)[0], "detail do object"},
+		{Diff(bridgeBinding{}, original, wired)[0], "detail do object"},
 		{wired, "addresses filter links"},
 	} {
 		b, err := json.Marshal(test.value)

@@ -16,7 +16,7 @@ func (s *Snapshot) Model(c Change) {
 	switch c := c.(type) {
 	case CreateLink:
 		l := c.Link
-		l.Up, l.Master, l.Learning = false, "", false
+		l.Up, l.Master, l.Learning, l.LocalSources, l.LoopbackSources = false, "", false, false, false
 		if l.AddrGenMode != "" {
 			l.AddrGenMode = AddrGenModes[0] // or what net.ipv6.conf.default says; set to what it should be in any case
 		}
@@ -64,6 +64,8 @@ func (s *Snapshot) Model(c Change) {
 		s.Filter = c.Filter
 	case RemoveFilter:
 		s.Filter = nil
+	default:
+		s.modelTC(c)
 	}
 }
 
@@ -110,6 +112,7 @@ func (s *Snapshot) removeLink(role Role) {
 	l := s.Link(role)
 	port := l != nil && l.Master == Bridge
 	s.Links = slices.DeleteFunc(s.Links, func(l Link) bool { return l.Role == role })
+	s.removeQdisc(role)
 	for i := range s.Links {
 		if s.Links[i].Master == role {
 			s.Links[i].Master, s.Links[i].MasterIndex, s.Links[i].Learning = "", 0, false

@@ -16,34 +16,12 @@ const MaxName = 15
 type Names struct {
 	Interface string `json:"interface"` // the pod's name for its link, the placeholder's while wired
 	NIC       string `json:"nic"`
-	Bridge    string `json:"bridge"`
+	Bridge    string `json:"bridge,omitempty"`
 	Tap       string `json:"tap"`
 	// Aside is the placeholder's name for the moments in which the NIC still or again has the interface's.
 	Aside string `json:"-"`
 
-	Managed bool `json:"-"` // the wiring is KubeVirt's
-}
-
-// NamesFor are the names of the links that podnic makes for an interface.
-func NamesFor(iface, tap string) Names {
-	return Names{
-		Interface: iface,
-		NIC:       derivedName(iface, "-nic"),
-		Bridge:    derivedName(iface, "-br"),
-		Tap:       tap,
-		Aside:     derivedName(iface, "-id"),
-	}
-}
-
-// ManagedTapNames are the names that KubeVirt's node agent gives to the links of the wiring that it calls managedTap, for a
-// pod interface called eth0, netN, or pod and 11 hexadecimal digits (kubevirt, pkg/network/link/names.go).
-func ManagedTapNames(iface string) Names {
-	trimmed := strings.TrimPrefix(iface, "pod")
-	n := Names{Interface: iface, NIC: trimmed + "-nic", Bridge: "k6t-" + trimmed, Tap: DefaultTap}
-	if strings.HasPrefix(iface, "pod") || strings.HasPrefix(iface, "net") {
-		n.Tap = "tap" + iface[len("pod"):]
-	}
-	return n
+	Binding Binding `json:"-"` // how the links are joined
 }
 
 // Of is the name of the link of a role.
@@ -57,6 +35,17 @@ func (n Names) Of(r Role) string {
 		return n.Tap
 	}
 	return n.Interface
+}
+
+// Has reports whether such a wiring has a link of the role.
+func (n Names) Has(r Role) bool {
+	switch r {
+	case Bridge:
+		return n.Bridge != ""
+	case Placeholder:
+		return n.NIC != n.Interface
+	}
+	return true
 }
 
 // derivedName appends a suffix. A name that would get too long keeps its beginning and gets four characters of its hash,

@@ -8,7 +8,7 @@ import (
 )
 
 // While the guest has the interface, the pod's routes are kept on the bridge, in tables that nothing looks up. They cost
-// nothing there, and whoever has lost the record, or may not read it, finds the routes in the namespace.
+// nothing there, and a program that has lost the record, or may not read it, finds the routes in the namespace.
 
 // ParkedTable is the routing table in which a route of the given table is kept. The map is its own inverse, and no rule
 // looks up what it yields for the tables that people use.

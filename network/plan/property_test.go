@@ -59,6 +59,16 @@ func podOf(t *rapid.T, name string) *Snapshot {
 			s.Model(AddNeighbour{n})
 		}
 	}
+	for _, r := range s.RoutersWanted() {
+		if !r.Address.IsValid() {
+			s.Routers = append(s.Routers, identity.Router{Gateway: r.Gateway}) // nobody answered, unless it is found below
+		}
+	}
+	for _, r := range podRouters[draw("routers", len(podRouters))] {
+		if slices.ContainsFunc(s.RoutersWanted(), func(w identity.Router) bool { return w.Gateway == r.Gateway && (w.MAC.IsZero() || w.MAC == r.MAC) }) {
+			s.Routers = append(slices.DeleteFunc(s.Routers, func(o identity.Router) bool { return o.Gateway == r.Gateway }), r)
+		}
+	}
 	if len(s.Routes) > 0 { // the kernel lists them by destination
 		s.Routes = rapid.Permutation(s.Routes).Draw(t, name+" order of routes")
 	}
@@ -176,6 +186,15 @@ var podNeighbours = []Neighbour{
 	{Link: NIC, Address: addr("10.244.1.77"), Proxy: true},
 }
 
+// podRouters are what may have been found of the gateways: the MACs are those of podNeighbours, where these have some.
+var podRouters = [][]identity.Router{
+	nil,
+	{{Gateway: addr("fd00:1::1"), Address: addr("fe80::a"), MAC: identity.MAC{0x0e, 3}}},
+	{{Gateway: addr("fd00:1::1"), Address: identity.VirtualRouter, MAC: identity.MAC{0x0e, 3}}, {Gateway: addr("fe80::1"), Address: addr("fe80::1"), MAC: identity.MAC{0x0e, 2}}},
+	{{Gateway: addr("fd00:1::1"), Address: addr("fe80::1"), MAC: identity.MAC{0x0e, 2}}, {Gateway: addr("fe80::1"), Address: addr("fe80::1"), MAC: identity.MAC{0x0e, 2}}},
+	{{Gateway: addr("fe80::1"), Address: addr("fe80::b"), MAC: identity.MAC{0x0e, 2}}},
+}
+
 // stateOf draws a pod as it was, wired, or something on the way from one to the other, with drift.
 func stateOf(t *rapid.T, name string, original *Snapshot, o Options) *Snapshot {
 	wanted := withShared(Wired(original, o), original)
@@ -185,12 +204,12 @@ func stateOf(t *rapid.T, name string, original *Snapshot, o Options) *Snapshot {
 	case 1:
 		return wanted
 	case 2:
-		steps := Diff(original, wanted)
+		steps := Diff(bridgeBinding{}, original, wanted)
 		return after(t, original, steps[:rapid.IntRange(0, len(steps)).Draw(t, name+" steps")])
 	case 3:
 		return drifted(t, name, wanted)
 	}
-	steps := Diff(wanted, original)
+	steps := Diff(bridgeBinding{}, wanted, original)
 	return after(t, wanted, steps[:rapid.IntRange(0, len(steps)).Draw(t, name+" steps back")])
 }
 
@@ -280,9 +299,9 @@ func after(t *rapid.T, s *Snapshot, steps []Step) *Snapshot {
 
 func reaches(t *rapid.T, from, to *Snapshot) *Snapshot {
 	t.Helper()
-	steps := Diff(from, to)
+	steps := Diff(bridgeBinding{}, from, to)
 	got := after(t, from, steps)
-	if left := Diff(got, to); len(left) > 0 {
+	if left := Diff(bridgeBinding{}, got, to); len(left) > 0 {
 		t.Fatalf("the steps %v\nleave %v\nfrom\n%v\nto\n%v", steps, left, Comparable(from), Comparable(to))
 	}
 	want := to
@@ -298,6 +317,7 @@ func reaches(t *rapid.T, from, to *Snapshot) *Snapshot {
 func optionsFor(t *rapid.T) Options {
 	o := Options{Interface: "eth0", Queues: rapid.IntRange(1, 2).Draw(t, "queues")}
 	o.Socket = rapid.SampledFrom([]string{SocketPacket, SocketUDP}).Draw(t, "socket")
+	o.IPv6 = rapid.SampledFrom(ipv6Modes).Draw(t, "ipv6")
 	o, err := o.Normal()
 	if err != nil {
 		t.Fatal(err)
@@ -316,7 +336,7 @@ func TestDiffLeadsFromAnyStateToAnyOther(t *testing.T) {
 		if rapid.Bool().Draw(t, "wired") {
 			y = Wired(original, o)
 		}
-		if steps := Diff(y, y); len(steps) > 0 {
+		if steps := Diff(bridgeBinding{}, y, y); len(steps) > 0 {
 			t.Fatalf("what is as wanted takes steps: %v", steps)
 		}
 		reaches(t, x, y)
@@ -334,8 +354,13 @@ func TestDiffThereAndBackIsTheOriginal(t *testing.T) {
 func TestWiredCarriesTheIdentity(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		original, o := podOf(t, "pod"), optionsFor(t)
-		want, _ := Identify(original)
-		got, _ := Identify(Rebuild(withShared(Wired(original, o), original), o.Names()))
+		want, _ := Identify(original, o)
+		wired := withShared(Wired(original, o), original)
+		rebuilt := bridgeBinding{}.Options(wired, o.Names())
+		if got, want := rebuilt.IPv6For(original), o.IPv6For(original); got != want {
+			t.Fatalf("IPv6: %s became %s", want, got)
+		}
+		got, _ := Identify(bridgeBinding{}.Rebuild(wired, o.Names()), rebuilt)
 		inOrder := cmpopts.SortSlices(func(a, b identity.Route) bool { return fmt.Sprint(a) < fmt.Sprint(b) })
 		if d := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), inOrder); d != "" {
 			t.Fatal(d)

@@ -38,6 +38,16 @@ var (
 	SettingPromisc  = nicOnly(flagSetting("set promisc", "on", "off", func(l *Link) *bool { return &l.Promisc }))
 	SettingAllMulti = nicOnly(flagSetting("set allmulticast", "on", "off", func(l *Link) *bool { return &l.AllMulti }))
 
+	// SettingLRO is special in that no request of rtnetlink sets it. A bridge has the kernel see to it (dev_disable_lro). A link
+	// that stands on another one merges if that does, which does not any more once this one does not (NETIF_F_UPPER_DISABLES),
+	// and is on the node, where podnic leaves all as it is. So there it is never set on: the kernel would take it for nothing.
+	SettingLRO = nicOnly(&LinkSetting{
+		do:     "set lro",
+		differ: func(have, want *Link) bool { return have.LRO != want.LRO && (have.LRO || have.ParentIndex == 0) },
+		copy:   func(have, want *Link) { have.LRO = want.LRO },
+		detail: func(_, want *Link) string { return onOff(want.LRO) },
+	})
+
 	SettingName = &LinkSetting{
 		do:     "rename",
 		differ: func(have, want *Link) bool { return have.Name != want.Name },
@@ -115,11 +125,12 @@ var (
 	}
 
 	SettingAlias = &LinkSetting{
-		do:      "set alias",
-		nicOnly: true,
-		differ:  func(have, want *Link) bool { return have.Alias != want.Alias },
-		copy:    func(have, want *Link) { have.Alias = want.Alias },
-		detail:  func(_, want *Link) string { return fmt.Sprintf("%q", want.Alias) },
+		do: "set alias",
+		differ: func(have, want *Link) bool {
+			return have.Alias != want.Alias && (want.Role == NIC || want.Alias != "")
+		},
+		copy:   func(have, want *Link) { have.Alias = want.Alias },
+		detail: func(_, want *Link) string { return fmt.Sprintf("%q", want.Alias) },
 	}
 
 	// SettingAltNames is special in that it takes requests of its own kinds (RTM_NEWLINKPROP, RTM_DELLINKPROP).
@@ -131,14 +142,28 @@ var (
 		detail:  func(_, want *Link) string { return strings.Join(want.AltNames, " ") },
 	}
 
+	SettingLocalSources = &LinkSetting{
+		do:     "set accept_local",
+		differ: func(have, want *Link) bool { return want.LocalSources && !have.LocalSources },
+		copy:   func(have, want *Link) { have.LocalSources = want.LocalSources },
+		detail: func(_, want *Link) string { return onOff(want.LocalSources) + ", rp_filter loose" },
+	}
+
+	SettingLoopbackSources = &LinkSetting{
+		do:     "set route_localnet",
+		differ: func(have, want *Link) bool { return want.LoopbackSources && !have.LoopbackSources },
+		copy:   func(have, want *Link) { have.LoopbackSources = want.LoopbackSources },
+		detail: func(_, want *Link) string { return onOff(want.LoopbackSources) },
+	}
+
 	SettingBridge = &LinkSetting{
 		do: "set bridge",
 		differ: func(have, want *Link) bool {
-			return want.BridgeOptions != nil && have.BridgeOptions != nil && *have.BridgeOptions != *want.BridgeOptions
+			return want.BridgeSettings != nil && have.BridgeSettings != nil && *have.BridgeSettings != *want.BridgeSettings
 		},
-		copy: func(have, want *Link) { options := *want.BridgeOptions; have.BridgeOptions = &options },
+		copy: func(have, want *Link) { options := *want.BridgeSettings; have.BridgeSettings = &options },
 		detail: func(_, want *Link) string {
-			o := want.BridgeOptions
+			o := want.BridgeSettings
 			return fmt.Sprintf("stp %s, multicast snooping %s, group_fwd_mask %#x", onOff(o.STP), onOff(o.MulticastSnooping), o.GroupForwardMask)
 		},
 	}
@@ -148,7 +173,7 @@ var (
 var linkSettings = []*LinkSetting{
 	SettingGroup, SettingMAC, SettingMTU, SettingAddrGenMode,
 	SettingNoARP, SettingPromisc, SettingAllMulti,
-	SettingTxQLen, SettingAlias, SettingAltNames, SettingBridge, SettingMaster, SettingLearning,
+	SettingTxQLen, SettingAlias, SettingAltNames, SettingBridge, SettingLocalSources, SettingLoopbackSources, SettingMaster, SettingLearning,
 }
 
 func nicOnly(s *LinkSetting) *LinkSetting {

@@ -1,6 +1,10 @@
 package plan
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/podnic/podnic/network/identity"
+)
 
 // Snapshot is what the pod's link, everything that hangs on it, and our own links hold at one moment. It is plain data:
 // the record on disk holds one, a guest's identity is made from one, and two of them have a difference.
@@ -11,7 +15,11 @@ type Snapshot struct {
 	Barriers   []Route     `json:"barriers,omitempty"` // those without a link, that block; recorded and never changed
 	Rules      []Rule      `json:"rules,omitempty"`
 	Neighbours []Neighbour `json:"neighbours,omitempty"`
-	Filter     *Filter     `json:"filter,omitempty"`
+	// Routers are what was found out about IPv6 gateways before the interface was wired, where IPv6 is served.
+	Routers []identity.Router `json:"routers,omitempty"`
+	Filter  *Filter           `json:"filter,omitempty"`
+	// Qdiscs are those that tc's filters hang on, where frames are redirected by tc.
+	Qdiscs []Qdisc `json:"-"`
 }
 
 // Link finds a link by role; nil when there is none.
@@ -36,7 +44,11 @@ func (s *Snapshot) Clone() *Snapshot {
 		Barriers:   slices.Clone(s.Barriers), // which have no hops and no metrics
 		Rules:      slices.Clone(s.Rules),
 		Neighbours: slices.Clone(s.Neighbours),
+		Routers:    slices.Clone(s.Routers),
 		Filter:     s.Filter, // never changed in place
+	}
+	for i := range s.Qdiscs {
+		c.Qdiscs = append(c.Qdiscs, s.Qdiscs[i].clone())
 	}
 	for i := range c.Links {
 		c.Links[i].AltNames = slices.Clone(c.Links[i].AltNames)
@@ -76,31 +88,19 @@ func (s *Snapshot) AddressesOf(link Role) []Address {
 // wiring has no place for it, so that it goes.
 func strayRole(l Link) Role { return Role("stray " + l.Name) }
 
-// AssignRoles picks the links that the snapshot is of. The NIC is known by its index, ours by mark, kind and name.
+// AssignRoles picks the links that the snapshot is of. The NIC is known by its index, the others the binding knows.
 func AssignRoles(all []Link, nic int, names Names) []Link {
 	var picked []Link
 	index := make(map[int]Role)
 	for _, l := range all {
-		switch {
-		case l.Index == nic:
-			l.Role = NIC
-		case names.Managed:
-			role, ok := managedRole(l, names)
-			if !ok {
-				continue
-			}
-			l.Role = role
-		case !MarkedFor(l.Group, nic):
-			continue
-		case l.Kind == KindTun && l.Name == names.Tap:
-			l.Role = Tap
-		case l.Kind == KindBridge && l.Name == names.Bridge:
-			l.Role = Bridge
-		case l.Kind == KindBridge && (l.Name == names.Interface || l.Name == names.Aside):
-			l.Role = Placeholder
-		default:
-			l.Role = strayRole(l)
+		role, ok := NIC, true
+		if l.Index != nic {
+			role, ok = names.Binding.Role(l, nic, names)
 		}
+		if !ok {
+			continue
+		}
+		l.Role = role
 		index[l.Index] = l.Role
 		picked = append(picked, l)
 	}
@@ -116,17 +116,4 @@ func roleOrder(r Role) int {
 		return i
 	}
 	return 4
-}
-
-// managedRole is the part that a link plays in KubeVirt's wiring, by name: KubeVirt marks nothing.
-func managedRole(l Link, names Names) (Role, bool) {
-	switch {
-	case l.Kind == KindBridge && l.Name == names.Bridge:
-		return Bridge, true
-	case l.Kind == KindTun && l.Name == names.Tap:
-		return Tap, true
-	case l.Name == names.Interface:
-		return Placeholder, true
-	}
-	return "", false
 }

@@ -40,6 +40,13 @@ func (s *Snapshot) defaultRoute() []Route {
 	return best(netip.PrefixFrom(netip.IPv4Unspecified(), 0))
 }
 
+// HasDefault reports whether a default route of the pod, of either family, is by its interface.
+func (s *Snapshot) HasDefault() bool {
+	return len(s.defaultRoute()) > 0 || slices.ContainsFunc(s.Routes, func(r Route) bool {
+		return !r.Is4() && r.Destination.Bits() == 0 && r.Table == unix.RT_TABLE_MAIN && r.Type == unix.RTN_UNICAST && r.uses(NIC)
+	})
+}
+
 // source is the IPv4 address that the pod sends from by its default route, as fib_result_prefsrc has it
 // (net/ipv4/fib_semantics.c). Where there is no such route, or it has an address of another link, it is the one of the
 // widest scope; among these, one that lasts.

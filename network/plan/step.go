@@ -58,7 +58,10 @@ type (
 		Filter  *Filter
 		Replace bool
 	}
-	RemoveFilter struct{ Table string }
+	RemoveFilter struct {
+		Family *FilterFamily
+		Table  string
+	}
 )
 
 func (CreateLink) isChange() {}

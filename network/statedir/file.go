@@ -61,11 +61,11 @@ func (d *Dir) Tail(name string, most int64) ([]byte, error) {
 	return io.ReadAll(io.NewSectionReader(f, max(0, stat.Size-most), most))
 }
 
-// temporary is what a file is called until it is complete. There is one for each name, so that whoever is killed in the
-// middle of a write leaves what the next write uses.
+// temporary is what a file is called until it is complete. There is one for each name, so that a process killed in the
+// middle of a write leaves a file that the next write uses again.
 func temporary(name string) string { return "." + name + ".new" }
 
-// Write replaces a file atomically: whoever reads it finds the old one or the new one. With durable also after a power cut.
+// Write replaces a file atomically: a reader finds the old one or the new one. With durable also after a power cut.
 func (d *Dir) Write(name string, b []byte, mode fs.FileMode, durable bool) (err error) {
 	f, err := d.create(temporary(name))
 	if err != nil {
@@ -130,10 +130,16 @@ func (d *Dir) create(name string) (*os.File, error) {
 
 // Remove deletes a file, with what interrupted writes of it have left. One that is not there is as good.
 func (d *Dir) Remove(name string) error {
+	removed := false
 	for _, n := range append([]string{name, temporary(name)}, d.strays(name)...) {
-		if err := ignoreMissing(unix.Unlinkat(d.Fd(), n, 0)); err != nil {
+		err := unix.Unlinkat(d.Fd(), n, 0)
+		if ignoreMissing(err) != nil {
 			return &fs.PathError{Op: "remove", Path: d.Path(n), Err: err}
 		}
+		removed = removed || err == nil
+	}
+	if !removed {
+		return nil
 	}
 	return d.f.Sync()
 }

@@ -1,8 +1,8 @@
 // Package statedir opens the directories in which podnic keeps what it will believe later: one for each interface, and
 // one for what has no interface.
 //
-// The state directory itself may be one that everybody can write, such as an emptyDir: whoever can, renames, removes and
-// replaces what is in it, and puts links, pipes and files of their own there. So nothing is reached by a path that leads
+// The state directory itself may be one that everybody can write, such as an emptyDir: anybody may rename, remove and
+// replace what is in it, and put links, pipes and files there. So nothing is reached by a path that leads
 // through it. A directory is opened from the descriptor of the one above, without following a link, and is believed only
 // if its owner is one to believe and nobody else may write it; then the same holds for a file in it, which besides has to
 // be a regular one, with one name. Paths are for messages alone.
@@ -73,7 +73,7 @@ func OpenOwn(stateDir, name string) (*Dir, error) {
 }
 
 // Make opens the directory of an interface to write, and makes it if need be, as it makes the state directory: the latter
-// for its owner alone, the former to be read by whoever may enter that.
+// for its owner alone, the former readable by all who may enter that.
 func Make(stateDir, name string) (*Dir, error) {
 	if Reserved(name) && name != Own && !isBeside(name) {
 		return nil, fmt.Errorf("%q cannot be the name of a directory in %s", name, stateDir)
@@ -260,8 +260,11 @@ func openIn(above int, stateDir, name string, owners []uint32) (*Dir, error) {
 
 // openat never follows a link at the end of the path, and never waits for the other end of a pipe.
 func openat(dir int, path string, flags int) (int, error) {
+	if flags&unix.O_DIRECTORY == 0 {
+		flags |= unix.O_NONBLOCK
+	}
 	for {
-		fd, err := unix.Openat(dir, path, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0o600)
+		fd, err := unix.Openat(dir, path, flags|unix.O_NOFOLLOW|unix.O_NOCTTY|unix.O_CLOEXEC, 0o600)
 		if !errors.Is(err, unix.EINTR) {
 			return fd, err
 		}

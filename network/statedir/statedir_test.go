@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/podnic/podnic/test/repeat"
 )
 
 // writeIn in the environment has the test's own binary write a file there again and again, until it is killed.
@@ -56,13 +58,20 @@ func names(t *testing.T, d *Dir) []string {
 // TestKilledWriterLeavesNothingThatStays kills a process that writes, at moments all over a write.
 func TestKilledWriterLeavesNothingThatStays(t *testing.T) {
 	stateDir, d := newDir(t)
-	for range 20 {
+	moments := func(yield func(repeat.Moment) bool) {
+		for range 20 {
+			if !yield(repeat.After("write", 5*time.Millisecond+rand.N(20*time.Millisecond))) {
+				return
+			}
+		}
+	}
+	for moment := range repeat.Moments(t, moments) {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), writeIn+"="+stateDir)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(5*time.Millisecond + rand.N(20*time.Millisecond)) // where in its run this hits does not matter
+		time.Sleep(moment.After) // where in its run this hits does not matter
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		if left := names(t, d); len(left) > 2 {

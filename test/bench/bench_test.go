@@ -99,15 +99,15 @@ func (s *server) end() {
 	s.pipe.Close()
 }
 
-// dnsmasqIn starts dnsmasq on a link of a pod for one client, and returns its process id when it serves.
-func dnsmasqIn(b *testing.B, p *pod.Pod, link, mac, address, netmask, router, dir string) int {
+// dnsmasqIn starts dnsmasq on a link of a pod for one client, with more arguments, and returns its process id when it serves.
+func dnsmasqIn(b *testing.B, p *pod.Pod, link, mac, address, netmask, router, dir string, more ...string) int {
 	b.Helper()
 	pidFile := filepath.Join(dir, "dnsmasq.pid")
 	// It goes into the background when it serves.
-	run(b, p, "dnsmasq", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--port=0", "--no-ping", "--user=root",
-		"--interface="+link, "--bind-interfaces", "--except-interface=lo", "--dhcp-authoritative", "--leasefile-ro",
-		"--dhcp-range="+address+",static,"+netmask+",infinite", "--dhcp-host="+mac+","+address, "--dhcp-option=3,"+router,
-		"--pid-file="+pidFile)
+	run(b, p, "dnsmasq", append([]string{"--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--port=0", "--no-ping", "--user=root",
+		"--interface=" + link, "--bind-interfaces", "--except-interface=lo", "--dhcp-authoritative", "--leasefile-ro",
+		"--dhcp-range=" + address + ",static," + netmask + ",infinite", "--dhcp-host=" + mac + "," + address, "--dhcp-option=3," + router,
+		"--pid-file=" + pidFile}, more...)...)
 	text, err := os.ReadFile(pidFile)
 	if err != nil {
 		b.Fatal(err)

@@ -58,6 +58,9 @@ const dhcpStart = time.Second
 // writes a file of leases.
 func dhcpKinds(b *testing.B) []string {
 	kinds := []string{"podnic", "podnic-udp"}
+	if earlier() != "" {
+		kinds = append(kinds, "earlier", "earlier-udp")
+	}
 	if _, err := exec.LookPath("dnsmasq"); err != nil {
 		b.Log("there is no dnsmasq (package dnsmasq-base) to compare with")
 		return kinds
@@ -70,8 +73,16 @@ func newDHCPServer(b testing.TB, name string) *dhcpServer {
 	b.Helper()
 	podtest.NeedRoot(b)
 	program := podtest.Program(b)
+	if strings.HasPrefix(name, "earlier") {
+		program = earlier()
+	}
 	s := &dhcpServer{b: b, name: name, node: podtest.Node(b), in: make([]byte, tap.HeaderSize+1<<16)}
-	s.pod = podtest.Pod(b, s.node, pod.Spec{Name: "vm", Hostname: "vm-0", Network: pod.Bridge})
+	name, both := strings.CutSuffix(name, dual)
+	network, ipv6 := pod.Bridge, ""
+	if both {
+		network, ipv6 = network.Dual(), " --ipv6 serve"
+	}
+	s.pod = podtest.Pod(b, s.node, pod.Spec{Name: "vm", Hostname: "vm-0", Network: network})
 	state := filepath.Join(memoryDir(b), "state")
 	s.run("cat /sys/class/net/eth0/address", func(out string) (err error) {
 		s.mac, err = net.ParseMAC(strings.TrimSpace(out))
@@ -82,13 +93,18 @@ func newDHCPServer(b testing.TB, name string) *dhcpServer {
 		s.run("echo "+value+" >/proc/sys/net/ipv4/"+strings.ReplaceAll(key, ".", "/"), nil)
 	}
 	socket := "udp"
-	if name == "podnic" {
+	if name == "podnic" || name == "earlier" {
 		socket = "packet"
 	}
-	s.run(podtest.Program(b)+" prepare --socket "+socket+" --state-dir "+state, nil)
+	if name == "dnsmasq" && both {
+		ipv6 = " --ipv6 pass"
+	}
+	s.run(program+" prepare --socket "+socket+ipv6+" --state-dir "+state, nil)
 	s.command = []string{program, "serve", "--state-dir", state, "--log-format", "json"}
 	s.says = `"msg":"serving"`
-	if name == "dnsmasq" {
+	if name == "dnsmasq" && both {
+		s.dnsmasq6()
+	} else if name == "dnsmasq" {
 		s.run("ip address add "+s.pod.Gateway.String()+"/24 dev eth0-br", nil)
 		s.command = []string{
 			"dnsmasq", "--conf-file=/dev/null", "--keep-in-foreground", "--log-facility=-", "--user=root", "--pid-file=",
@@ -209,9 +225,19 @@ func (s *dhcpServer) exchange() time.Duration {
 	return took
 }
 
-// ask sends a message and waits for the answer to it. It is repeated as clients do: a tap loses what is sent to it in the
-// moment after it was opened.
-func (s *dhcpServer) ask(frame []byte, answer string) wire.Message {
+// ask sends a message and waits for the answer to it.
+func (s *dhcpServer) ask(frame []byte, answer string) (m wire.Message) {
+	s.b.Helper()
+	s.until(frame, answer, func(frame []byte) (ok bool) {
+		m, ok = wire.Parse(frame)
+		return ok && m.XID == s.xid && m.Name() == answer
+	})
+	return m
+}
+
+// until sends a frame and reads what comes back until it is the answer. It is repeated as clients do: a tap loses what is sent to
+// it in the moment after it was opened.
+func (s *dhcpServer) until(frame []byte, answer any, is func(frame []byte) bool) {
 	s.b.Helper()
 	for range dhcpTries {
 		s.send(frame)
@@ -226,13 +252,12 @@ func (s *dhcpServer) ask(frame []byte, answer string) wire.Message {
 			if err != nil {
 				s.b.Fatal(err)
 			}
-			if m, ok := wire.Parse(s.in[tap.HeaderSize:n]); ok && m.XID == s.xid && m.Name() == answer {
-				return m
+			if is(s.in[tap.HeaderSize:n]) {
+				return
 			}
 		}
 	}
-	s.b.Fatalf("%s does not answer with %s", s.name, answer)
-	return wire.Message{}
+	s.b.Fatalf("%s does not answer with %v", s.name, answer)
 }
 
 // send puts a frame on the tap.
@@ -329,8 +354,10 @@ func rounds(b *testing.B, all []*dhcpServer, done int, round func()) {
 // BenchmarkDHCPExchange is DISCOVER to ACK and what it costs the server. The servers are asked in turn, so that what else
 // the machine does meets all of them alike: the first of the benchmarks asks, and the others report of the same exchanges.
 // The processor time is that of one message of the guest, of which an exchange has two.
-func BenchmarkDHCPExchange(b *testing.B) {
-	all := newDHCPServers(b)
+func BenchmarkDHCPExchange(b *testing.B) { exchanges(b, newDHCPServers(b), (*dhcpServer).exchange) }
+
+func exchanges(b *testing.B, all []*dhcpServer, exchange func(*dhcpServer) time.Duration) {
+	b.Helper()
 	for _, s := range all {
 		s.start()
 		s.plug()
@@ -338,7 +365,7 @@ func BenchmarkDHCPExchange(b *testing.B) {
 	time.Sleep(dhcpStart)
 	for range 200 { // the first ones are others: pages and caches are filled, and what is logged has an end
 		for _, s := range all {
-			s.exchange()
+			exchange(s)
 		}
 	}
 	times, cpu := make([][]time.Duration, len(all)), make([]time.Duration, len(all))
@@ -350,7 +377,7 @@ func BenchmarkDHCPExchange(b *testing.B) {
 			}
 			rounds(b, all, len(times[i]), func() {
 				for k, s := range all {
-					times[k] = append(times[k], s.exchange())
+					times[k] = append(times[k], exchange(s))
 				}
 			})
 			for k, s := range all {
@@ -384,8 +411,10 @@ func BenchmarkDHCPReady(b *testing.B) {
 
 // BenchmarkDHCPRest is what a server has in memory before the guest comes. Each iteration starts them all at once, to wait
 // once for what their start leaves to do: the first of the benchmarks does, and the others report of the same servers.
-func BenchmarkDHCPRest(b *testing.B) {
-	all := newDHCPServers(b)
+func BenchmarkDHCPRest(b *testing.B) { rests(b, newDHCPServers(b), dhcpStart) }
+
+func rests(b *testing.B, all []*dhcpServer, start time.Duration) {
+	b.Helper()
 	resident, anonymous := make([][]float64, len(all)), make([][]float64, len(all))
 	for i, reported := range all {
 		b.Run(reported.name, func(b *testing.B) {
@@ -393,7 +422,7 @@ func BenchmarkDHCPRest(b *testing.B) {
 				for _, s := range all {
 					s.start()
 				}
-				time.Sleep(dhcpStart)
+				time.Sleep(start)
 				for k, s := range all {
 					resident[k] = append(resident[k], memory(b, s.cmd.Process.Pid, "Rss"))
 					anonymous[k] = append(anonymous[k], memory(b, s.cmd.Process.Pid, "Anonymous"))

@@ -1,7 +1,9 @@
 package bench
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,8 +21,29 @@ import (
 // run`, and by a shell script with ip(8), dnsmasq and virsh, which keeps no record of what the pod's interface held.
 func BenchmarkGuest(b *testing.B) {
 	podtest.NeedRoot(b)
+	guests(b, &host{image: podtest.Guest(b), network: plain, undo: undoByHand, says: "guest: lease "})
+}
+
+// BenchmarkGuest6 is the same for both families, until the guest has its lease of IPv6, by dhclient, and a router.
+func BenchmarkGuest6(b *testing.B) {
+	podtest.NeedRoot(b)
+	network := pod.Plain
+	network.Scripts.Node += "\nip address add fd00:10:244:1::1/64 dev $LINK nodad\necho 1 >/proc/sys/net/ipv6/conf/all/forwarding"
+	network.Scripts.Pod += "\nip address add fd00:10:244:1::5/64 dev eth0 nodad\nip -6 route add default via fd00:10:244:1::1"
+	guests(b, &host{
+		image: podtest.Guest(b, guest.DHCPv6Client), network: network, says: "guest: lease6 ",
+		wire: "ip address add fd00:10:244:1::fe/64 dev br0 nodad\nip address add fe80::1/64 dev br0 nodad\n",
+		undo: undoByHand + "ip address add fd00:10:244:1::5/64 dev eth0 nodad\nip -6 route add default via fd00:10:244:1::1\n",
+		more: []string{
+			"--enable-ra", "--quiet-ra", "--quiet-dhcp6", "--dhcp-range=fd00:10:244:1::,static,64,infinite",
+			"--dhcp-host=0a:58:0a:f4:01:05,[fd00:10:244:1::5]", "--dhcp-option=option6:dns-server,[fd00:10:96::a]",
+		},
+	})
+}
+
+func guests(b *testing.B, s *host) {
+	b.Helper()
 	podnic := podtest.Program(b)
-	s := &host{image: podtest.Guest(b)}
 	b.Run("podnic", func(b *testing.B) {
 		s.start(b)
 		dir := memoryDir(b)
@@ -42,7 +65,7 @@ func BenchmarkGuest(b *testing.B) {
 		s.start(b)
 		dir := memoryDir(b)
 		wiring, undo := filepath.Join(dir, "wire"), filepath.Join(dir, "undo")
-		for path, text := range map[string]string{wiring: wireByHand, undo: undoByHand} {
+		for path, text := range map[string]string{wiring: strings.Replace(wireByHand, "1200", fmt.Sprint(cmp.Or(s.network.MTU, 1500)), 1) + s.wire, undo: s.undo} {
 			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 				b.Fatal(err)
 			}
@@ -51,7 +74,7 @@ func BenchmarkGuest(b *testing.B) {
 			`<model type='virtio'/></interface>`)
 		s.lease(b, func(b *testing.B) (end func()) {
 			run(b, s.pod, "sh", wiring)
-			pid := dnsmasqIn(b, s.pod, "br0", "0a:58:0a:f4:01:05", "10.244.1.5", "255.255.255.0", "10.244.1.1", dir)
+			pid := dnsmasqIn(b, s.pod, "br0", "0a:58:0a:f4:01:05", "10.244.1.5", "255.255.255.0", "10.244.1.1", dir, s.more...)
 			run(b, s.pod, "virsh", "--quiet", "--connect", s.libvirtd.URI, "create", file)
 			return func() {
 				run(b, s.pod, "virsh", "--quiet", "--connect", s.libvirtd.URI, "destroy", "vm")
@@ -88,7 +111,14 @@ ip route add default via 10.244.1.1
 
 // host is a pod with libvirt in it.
 type host struct {
-	image    *guest.Image
+	image   *guest.Image
+	network pod.Network
+	// wire and undo are what the script does besides wireByHand, and takes back; more are arguments of dnsmasq's.
+	wire, undo string
+	more       []string
+	// says begins the line by which the guest tells that it has its lease.
+	says string
+
 	pod      *pod.Pod
 	libvirtd *libvirtd.Daemon
 	console  string
@@ -96,7 +126,7 @@ type host struct {
 
 // start makes a pod with libvirtd in it.
 func (s *host) start(b *testing.B) {
-	s.pod = podtest.Pod(b, podtest.Node(b), pod.Spec{Name: "vm", Network: plain})
+	s.pod = podtest.Pod(b, podtest.Node(b), pod.Spec{Name: "vm", Network: s.network})
 	s.libvirtd = podtest.Libvirtd(b, s.pod)
 }
 
@@ -130,7 +160,7 @@ func (s *host) lease(b *testing.B, start func(*testing.B) (end func())) {
 		ctx, cancel := context.WithTimeout(b.Context(), patience)
 		began := time.Now()
 		end := start(b)
-		line, err := console.Wait(ctx, "guest: lease")
+		line, err := console.Wait(ctx, s.says)
 		times = append(times, time.Since(began))
 		cancel()
 		end()
@@ -138,7 +168,7 @@ func (s *host) lease(b *testing.B, start func(*testing.B) (end func())) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if !strings.Contains(line, "address=10.244.1.5") {
+		if fields := guest.Fields(line); fields["address"] != "10.244.1.5" && (fields["address"] != "fd00:10:244:1::5" || fields["router"] == "") {
 			b.Fatalf("the guest has another lease: %s", line)
 		}
 	}

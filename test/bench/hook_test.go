@@ -83,16 +83,21 @@ func BenchmarkHookForeign(b *testing.B) {
 	}
 }
 
-// BenchmarkHookPrepare is the hook before a start, from exec until the guest may run: wired, and a server that can hear it.
-func BenchmarkHookPrepare(b *testing.B) {
-	podnic := podtest.Program(b)
-	p := podtest.Pod(b, podtest.Node(b), pod.Spec{Name: "vm", Network: pod.PTP})
-	mac := ""
+// macOf is the MAC of the pod's interface.
+func macOf(p *pod.Pod) (mac string) {
 	for _, i := range p.Result.Interfaces {
 		if i.Sandbox != "" {
 			mac = i.Mac
 		}
 	}
+	return mac
+}
+
+// BenchmarkHookPrepare is the hook before a start, from exec until the guest may run: wired, and a server that can hear it.
+func BenchmarkHookPrepare(b *testing.B) {
+	podnic := podtest.Program(b)
+	p := podtest.Pod(b, podtest.Node(b), pod.Spec{Name: "vm", Network: pod.PTP})
+	mac := macOf(p)
 	stateDir := memoryDir(b)
 	xml := hookDomain("<metadata><podnic:pod xmlns:podnic='urn:podnic:domain:1'/></metadata>", mac)
 	call := func(operation, sub string) func() {

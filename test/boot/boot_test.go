@@ -79,11 +79,11 @@ func TestFirmwareBoots(t *testing.T) {
 		{"iPXE on ptp", ipxe, pod.PTP, "packet", plain, []string{"tftp boot.ipxe", "http /done"}},
 		{"iPXE on ptp by a UDP socket", ipxe, pod.PTP, "udp", plain, []string{"tftp boot.ipxe", "http /done"}},
 		{"iPXE on ptp with the pod's mask", ipxe, pod.PTP, "packet", append(plain, "--subnet-mask", "pod"), []string{"tftp boot.ipxe", "http /done"}},
-		{"iPXE on a host address", ipxe, hostAddress, "packet", plain, []string{"tftp boot.ipxe", "http /done"}},
+		{"iPXE on a host address", ipxe, pod.HostAddress, "packet", plain, []string{"tftp boot.ipxe", "http /done"}},
 		{"iPXE of an e1000 by its user class", ipxeE1000, pod.PTP, "packet", byClient, []string{"http /boot.ipxe", "http /done"}},
 		// The chain: UEFI loads iPXE, which is told another file than itself.
 		{"UEFI and then iPXE on ptp", ovmf, pod.PTP, "packet", byClient, []string{"tftp snponly.efi", "http /boot.ipxe", "http /done"}},
-		{"UEFI and then iPXE on a host address", ovmf, hostAddress, "packet", byClient, []string{"tftp snponly.efi", "http /boot.ipxe", "http /done"}},
+		{"UEFI and then iPXE on a host address", ovmf, pod.HostAddress, "packet", byClient, []string{"tftp snponly.efi", "http /boot.ipxe", "http /done"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -94,7 +94,7 @@ func TestFirmwareBoots(t *testing.T) {
 				content["tftp snponly.efi"] = read(t, firmwareFile(t, "usr/lib/ipxe/snponly.efi"))
 			}
 			s := newSite(t, tt.network, tt.socket, content, append([]string{"--tftp-server", fileServer.String()}, tt.flags...)...)
-			warned := strings.Contains(s.status("-o", "json"), "the gateway 169.254.1.1 is outside of the pod's subnet")
+			warned := strings.Contains(s.Must("status", "-o", "json"), "the gateway 169.254.1.1 is outside of the pod's subnet")
 			if outside := tt.network.Plugin == ""; warned != outside {
 				t.Errorf("the status warns of a gateway that other firmware may not reach: %v, want %v", warned, outside)
 			}

@@ -7,6 +7,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/podnic/podnic/cmd/cni"
+	"github.com/podnic/podnic/test/podtest"
 )
 
 // TestCheckNamesWhatIsBroken breaks one thing after the other in a healthy wiring, and has ADD mend it.
@@ -39,14 +40,14 @@ func TestCheckNamesWhatIsBroken(t *testing.T) {
 		{"rm " + s.state + "/*/*/record.json", "the record of the wiring is gone"},
 		{"rm " + s.state + "/*/*/provision.json", "provision.json"},
 	} {
-		s.in(s.pod, broken.command)
+		podtest.In(s.t, s.pod, broken.command)
 		s.fails(check(), cni.CodeBroken, broken.want)
 		s.mustPodnic(call{command: "ADD", list: both, prev: result})
 		if err := check(); err != nil {
 			t.Fatalf("after %q and ADD: %v", broken.command, err)
 		}
 	}
-	s.in(s.pod, "rm -r "+s.state+"/*")
+	podtest.In(s.t, s.pod, "rm -r "+s.state+"/*")
 	s.fails(check(), cni.CodeBroken, "no record of the attachment")
 }
 
@@ -54,11 +55,11 @@ func TestCheckNamesWhatIsBroken(t *testing.T) {
 func TestCheckWithoutTheInterface(t *testing.T) {
 	s := newSite(t)
 	both, _, result := s.attach(podnic(nil))
-	s.in(s.pod, "ip link delete eth0-nic")
+	podtest.In(s.t, s.pod, "ip link delete eth0-nic")
 	_, err := s.podnic(call{command: "CHECK", list: both, prev: result})
 	s.fails(err, cni.CodeBroken, "eth0, which was wired, is gone")
 	s.mustPodnic(call{command: "DEL", list: both, prev: result})
-	if links := s.in(s.pod, "ip -o link"); strings.Count(links, "\n") != 1 {
+	if links := podtest.In(s.t, s.pod, "ip -o link"); strings.Count(links, "\n") != 1 {
 		t.Errorf("besides the loopback there is left:\n%s", links)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/podnic/podnic/cmd/cni"
 	"github.com/podnic/podnic/test/pod"
 	"github.com/podnic/podnic/test/podtest"
+	"github.com/podnic/podnic/test/repeat"
 )
 
 // attach makes a pod's network by the chain of ptp and podnic, and returns what was there in between.
@@ -109,7 +110,7 @@ func TestDelWithoutUsableRecords(t *testing.T) {
 			if after := s.settings(s.pod); strings.Contains(after, notPutBack) == harm.settings {
 				t.Errorf("the settings: %s", after)
 			}
-			s.in(s.pod, "sysctl -q -w net.ipv4.ip_unprivileged_port_start=1024 net.ipv4.conf.all.accept_local=0 net.ipv4.conf.default.rp_filter=2")
+			podtest.In(s.t, s.pod, "sysctl -q -w net.ipv4.ip_unprivileged_port_start=1024 net.ipv4.conf.all.accept_local=0 net.ipv4.conf.default.rp_filter=2")
 			s.same(before, s.pod)
 			if left, err := os.ReadDir(s.state); err != nil || len(left) > 0 {
 				t.Errorf("left in the state directory: %v, %v", left, err)
@@ -164,13 +165,18 @@ func TestKilledAtAnyMomentThenDeleted(t *testing.T) {
 	made := s.mustAdd(s.network("1.1.0", mains["ptp"]), s.pod)
 	both := s.network("1.1.0", mains["ptp"], podnic(nil))
 	before := s.view(s.pod)
-	for i := range 12 {
-		command, after := "ADD", time.Duration(i)*5*time.Millisecond
-		if i%2 == 1 {
-			s.mustPodnic(call{command: "ADD", list: both, prev: made})
-			command = "DEL"
+	moments := func(yield func(repeat.Moment) bool) {
+		for i := range 12 {
+			if !yield(repeat.After([]string{"ADD", "DEL"}[i%2], time.Duration(i)*5*time.Millisecond)) {
+				return
+			}
 		}
-		s.killed(call{command: command, list: both, prev: made}, after)
+	}
+	for moment := range repeat.Moments(t, moments) {
+		if moment.Operation == "DEL" {
+			s.mustPodnic(call{command: "ADD", list: both, prev: made})
+		}
+		s.killed(call{command: moment.Operation, list: both, prev: made}, moment.After)
 		s.mustPodnic(call{command: "DEL", list: both, prev: made})
 		s.same(before, s.pod)
 	}

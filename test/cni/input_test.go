@@ -3,15 +3,16 @@ package cni
 import (
 	"encoding/json"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/containernetworking/cni/libcni"
+	"golang.org/x/sys/unix"
+
 	"github.com/podnic/podnic/cmd/cni"
 	"github.com/podnic/podnic/test/pod"
-	"golang.org/x/sys/unix"
+	"github.com/podnic/podnic/test/podtest"
 )
 
 // alter changes a JSON file of an attachment.
@@ -54,7 +55,7 @@ func TestRecordsReachNothingElse(t *testing.T) {
 			p["links"] = object{"interface": "../" + victim, "nic": "n", "bridge": "b", "tap": "t"}
 		}, "name of a link"},
 		"another interface's filter": {"eth0/provision.json", func(s *site, _ string, p object) {
-			s.in(s.pod, "nft add table bridge podnic-net1")
+			podtest.In(s.t, s.pod, "nft add table bridge podnic-net1")
 			p["links"] = object{"interface": "net1", "nic": "n", "bridge": "b", "tap": "t"}
 		}, `"net1"`},
 		"another container": {"attachment.json", func(_ *site, victim string, a object) {
@@ -92,7 +93,7 @@ func TestRecordsReachNothingElse(t *testing.T) {
 						t.Errorf("%s is now %q, %v", file, text, err)
 					}
 				}
-				if name == "another interface's filter" && !strings.Contains(s.in(s.pod, "nft list tables"), "podnic-net1") {
+				if name == "another interface's filter" && !strings.Contains(podtest.In(s.t, s.pod, "nft list tables"), "podnic-net1") {
 					t.Error("the filter is gone")
 				}
 			})
@@ -122,24 +123,7 @@ func TestAStrangersLockIsNotWaitedFor(t *testing.T) {
 	list, before, made := s.attach(podnic(nil))
 	s.mustPodnic(call{command: "DEL", list: list, prev: made})
 
-	cmd := exec.Command("nsenter", "--net="+s.pod.Path, "setpriv", "--reuid=107", "--regid=107", "--clear-groups", "--no-new-privs",
-		"--bounding-set=-all", "--inh-caps=-all", "--", "flock", "/proc/self/ns/net", "sh", "-c", "echo held; exec cat")
-	input, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	output, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cmd.Wait() //nolint:errcheck // it ends with its input
-	defer input.Close()
-	if _, err := output.Read(make([]byte, 16)); err != nil {
-		t.Fatal(err)
-	}
+	podtest.Squat(t, s.pod.Path, podtest.Stranger+"flock /proc/self/ns/net "+podtest.Hold)
 	for _, command := range []string{"ADD", "CHECK", "ADD", "DEL"} {
 		if err := os.Truncate(s.log, 0); err != nil {
 			t.Fatal(err)

@@ -45,7 +45,7 @@ func TestManagedTapIsProvidedFor(t *testing.T) {
 			main := s.network("1.0.0", mains["ptp"])
 			s.mustAdd(main, s.pod)
 			if iface != "eth0" {
-				s.in(s.pod, "ip link add "+iface+" type veth peer name peer0\nip address add 10.244.9.5/24 dev "+iface)
+				podtest.In(s.t, s.pod, "ip link add "+iface+" type veth peer name peer0\nip address add 10.244.9.5/24 dev "+iface)
 			}
 			before := s.view(s.pod)
 			c := s.binding(managed, network)
@@ -58,13 +58,13 @@ func TestManagedTapIsProvidedFor(t *testing.T) {
 				"sysctl net.ipv4.conf.all.rp_filter net.ipv4.conf.default.rp_filter":        "all.rp_filter = 0\nnet.ipv4.conf.default.rp_filter = 0",
 				"ip -o -4 address show dev lo":                                              "169.254.75.10/32 scope host",
 			} {
-				if out := s.in(s.pod, command); !strings.Contains(out, want) {
+				if out := podtest.In(s.t, s.pod, command); !strings.Contains(out, want) {
 					t.Errorf("%s: %s", command, out)
 				}
 			}
 			s.mustPodnic(c)
 			s.mustPodnic(c.do("CHECK"))
-			s.in(s.pod, "nft delete table bridge podnic-"+iface)
+			podtest.In(s.t, s.pod, "nft delete table bridge podnic-"+iface)
 			_, err := s.podnic(c.do("CHECK"))
 			s.fails(err, cni.CodeBroken, "there is no filter podnic-"+iface)
 			s.mustPodnic(c)
@@ -100,7 +100,7 @@ func TestBindingCanWireAnInterfaceByName(t *testing.T) {
 func TestTwoAttachmentsOfAPodShareTheSettings(t *testing.T) {
 	s := newSite(t)
 	s.mustAdd(s.network("1.0.0", mains["ptp"]), s.pod)
-	s.in(s.pod, "ip link add net1 type veth peer name peer0\nip address add 10.244.9.5/24 dev net1")
+	podtest.In(s.t, s.pod, "ip link add net1 type veth peer name peer0\nip address add 10.244.9.5/24 dev net1")
 	before := s.view(s.pod)
 	list := s.network("1.0.0", object{"type": "podnic", "binding": "managedTap"})
 	first := call{command: "ADD", list: list, rt: runtime(s.pod)}
@@ -110,7 +110,7 @@ func TestTwoAttachmentsOfAPodShareTheSettings(t *testing.T) {
 	// Each has a server of its own, whose address has its name, but for the first.
 	addresses := func(want ...string) {
 		t.Helper()
-		out := s.in(s.pod, "ip -o -4 address show dev lo to 169.254.0.0/16")
+		out := podtest.In(s.t, s.pod, "ip -o -4 address show dev lo to 169.254.0.0/16")
 		for _, text := range want {
 			if !strings.Contains(out, text) {
 				t.Errorf("the addresses are\n%s\nwant one with %q", out, text)
@@ -156,7 +156,7 @@ func TestServerWithoutCapabilityIsHeardByTheGuestAlone(t *testing.T) {
 	s.mustAdd(s.network("1.0.0", mains["ptp"]), s.pod)
 	c := s.binding(object{"type": "podnic", "binding": "managedTap"}, "default")
 	s.mustPodnic(c)
-	s.in(s.pod, kubeVirt)
+	podtest.In(s.t, s.pod, kubeVirt)
 	guest, outside := podtest.HoldTap(t, s.pod, "tap0"), s.listen("eth0-nic")
 	leaves := func(text string, patience time.Duration) []byte {
 		return find(outside.SetReadDeadline, func(b []byte) (int, error) { n, _, err := outside.ReadFrom(b); return n, err }, text, patience)
@@ -189,7 +189,7 @@ func TestServerWithoutCapabilityIsHeardByTheGuestAlone(t *testing.T) {
 		t.Errorf("this leaves the pod: %x", frame)
 	}
 	s.mustPodnic(c.do("DEL"))
-	if left := s.in(s.pod, "ip -o -4 address show dev lo; nft list tables"); strings.Contains(left, "169.254") || strings.Contains(left, "podnic") {
+	if left := podtest.In(s.t, s.pod, "ip -o -4 address show dev lo; nft list tables"); strings.Contains(left, "169.254") || strings.Contains(left, "podnic") {
 		t.Errorf("left: %s", left)
 	}
 }

@@ -56,17 +56,26 @@ func at(value any, keys ...string) any {
 	return value
 }
 
-// TestManifestsHoldTheSameNetwork compares the network that TestConflistOfTheManifests runs with those that users apply.
-func TestManifestsHoldTheSameNetwork(t *testing.T) {
-	b, err := os.ReadFile(filepath.Join(manifests, "podnic.conflist"))
+// conflists are the networks of the manifests, and whether CHECK is disabled, which the binding bridge takes.
+var conflists = map[string]bool{"podnic": true, "podnic-redirect": false}
+
+// TestManifestsHoldTheSameNetworks compares the networks that TestConflistsOfTheManifests runs with those that users apply.
+func TestManifestsHoldTheSameNetworks(t *testing.T) {
+	for name, disabled := range conflists {
+		t.Run(name, func(t *testing.T) { manifestsHold(t, name, disabled) })
+	}
+}
+
+func manifestsHold(t *testing.T, network string, disabled bool) {
+	b, err := os.ReadFile(filepath.Join(manifests, network+".conflist"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := decoded(t, string(b))
 	all := documents(t)
 	for name, text := range map[string]any{
-		"the ConfigMap":                   at(all["ConfigMap podnic-cni"], "data", "podnic.conflist"),
-		"the NetworkAttachmentDefinition": at(all["NetworkAttachmentDefinition podnic"], "spec", "config"),
+		"the ConfigMap":                   at(all["ConfigMap podnic-cni"], "data", network+".conflist"),
+		"the NetworkAttachmentDefinition": at(all["NetworkAttachmentDefinition "+network], "spec", "config"),
 	} {
 		if diff := cmp.Diff(want, decoded(t, text)); diff != "" {
 			t.Errorf("%s holds another network:\n%s", name, diff)
@@ -76,8 +85,8 @@ func TestManifestsHoldTheSameNetwork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if last := list.Plugins[len(list.Plugins)-1].Network.Type; last != "podnic" || !list.DisableCheck {
-		t.Errorf("podnic has to be the last plugin, and not %s, and CHECK disabled", last)
+	if last := list.Plugins[len(list.Plugins)-1].Network.Type; last != "podnic" || list.DisableCheck != disabled || list.Name != network {
+		t.Errorf("podnic has to be the last plugin of %s, and not %s of %s; CHECK is disabled: %v", network, last, list.Name, list.DisableCheck)
 	}
 	// libcni 1.1 of containerd 1.6 and 1.7 refuses a newer one.
 	if newer, err := version.GreaterThan(list.CNIVersion, "1.0.0"); err != nil || newer {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/podnic/podnic/cmd/cni"
+	"github.com/podnic/podnic/test/podtest"
 )
 
 // TestAddThatFailsLeavesThePodAsItWas gives ADD reasons to refuse, each with its code.
@@ -40,7 +41,7 @@ func TestAddThatFailsLeavesThePodAsItWas(t *testing.T) {
 	}
 	for _, test := range tests {
 		if test.pod != "" {
-			s.in(s.pod, test.pod)
+			podtest.In(s.t, s.pod, test.pod)
 		}
 		before := s.view(s.pod)
 		_, err := s.podnic(call{command: "ADD", list: s.network("1.1.0", podnic(test.keys)), prev: made})
@@ -56,7 +57,7 @@ func TestAddThatFailsLeavesThePodAsItWas(t *testing.T) {
 // TestNamespacesThatAreNoPods names none, a file that is none, the node's own and the machine's.
 func TestNamespacesThatAreNoPods(t *testing.T) {
 	s := newSite(t)
-	s.in(s.node.Namespace, "ip link add cni0 type bridge")
+	podtest.In(s.t, s.node.Namespace, "ip link add cni0 type bridge")
 	node := s.view(s.node.Namespace)
 	list := s.network("1.1.0", podnic(object{"interface": "nowhere0"}))
 	machine := own(t)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -67,6 +68,18 @@ func newSite(t *testing.T) *site {
 	s.cni = libcni.NewCNIConfigWithCacheDir(s.path, filepath.Join(dir, "cache"), nil)
 	s.pod = s.addPod("pod")
 	return s
+}
+
+// hideForward has the plugin take the kernel for one whose nftables cannot forward.
+func (s *site) hideForward() {
+	s.t.Helper()
+	script := fmt.Sprintf("#!/bin/sh\n%s exec %s \"$@\"\n", podtest.WithoutForward, podtest.Program(s.t))
+	dir := s.t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "podnic"), []byte(script), 0o755); err != nil {
+		s.t.Fatal(err)
+	}
+	s.path = append([]string{dir}, s.path...)
+	s.cni = libcni.NewCNIConfigWithCacheDir(s.path, filepath.Join(dir, "cache"), nil)
 }
 
 func (s *site) addPod(name string) *pod.Namespace {
@@ -281,10 +294,13 @@ func (s *site) same(before view, n *pod.Namespace) {
 // volatile is what follows the carrier of a tap in its own time, and timers.
 var volatile = regexp.MustCompile(`NO-CARRIER,|,LOWER_UP| state \S+| linkdown|_timer +[\d.]+`)
 
-// wired is the wiring in words. (Some versions of nft, which podtest.State asks, cannot list the filter.)
+// wired is the wiring in words, once it has settled. (Some versions of nft, which podtest.State asks, cannot list the filter.)
 func (s *site) wired(n *pod.Namespace) string {
 	s.t.Helper()
-	return volatile.ReplaceAllString(s.in(n, "ip -d -o link; ip -o address; ip route show table all"), "") + s.settings(n)
+	if err := n.Settle(s.t.Context()); err != nil {
+		s.t.Fatal(err)
+	}
+	return volatile.ReplaceAllString(podtest.In(s.t, n, "ip -d -o link; ip -o address; ip route show table all"), "") + s.settings(n)
 }
 
 // logged is podnic's log.
@@ -311,15 +327,11 @@ func (s *site) nothingKept() {
 // status is what the program says in the pod.
 func (s *site) status(n *pod.Namespace) (phase string, text string) {
 	s.t.Helper()
-	out, err := n.Output(s.t.Context(), filepath.Join(s.path[1], "podnic"), "status", "-o", "json", "--state-dir", "/nowhere")
+	out, err := n.Output(s.t.Context(), podtest.Program(s.t), "status", "-o", "json", "--state-dir", "/nowhere")
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	var report struct{ Phase string }
-	if err := json.Unmarshal([]byte(out), &report); err != nil {
-		s.t.Fatal(err)
-	}
-	return report.Phase, out
+	return podtest.ReadReport(s.t, out).Phase, out
 }
 
 // current is a result in the newest version.
@@ -330,14 +342,4 @@ func (s *site) current(r types.Result) *types100.Result {
 		s.t.Fatal(err)
 	}
 	return result
-}
-
-// in runs a shell script in a namespace.
-func (s *site) in(n *pod.Namespace, script string) string {
-	s.t.Helper()
-	out, err := n.Output(s.t.Context(), "sh", "-e", "-c", script)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return out
 }

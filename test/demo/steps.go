@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +18,7 @@ import (
 // demo is what the steps share. What is nil was not made yet.
 type demo struct {
 	podnic string
+	ipv6   bool // of IPv6 alone
 	screen *screen
 
 	node     *pod.Node
@@ -33,10 +35,14 @@ func (d *demo) makePods(ctx context.Context) (err error) {
 	if d.node, err = pod.NewNode(ctx); err != nil {
 		return err
 	}
-	if d.vm, err = d.node.AddPod(ctx, pod.Spec{Name: "vm", Hostname: "vm-0", Network: pod.PTP}); err != nil {
+	network := pod.PTP
+	if d.ipv6 {
+		network = pod.PTP.IPv6Only()
+	}
+	if d.vm, err = d.node.AddPod(ctx, pod.Spec{Name: "vm", Hostname: "vm-0", Network: network}); err != nil {
 		return err
 	}
-	if d.other, err = d.node.AddPod(ctx, pod.Spec{Name: "other", Network: pod.PTP}); err != nil {
+	if d.other, err = d.node.AddPod(ctx, pod.Spec{Name: "other", Network: network}); err != nil {
 		return err
 	}
 	if d.before, err = d.vm.State(ctx); err != nil {
@@ -45,8 +51,16 @@ func (d *demo) makePods(ctx context.Context) (err error) {
 	if err := d.showInterface(ctx); err != nil {
 		return err
 	}
-	d.screen.fact("another pod", "%s", d.other.Address)
+	d.screen.fact("another pod", "%s", d.address(d.other))
 	return nil
+}
+
+// address is that of a pod, in the family of the demo.
+func (d *demo) address(p *pod.Pod) netip.Prefix {
+	if d.ipv6 {
+		return p.Address6
+	}
+	return p.Address
 }
 
 // showInterface prints the pod's interface as iproute2 sees it.
@@ -55,11 +69,15 @@ func (d *demo) showInterface(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	address, err := d.vm.Output(ctx, "ip", "-br", "-4", "address", "show", "dev", pod.Interface)
+	family := "-4"
+	if d.ipv6 {
+		family = "-6"
+	}
+	address, err := d.vm.Output(ctx, "ip", "-br", family, "address", "show", "dev", pod.Interface, "scope", "global")
 	if err != nil {
 		return err
 	}
-	routes, err := d.vm.Output(ctx, "ip", "-4", "route")
+	routes, err := d.vm.Output(ctx, "ip", family, "route")
 	if err != nil {
 		return err
 	}
@@ -90,7 +108,11 @@ func (d *demo) startLibvirtd(ctx context.Context) (err error) {
 
 func (d *demo) run(ctx context.Context) error {
 	d.screen.step("podnic run: the guest becomes the pod")
-	image, err := guest.Build(d.vm.Dir)
+	extra, programs := guest.Extra{}, "busybox"
+	if d.ipv6 {
+		extra.Programs, programs = []string{guest.DHCPv6Client}, "busybox, "+guest.DHCPv6Client
+	}
+	image, err := guest.BuildWith(d.vm.Dir, extra)
 	if err != nil {
 		return err
 	}
@@ -108,7 +130,7 @@ func (d *demo) run(ctx context.Context) error {
 	if d.console, err = guest.Follow(domain.Console); err != nil {
 		return err
 	}
-	d.screen.fact("guest", "Linux %s, busybox, 128 MiB, no interface in its XML", image.Version)
+	d.screen.fact("guest", "Linux %s, %s, 128 MiB, no interface in its XML", image.Version, programs)
 	if d.agent, err = startAgent(ctx, d.podnic, d.vm, d.libvirtd.URI, file); err != nil {
 		return err
 	}
@@ -129,21 +151,34 @@ func (d *demo) drawWiring(ctx context.Context) error {
 
 func (d *demo) useGuest(ctx context.Context) error {
 	d.screen.step("The guest, as it sees itself and as the other pod sees it")
-	lease, err := d.console.Wait(ctx, "guest: lease")
+	prefix, gateway := "guest: lease ", d.vm.Gateway
+	if d.ipv6 {
+		prefix, gateway = "guest: lease6 ", d.vm.Gateway6
+	}
+	lease, err := d.console.Wait(ctx, prefix)
 	if err != nil {
 		return err
 	}
 	fields := guest.Fields(lease)
-	d.screen.fact("lease", "%s/%s, MTU %s, hostname %s", fields["address"], fields["mask"], fields["mtu"], fields["hostname"])
+	if d.ipv6 {
+		d.screen.fact("lease", "%s, name %s", fields["address"], fields["hostname"])
+		d.screen.fact("router", "%s", fields["router"])
+	} else {
+		d.screen.fact("lease", "%s/%s, MTU %s, hostname %s", fields["address"], fields["mask"], fields["mtu"], fields["hostname"])
+	}
 	d.screen.fact("resolver", "%s, search %s", fields["dns"], strings.ReplaceAll(fields["search"], ",", " "))
-	if fields["address"] != d.vm.Address.Addr().String() {
-		return fmt.Errorf("the guest has the address %s and not the pod's, %s", fields["address"], d.vm.Address.Addr())
+	address := d.address(d.vm).Addr()
+	if fields["address"] != address.String() {
+		return fmt.Errorf("the guest has the address %s and not the pod's, %s", fields["address"], address)
+	}
+	if d.ipv6 && (fields["router"] == "" || fields["dns"] == "") {
+		return errors.New("the guest lacks a router or a resolver")
 	}
 	if _, err := d.console.Wait(ctx, "guest: ready"); err != nil {
 		return err
 	}
-	client := guest.Client{Address: d.vm.Address.Addr(), Dial: d.other.DialContext}
-	ping, err := client.Run(ctx, "ping -c 1 -W 3 "+d.vm.Gateway.String()+" | sed -n 2p")
+	client := guest.Client{Address: address, Dial: d.other.DialContext}
+	ping, err := client.Run(ctx, "ping -c 1 -W 3 "+gateway.String()+" | sed -n 2p")
 	if err != nil {
 		return err
 	}
@@ -152,13 +187,13 @@ func (d *demo) useGuest(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.screen.fact("TCP", "%s → http://%s/hello: %q", d.other.Address.Addr(), client.Address, strings.TrimSpace(hello))
+	d.screen.fact("TCP", "%s → %s: %q", d.address(d.other).Addr(), client.URL("/hello"), strings.TrimSpace(hello))
 	return nil
 }
 
 func (d *demo) endGuest(ctx context.Context) error {
 	d.screen.step("The guest shuts down")
-	client := guest.Client{Address: d.vm.Address.Addr(), Dial: d.other.DialContext}
+	client := guest.Client{Address: d.address(d.vm).Addr(), Dial: d.other.DialContext}
 	if _, err := client.Run(ctx, "shutdown"); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"cmp"
 	"embed"
 	"errors"
 	"fmt"
@@ -25,12 +26,29 @@ type Image struct {
 	Version string
 }
 
+// The kernels that scripts/setup unpacks into the cache.
+const (
+	// Kernel is the distribution's own.
+	Kernel = "kernel"
+	// NewerKernel is the newest that the distribution has: the same, where that is its own.
+	NewerKernel = "kernel-newer"
+	// UserKernel is a program: user-mode Linux, which [UserMode] runs.
+	UserKernel = "kernel-user"
+)
+
+// DHCPv6Client is the program with which a guest asks for a lease of IPv6: busybox has none.
+const DHCPv6Client = "dhclient"
+
 // Extra is what an image has besides the guest's own files, for tests that need another guest.
 type Extra struct {
+	// Kernel is one of those above; empty is the distribution's own.
+	Kernel string
 	// Modules are names of kernel modules. They and those they need follow the guest's own in /modules/order.
 	Modules []string
 	// Files are executables by their path in the image. One called "init" takes the place of the guest's.
 	Files map[string][]byte
+	// Programs are names of this machine's programs that come along, with their libraries, in /usr/local/bin.
+	Programs []string
 }
 
 // Build makes the guest's initramfs in dir. The kernel stays in the cache.
@@ -38,7 +56,7 @@ func Build(dir string) (*Image, error) { return BuildWith(dir, Extra{}) }
 
 // BuildWith makes an initramfs with more in it.
 func BuildWith(dir string, extra Extra) (*Image, error) {
-	kernel, err := cache.Need("scripts/setup", "kernel")
+	kernel, err := cache.Need("scripts/setup", cmp.Or(extra.Kernel, Kernel))
 	if err != nil {
 		return nil, fmt.Errorf("the guest's kernel: %w", err)
 	}
@@ -59,7 +77,12 @@ func BuildWith(dir string, extra Extra) (*Image, error) {
 		Initrd:  filepath.Join(dir, "initrd"),
 		Version: strings.TrimSpace(string(version)),
 	}
-	if err := image.writeInitrd(busybox, modules, extra.Files); err != nil {
+	files, err := programFiles(extra.Programs)
+	if err != nil {
+		return nil, fmt.Errorf("the guest's programs: %w", err)
+	}
+	maps.Copy(files, extra.Files)
+	if err := image.writeInitrd(busybox, modules, files); err != nil {
 		return nil, fmt.Errorf("the guest's initramfs: %w", err)
 	}
 	return image, nil
@@ -75,6 +98,26 @@ func readBusybox() ([]byte, error) {
 		return nil, fmt.Errorf("%s has no udhcpc: install busybox-static", path)
 	}
 	return os.ReadFile(path)
+}
+
+// Provision is what the cache has to have for [BuildWith] to make a guest of a kernel elsewhere: in a machine that plays the
+// node, say. The files' paths are in the cache. A kernel that is a program needs libc besides.
+func Provision(kernel string) (map[string][]byte, error) {
+	dir, err := cache.Need("scripts/setup", kernel)
+	if err != nil {
+		return nil, err
+	}
+	files := make(map[string][]byte)
+	for _, name := range []string{"vmlinuz", "version"} {
+		if files[kernel+"/"+name], err = os.ReadFile(filepath.Join(dir, name)); err != nil {
+			return nil, err
+		}
+	}
+	modules, err := loadOrder(filepath.Join(dir, "modules"), wantedModules)
+	for _, m := range modules {
+		files[kernel+"/modules/"+m.name+".ko"] = m.data
+	}
+	return files, err
 }
 
 func (i *Image) writeInitrd(busybox []byte, modules []module, more map[string][]byte) (err error) {
@@ -100,6 +143,7 @@ func (i *Image) writeInitrd(busybox []byte, modules []module, more map[string][]
 	for _, s := range []struct{ name, path string }{
 		{"init", "init"},
 		{"default.script", "usr/share/udhcpc/default.script"},
+		{"dhclient.script", "usr/share/dhclient.script"},
 		{"ready", "usr/share/udhcpc/ready"},
 		{"run", "www/cgi-bin/run"},
 		{"shutdown", "bin/shutdown"},
@@ -130,4 +174,4 @@ func (i *Image) writeInitrd(busybox []byte, modules []module, more map[string][]
 var applets = strings.Fields(`
 	arp arping awk cat cut date dd dmesg echo expr false grep head hostname httpd id insmod ip ifconfig kill killall ls
 	lsmod mkdir mount nc netstat nslookup ping ping6 pkill poweroff printf ps reboot rm route sed seq sh sleep sort sync
-	sysctl tail test tftp time timeout touch tr true udhcpc uname uptime wc wget xargs`)
+	sysctl tail test tftp time timeout touch tr true udhcpc uname uptime usleep wc wget xargs`)

@@ -52,22 +52,32 @@ func cutLast(s, separator string) (before, after string, found bool) {
 	return s[:i], s[i+len(separator):], true
 }
 
+// URL is that of a path on the guest's web server.
+func (c Client) URL(path string) string {
+	host := c.Address.String()
+	if c.Address.Is6() {
+		host = "[" + host + "]"
+	}
+	return "http://" + host + path
+}
+
 func (c Client) request(ctx context.Context, method, path, body string) (_ string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, method, "http://"+c.Address.String()+path, strings.NewReader(body))
+	url := c.URL(path)
+	request, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {
 		return "", err
 	}
 	transport := &http.Transport{DialContext: c.Dial, DisableKeepAlives: true}
 	response, err := transport.RoundTrip(request)
 	if err != nil {
-		return "", fmt.Errorf("%s http://%s%s: %w", method, c.Address, path, err)
+		return "", fmt.Errorf("%s %s: %w", method, url, err)
 	}
 	defer func() { err = errors.Join(err, response.Body.Close()) }()
 	text, err := io.ReadAll(response.Body)
 	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s http://%s%s: %s", method, c.Address, path, response.Status)
+		err = fmt.Errorf("%s %s: %s", method, url, response.Status)
 	}
 	return string(text), err
 }

@@ -16,8 +16,17 @@
 // with its output ([Client] speaks it). It goes down when the power button is pressed, which is what libvirt's shutdown
 // does.
 //
+// With the program [DHCPv6Client] among those that [Extra] brings along, it asks for a lease of IPv6 as well:
+//
+//	guest: lease6 address=fd00:10:244:1::2 router=fe80::… dns=fd00:10:96::a search=default.svc.cluster.local hostname=vm-0…
+//
 // Kernel arguments change what it does: podnic.static=ADDRESS/BITS,GATEWAY takes that address and no lease,
-// podnic.poweroff=SECONDS powers off so long after the guest is ready, podnic.deaf ignores the power button.
+// podnic.poweroff=SECONDS powers off so long after the guest is ready, podnic.deaf ignores the power button,
+// podnic.carrier tells "guest: carrier 1", or 0, whenever that of eth0 has changed.
+//
+// [BuildWith] makes another guest of it: with more modules, with this machine's programs and with an /init of its own, which
+// may play a node; [Machine] boots it without libvirt, and [UserMode] as a process, without a processor to emulate: a guest that is
+// quick also where the node is emulated itself.
 //
 // [Console] follows the serial console, [Domain] is libvirt's XML for the guest, [KVM] finds out whether hardware
 // virtualization works here. Nothing here needs root.

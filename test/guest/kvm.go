@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -79,9 +78,7 @@ func tryKVM(ctx context.Context) (works bool, err error) {
 	}
 	defer console.Close()
 
-	qemu := exec.Command("qemu-system-x86_64", "-machine", "q35,accel=kvm", "-cpu", "host", "-m", "128", "-nodefaults",
-		"-no-user-config", "-display", "none", "-serial", "file:"+path,
-		"-kernel", image.Kernel, "-initrd", image.Initrd, "-append", Domain{}.CommandLine())
+	qemu := Machine{Image: image, KVM: true, Serial: []string{path}}.Command(context.Background())
 	if err := qemu.Start(); err != nil {
 		return false, err
 	}

@@ -12,9 +12,9 @@ import (
 	"strings"
 )
 
-// wantedModules are what the guest needs of a cloud kernel that has them as modules: its network card, and the power
-// button as an input device. A kernel that has one built in, or does not have it, is as good.
-var wantedModules = []string{"virtio_pci", "virtio_net", "button", "evdev"}
+// wantedModules are what the guest needs of a kernel that has them as modules: its network card, IPv6, and the power button as
+// an input device. A kernel that has one built in, or does not have it, is as good.
+var wantedModules = []string{"virtio_pci", "virtio_net", "ipv6", "button", "evdev"}
 
 // module is a kernel module, uncompressed.
 type module struct {

@@ -36,7 +36,7 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 	s.hello()
 	got, err := s.client().Run(t.Context(), "cat /sys/class/net/eth0/address; hostname")
-	if want := s.mac + "\nvm-0\n"; err != nil || got != want {
+	if want := s.MAC.String() + "\nvm-0\n"; err != nil || got != want {
 		t.Errorf("the guest is %q, want %q (%v)", got, want, err)
 	}
 	s.shell("virsh destroy vm")
@@ -60,15 +60,15 @@ func hold(t testing.TB, p *pod.Pod) *libvirtd.Daemon {
 
 // shell runs a command in the container, with podnic in its PATH.
 func (s *site) shell(command string) string {
-	s.t.Helper()
+	s.T.Helper()
 	dir := filepath.Dir(s.image.Initrd)
 	// In a file, since a daemon would keep a pipe open.
 	output := filepath.Join(dir, "output")
-	script := "cd " + dir + "\nexport PATH=" + filepath.Dir(s.podnic) + ":$PATH\n{\n" + command + "\n} >" + output + " 2>&1\n"
+	script := "cd " + dir + "\nexport PATH=" + filepath.Dir(s.Podnic) + ":$PATH\n{\n" + command + "\n} >" + output + " 2>&1\n"
 	_, stderr, status := s.run("sh", "-e", "-c", script)
 	said, err := os.ReadFile(output)
 	if err != nil || status != 0 {
-		s.t.Fatalf("%s\nexit status %d: %s%s (%v)", command, status, said, stderr, err)
+		s.T.Fatalf("%s\nexit status %d: %s%s (%v)", command, status, said, stderr, err)
 	}
 	return string(said)
 }

@@ -25,6 +25,7 @@ func TestNetworkStartsWithTheGuest(t *testing.T) {
 	}{
 		{"install", install},
 		{"reboot, destroy, start again", rebootAndStartAgain},
+		{"redirected", redirected},
 		{"daemon restarted, server killed", daemonRestarted},
 		{"QEMU killed", qemuKilled},
 		{"saved and restored", savedAndRestored},
@@ -37,7 +38,7 @@ func TestNetworkStartsWithTheGuest(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			inner := *s
-			inner.t = t
+			inner.Site = s.For(t)
 			test.run(&inner)
 			inner.asBefore()
 		})
@@ -46,17 +47,17 @@ func TestNetworkStartsWithTheGuest(t *testing.T) {
 
 // install makes podnic the hook of a daemon that runs. It is not called before the daemon has looked for hooks again.
 func install(s *site) {
-	if out := s.must(s.podnic, "hook", "install"); !strings.Contains(out, "restart") || !strings.Contains(out, "SIGHUP") {
-		s.t.Errorf("hook install does not say that libvirtd must be restarted: %s", out)
+	if out := s.must(s.Podnic, "hook", "install"); !strings.Contains(out, "restart") || !strings.Contains(out, "SIGHUP") {
+		s.T.Errorf("hook install does not say that libvirtd must be restarted: %s", out)
 	}
 	s.define(metadata, "") // and metadata are as good afterwards
 	s.virsh("metadata", "vm", "urn:podnic:domain:1", "--key", "podnic", "--set", "<pod/>", "--config")
-	if _, err := s.libvirtd.Virsh(s.t.Context(), "start", "vm"); err == nil || !strings.Contains(err.Error(), "specified dev doesn't exist") {
-		s.t.Errorf("without a hook: %v", err)
+	if _, err := s.libvirtd.Virsh(s.T.Context(), "start", "vm"); err == nil || !strings.Contains(err.Error(), "specified dev doesn't exist") {
+		s.T.Errorf("without a hook: %v", err)
 	}
 	s.must("sh", "-c", "kill -HUP $(cat "+filepath.Join(filepath.Dir(s.libvirtd.Socket), "libvirtd.pid")+")")
-	until(s.t, "libvirtd to call the hook", func() bool {
-		_, err := s.libvirtd.Virsh(s.t.Context(), "start", "vm")
+	until(s.T, "libvirtd to call the hook", func() bool {
+		_, err := s.libvirtd.Virsh(s.T.Context(), "start", "vm")
 		return err == nil
 	})
 	s.virsh("destroy", "vm")
@@ -72,19 +73,19 @@ func rebootAndStartAgain(s *site) {
 	server := s.server()
 
 	// Once the answer is out.
-	if _, err := s.client().Run(s.t.Context(), "{ sleep 1; reboot -f; } >/dev/null 2>&1 &"); err != nil {
-		s.t.Fatal(err)
+	if _, err := s.client().Run(s.T.Context(), "{ sleep 1; reboot -f; } >/dev/null 2>&1 &"); err != nil {
+		s.T.Fatal(err)
 	}
 	s.wait(console, "guest: ready", 2)
 	s.hello()
 	if after := s.server(); after != server {
-		s.t.Errorf("the reboot replaced the server %d by %d", server, after)
+		s.T.Errorf("the reboot replaced the server %d by %d", server, after)
 	}
 
 	s.virsh("destroy", "vm")
 	s.asBefore()
 	if did := s.last("stopped").Did; len(did) != 2 {
-		s.t.Errorf("stopped did %q", did)
+		s.T.Errorf("stopped did %q", did)
 	}
 
 	again := s.define() // with a console of its own
@@ -93,9 +94,22 @@ func rebootAndStartAgain(s *site) {
 	s.virsh("destroy", "vm")
 	for _, operation := range []string{"prepare", "start", "started", "stopped", "release"} {
 		if calls := s.calls(operation); len(calls) != 2 || calls[1].Outcome != "done" || calls[1].Guest != "vm" {
-			s.t.Errorf("two starts and two ends left this of %s: %+v", operation, calls)
+			s.T.Errorf("two starts and two ends left this of %s: %+v", operation, calls)
 		}
 	}
+}
+
+// redirected has the domain's metadata ask for the binding.
+func redirected(s *site) {
+	console := s.define(`interface="eth0"/`, `interface="eth0" binding="redirect"/`)
+	s.virsh("start", "vm")
+	s.ready()
+	s.wait(console, "guest: ready", 1)
+	s.hello()
+	if out := s.must(s.Podnic, "status", "-o", "json"); !strings.Contains(out, `"binding": "redirect"`) || strings.Contains(out, `"nic":`) {
+		s.T.Errorf("status: %s", out)
+	}
+	s.virsh("destroy", "vm")
 }
 
 func daemonRestarted(s *site) {
@@ -106,35 +120,35 @@ func daemonRestarted(s *site) {
 
 	s.reconnect()
 	if s.server() != server || s.qemu() != qemu {
-		s.t.Error("a restart of libvirtd replaced the server or the guest")
+		s.T.Error("a restart of libvirtd replaced the server or the guest")
 	}
 	if e := s.last("reconnect"); e.Outcome != "done" || len(e.Did) > 0 {
-		s.t.Errorf("reconnect found something to do: %+v", e)
+		s.T.Errorf("reconnect found something to do: %+v", e)
 	}
 	s.hello()
 
 	s.kill(server)
-	if out := s.must(s.podnic, "status"); !strings.Contains(out, "nobody serves it") || len(processes(s.t, s.pod)) > 0 {
-		s.t.Errorf("status does not report, or does not only report, a dead server:\n%s", out)
+	if out := s.must(s.Podnic, "status"); !strings.Contains(out, "nobody serves it") || len(processes(s.T, s.Pod)) > 0 {
+		s.T.Errorf("status does not report, or does not only report, a dead server:\n%s", out)
 	}
 	s.reconnect()
 	if after := s.server(); after == server || s.qemu() != qemu {
-		s.t.Errorf("server %d, guest %d; before, %d and %d", after, s.qemu(), server, qemu)
+		s.T.Errorf("server %d, guest %d; before, %d and %d", after, s.qemu(), server, qemu)
 	}
-	if _, err := s.client().Run(s.t.Context(), "killall -USR1 udhcpc"); err != nil { // it renews its lease
-		s.t.Fatal(err)
+	if _, err := s.client().Run(s.T.Context(), "killall -USR1 udhcpc"); err != nil { // it renews its lease
+		s.T.Fatal(err)
 	}
 	s.wait(console, "guest: renewed", 1)
 	s.ready()
 	s.hello()
 
 	// Drift is mended without taking the guest's network.
-	if _, err := s.pod.Output(s.t.Context(), "ip", "link", "set", "eth0-br", "down"); err != nil {
-		s.t.Fatal(err)
+	if _, err := s.Pod.Output(s.T.Context(), "ip", "link", "set", "eth0-br", "down"); err != nil {
+		s.T.Fatal(err)
 	}
 	s.reconnect()
 	if e := s.last("reconnect"); !slices.ContainsFunc(e.Did, func(did string) bool { return strings.Contains(did, "mended") }) {
-		s.t.Errorf("reconnect did not mend the wiring: %+v", e)
+		s.T.Errorf("reconnect did not mend the wiring: %+v", e)
 	}
 	s.hello()
 
@@ -142,7 +156,7 @@ func daemonRestarted(s *site) {
 	s.must("sh", "-c", "mv /run/podnic/eth0/record.json /run/podnic/eth0/kept && mkdir /run/podnic/eth0/record.json")
 	s.reconnect()
 	if e := s.last("reconnect"); e.Outcome == "done" || s.qemu() != qemu {
-		s.t.Errorf("reconnect ended the guest, or had nothing to complain of: %+v", e)
+		s.T.Errorf("reconnect ended the guest, or had nothing to complain of: %+v", e)
 	}
 	s.must("sh", "-c", "rmdir /run/podnic/eth0/record.json && mv /run/podnic/eth0/kept /run/podnic/eth0/record.json")
 	s.virsh("destroy", "vm")
@@ -150,11 +164,11 @@ func daemonRestarted(s *site) {
 
 // reconnect restarts the daemon, and waits until it has found its guest again: it does so after it answers.
 func (s *site) reconnect() {
-	s.t.Helper()
+	s.T.Helper()
 	before := len(s.calls("reconnect"))
 	s.restart()
-	until(s.t, "libvirt to find its guest", func() bool {
-		return len(s.calls("reconnect")) > before && len(processes(s.t, s.pod)) == 1 // the hook has ended, too
+	until(s.T, "libvirt to find its guest", func() bool {
+		return len(s.calls("reconnect")) > before && len(processes(s.T, s.Pod)) == 1 // the hook has ended, too
 	})
 }
 
@@ -177,20 +191,20 @@ func savedAndRestored(s *site) {
 	s.virsh("start", "vm")
 	s.hello()
 	if calls := s.calls("restore"); len(calls) != 1 || calls[0].Outcome != "done" || len(calls[0].Did) > 0 {
-		s.t.Errorf("restore: %+v", calls)
+		s.T.Errorf("restore: %+v", calls)
 	}
 	if strings.Count(console.Text(), "guest: up") > 1 {
-		s.t.Error("the guest was started anew")
+		s.T.Error("the guest was started anew")
 	}
 	s.virsh("destroy", "vm")
 }
 
 // gone waits until the hook has been told that the guest is gone. libvirtd finds out by itself, after QEMU has ended.
 func (s *site) gone() {
-	s.t.Helper()
-	until(s.t, "libvirt to release the guest", func() bool {
+	s.T.Helper()
+	until(s.T, "libvirt to release the guest", func() bool {
 		stopped, released := s.calls("stopped"), s.calls("release")
-		return len(s.calls("prepare")) == len(released) && len(stopped) > 0 && len(processes(s.t, s.pod)) == 0
+		return len(s.calls("prepare")) == len(released) && len(stopped) > 0 && len(processes(s.T, s.Pod)) == 0
 	})
 }
 
@@ -199,7 +213,7 @@ func until(t *testing.T, what string, reached func() bool) {
 	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	late := time.After(patience)
+	late := time.After(podtest.Patience)
 	for !reached() {
 		select {
 		case <-tick.C:
@@ -211,18 +225,18 @@ func until(t *testing.T, what string, reached func() bool) {
 
 // startFails has an emulator that answers what libvirt asks before the start, and fails when it is to run the guest.
 func startFails(s *site) {
-	emulator := filepath.Join(s.t.TempDir(), "qemu")
+	emulator := filepath.Join(s.T.TempDir(), "qemu")
 	script := "#!/bin/sh\ncase \"$*\" in *guest=vm*) exit 1 ;; esac\nexec qemu-system-x86_64 \"$@\"\n"
 	if err := os.WriteFile(emulator, []byte(script), 0o755); err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	s.define("<devices>", "<devices><emulator>"+emulator+"</emulator>")
 	prepared := len(s.calls("prepare"))
-	if out, err := s.libvirtd.Virsh(s.t.Context(), "start", "vm"); err == nil {
-		s.t.Fatalf("it started: %s", out)
+	if out, err := s.libvirtd.Virsh(s.T.Context(), "start", "vm"); err == nil {
+		s.T.Fatalf("it started: %s", out)
 	}
 	if calls := s.calls("prepare"); len(calls) != prepared+1 || calls[prepared].Outcome != "done" {
-		s.t.Errorf("the start did not fail after prepare: %+v", calls)
+		s.T.Errorf("the start did not fail after prepare: %+v", calls)
 	}
 }
 
@@ -230,40 +244,40 @@ func startFails(s *site) {
 // and calls again to release the guest.
 func hookKilled(s *site) {
 	s.define()
-	lock, err := os.Open(s.pod.Path)
+	lock, err := os.Open(s.Pod.Path)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	defer lock.Close()
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	started := make(chan error, 1)
 	go func() {
-		_, err := s.libvirtd.Virsh(s.t.Context(), "start", "vm")
+		_, err := s.libvirtd.Virsh(s.T.Context(), "start", "vm")
 		started <- err
 	}()
 	var hooks []int
-	until(s.t, "the hook", func() bool { hooks = processes(s.t, s.pod); return len(hooks) == 1 })
+	until(s.T, "the hook", func() bool { hooks = processes(s.T, s.Pod); return len(hooks) == 1 })
 	s.kill(hooks[0])
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_UN); err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	if err := <-started; err == nil {
-		s.t.Error("the guest started although its hook was killed")
+		s.T.Error("the guest started although its hook was killed")
 	}
 }
 
 // domainDoesNotFit starts domains that ask for what the pod does not have. virsh shows what to change.
 func domainDoesNotFit(s *site) {
 	for _, test := range []struct{ from, to, want string }{
-		{s.mac, "52:54:00:12:34:56", "change <mac address='52:54:00:12:34:56'/> to address='" + s.mac + "'"},
+		{s.MAC.String(), "52:54:00:12:34:56", "change <mac address='52:54:00:12:34:56'/> to address='" + s.MAC.String() + "'"},
 		{"<model type='virtio'/>", "<model type='virtio'/><mtu size='9000'/>", "change <mtu size='9000'/> to size='1500'"},
 		{" managed='no'", "", "managed='no'"},
 	} {
 		s.define(test.from, test.to)
-		if _, err := s.libvirtd.Virsh(s.t.Context(), "start", "vm"); err == nil || !strings.Contains(err.Error(), test.want) {
-			s.t.Errorf("%s: %v", test.to, err)
+		if _, err := s.libvirtd.Virsh(s.T.Context(), "start", "vm"); err == nil || !strings.Contains(err.Error(), test.want) {
+			s.T.Errorf("%s: %v", test.to, err)
 		}
 		s.asBefore()
 	}
@@ -272,31 +286,31 @@ func domainDoesNotFit(s *site) {
 // besidePodnicRun has podnic run start a guest that is the hook's as well. The hook uses what is there, and both agree on the
 // end.
 func besidePodnicRun(s *site) {
-	dir := s.t.TempDir()
+	dir := s.T.TempDir()
 	file, path := filepath.Join(dir, "domain.xml"), filepath.Join(dir, "console")
 	xml, err := guest.Domain{Name: "run", Image: s.image, KVM: s.libvirtd.KVM, Console: path, Metadata: metadata}.XML()
 	if err == nil {
 		err = os.WriteFile(file, []byte(xml), 0o600)
 	}
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
-	console := podtest.Console(s.t, path)
-	run := s.libvirtd.Command(s.t.Context(), s.podnic, "run", "--domain", file, "--connect", s.libvirtd.URI)
+	console := podtest.Console(s.T, path)
+	run := s.libvirtd.Command(s.T.Context(), s.Podnic, "run", "--domain", file, "--connect", s.libvirtd.URI)
 	var said strings.Builder
 	run.Stderr = &said
 	if err := run.Start(); err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	s.wait(console, "guest: ready", 1)
 	s.hello()
 	if e := s.last("prepare"); e.Guest != "run" || e.Outcome != "done" || len(e.Did) > 0 {
-		s.t.Errorf("beside podnic run, prepare did %+v", e)
+		s.T.Errorf("beside podnic run, prepare did %+v", e)
 	}
 	s.virsh("destroy", "run")
 	const destroyedByOther = 6
 	if _ = run.Wait(); run.ProcessState.ExitCode() != destroyedByOther {
-		s.t.Errorf("podnic run: %v\n%s", run.ProcessState, said.String())
+		s.T.Errorf("podnic run: %v\n%s", run.ProcessState, said.String())
 	}
 }
 
@@ -307,11 +321,11 @@ const plain = `<domain type='qemu'><name>%s</name><memory unit='MiB'>64</memory>
 func twoDomains(s *site) {
 	s.defineXML(fmt.Sprintf(plain, "foreign"))
 	s.virsh("start", "foreign")
-	if len(processes(s.t, s.pod)) > 0 {
-		s.t.Error("a domain that is not podnic's is served")
+	if len(processes(s.T, s.Pod)) > 0 {
+		s.T.Error("a domain that is not podnic's is served")
 	}
-	if diff := s.before.Diff(podtest.State(s.t, s.pod.Namespace)); diff != "" {
-		s.t.Errorf("a domain that is not podnic's changed the pod:\n%s", diff)
+	if diff := s.Before.Diff(podtest.State(s.T, s.Pod.Namespace)); diff != "" {
+		s.T.Errorf("a domain that is not podnic's changed the pod:\n%s", diff)
 	}
 	console := s.define()
 	s.virsh("start", "vm")
@@ -321,15 +335,15 @@ func twoDomains(s *site) {
 
 	// A second one of podnic's does not get the interface, and what it leaves does not take it from the first.
 	s.defineXML(strings.Replace(strings.Replace(fmt.Sprintf(plain, "second"), "<memory", metadata+"<memory", 1),
-		"<devices>", "<devices>"+nic(s.mac), 1))
-	if _, err := s.libvirtd.Virsh(s.t.Context(), "start", "second"); err == nil || !strings.Contains(err.Error(), `held by the guest "vm"`) {
-		s.t.Errorf("a second guest of the pod's: %v", err)
+		"<devices>", "<devices>"+nic(s.MAC.String()), 1))
+	if _, err := s.libvirtd.Virsh(s.T.Context(), "start", "second"); err == nil || !strings.Contains(err.Error(), `held by the guest "vm"`) {
+		s.T.Errorf("a second guest of the pod's: %v", err)
 	}
 	s.hello()
 	s.virsh("destroy", "vm")
 	for _, operation := range []string{"prepare", "release"} {
-		if slices.ContainsFunc(s.calls(operation), func(e entry) bool { return e.Guest == "foreign" }) {
-			s.t.Error("the log has a domain that is not podnic's")
+		if slices.ContainsFunc(s.calls(operation), func(e podtest.Call) bool { return e.Guest == "foreign" }) {
+			s.T.Error("the log has a domain that is not podnic's")
 		}
 	}
 	s.virsh("undefine", "foreign")
@@ -339,13 +353,13 @@ func twoDomains(s *site) {
 // otherHooks puts scripts of somebody else before and after podnic. They are found at the next call, without a restart,
 // and one that fails has the start fail and the pod restored.
 func otherHooks(s *site) {
-	log := filepath.Join(s.t.TempDir(), "log")
+	log := filepath.Join(s.T.TempDir(), "log")
 	script := "#!/bin/sh\ncat >/dev/null\necho \"$0 $*\" >>" + log + "\n"
 	for _, path := range []string{"/etc/libvirt/hooks/qemu", "/etc/libvirt/hooks/qemu.d/zz"} {
 		s.must("sh", "-c", "cat >"+path+" <<'END'\n"+script+"END\nchmod 755 "+path)
 	}
-	if out := s.must(s.podnic, "hook", "install"); !strings.Contains(out, "there already") {
-		s.t.Errorf("install again: %s", out)
+	if out := s.must(s.Podnic, "hook", "install"); !strings.Contains(out, "there already") {
+		s.T.Errorf("install again: %s", out)
 	}
 	console := s.define()
 	s.virsh("start", "vm")
@@ -353,25 +367,25 @@ func otherHooks(s *site) {
 	s.virsh("destroy", "vm")
 	said, err := os.ReadFile(log)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	for _, name := range []string{"qemu", "qemu.d/zz"} {
 		for _, operation := range []string{"prepare begin -", "started begin -", "release end -"} {
 			if want := "/etc/libvirt/hooks/" + name + " vm " + operation; !strings.Contains(string(said), want) {
-				s.t.Errorf("%q did not run:\n%s", want, said)
+				s.T.Errorf("%q did not run:\n%s", want, said)
 			}
 		}
 	}
 	s.asBefore()
 
 	s.must("sh", "-c", "echo 'test $2 != prepare' >>/etc/libvirt/hooks/qemu.d/zz")
-	if _, err := s.libvirtd.Virsh(s.t.Context(), "start", "vm"); err == nil {
-		s.t.Error("the guest started although a hook failed")
+	if _, err := s.libvirtd.Virsh(s.T.Context(), "start", "vm"); err == nil {
+		s.T.Error("the guest started although a hook failed")
 	}
 	s.asBefore()
-	s.must(s.podnic, "hook", "uninstall")
+	s.must(s.Podnic, "hook", "uninstall")
 	if left := s.must("find", "/etc/libvirt/hooks", "-name", "podnic*"); left != "" {
-		s.t.Errorf("uninstall left %s", left)
+		s.T.Errorf("uninstall left %s", left)
 	}
 	s.must("rm", "-r", "/etc/libvirt/hooks")
 }

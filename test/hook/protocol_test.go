@@ -20,7 +20,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/podnic/podnic/test/internal/process"
+	"github.com/podnic/podnic/test/pod"
 	"github.com/podnic/podnic/test/podtest"
+	"github.com/podnic/podnic/test/repeat"
 	"github.com/podnic/podnic/test/shapes/tap"
 )
 
@@ -39,14 +41,14 @@ func newLab(t *testing.T) *lab {
 // in is the same for a subtest.
 func (l *lab) in(t *testing.T) *lab {
 	inner := *l
-	inner.t = t
+	inner.Site = l.For(t)
 	return &inner
 }
 
 // domain is the XML of podnic's domain vm. change edits it.
 func (l *lab) domain(change ...string) string {
 	xml := `<domain type='qemu'><name>vm</name><uuid>11111111-2222-3333-4444-555555555555</uuid>` + metadata +
-		`<devices>` + nic(l.mac) + `</devices></domain>`
+		`<devices>` + nic(l.MAC.String()) + `</devices></domain>`
 	return strings.NewReplacer(change...).Replace(xml)
 }
 
@@ -63,7 +65,7 @@ func (l *lab) hook(operation, xml string, env ...string) *exec.Cmd {
 	if sub == "" {
 		sub = "begin"
 	}
-	cmd := l.pod.Command(l.t.Context(), l.podnic, "hook", "vm", operation, sub, "-")
+	cmd := l.Pod.Command(l.T.Context(), l.Podnic, "hook", "vm", operation, sub, "-")
 	cmd.Env = append(append(os.Environ(), "PODNIC_STATE_DIR="+l.stateDir), env...)
 	cmd.Stdin = strings.NewReader(xml)
 	return cmd
@@ -71,35 +73,35 @@ func (l *lab) hook(operation, xml string, env ...string) *exec.Cmd {
 
 // must is a call that has to succeed, and to say nothing.
 func (l *lab) must(operation, xml string, env ...string) {
-	l.t.Helper()
-	if stdout, stderr, status := output(l.t, l.hook(operation, xml, env...)); status != 0 || stdout != "" || stderr != "" {
-		l.t.Fatalf("%s: exit status %d, %q, %q", operation, status, stdout, stderr)
+	l.T.Helper()
+	if stdout, stderr, status := podtest.Run(l.T, l.hook(operation, xml, env...)); status != 0 || stdout != "" || stderr != "" {
+		l.T.Fatalf("%s: exit status %d, %q, %q", operation, status, stdout, stderr)
 	}
 }
 
 // refused is a call that has to fail with a status, in one line with these words and nothing on standard output.
 func (l *lab) refused(status int, cmd *exec.Cmd, words ...string) {
-	l.t.Helper()
-	stdout, stderr, got := output(l.t, cmd)
+	l.T.Helper()
+	stdout, stderr, got := podtest.Run(l.T, cmd)
 	if got != status || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "podnic: ") {
-		l.t.Errorf("exit status %d, want %d; %q, %q", got, status, stdout, stderr)
+		l.T.Errorf("exit status %d, want %d; %q, %q", got, status, stdout, stderr)
 	}
 	for _, word := range words {
 		if !strings.Contains(stderr, word) {
-			l.t.Errorf("the line does not say %q: %s", word, stderr)
+			l.T.Errorf("the line does not say %q: %s", word, stderr)
 		}
 	}
 }
 
 // command runs another podnic command in the pod.
 func (l *lab) command(args ...string) *exec.Cmd {
-	return l.pod.Command(l.t.Context(), l.podnic, append(args, "--state-dir", l.stateDir)...)
+	return l.Pod.Command(l.T.Context(), l.Podnic, append(args, "--state-dir", l.stateDir)...)
 }
 
 func (l *lab) log() string {
 	text, err := os.ReadFile(filepath.Join(l.stateDir, ".podnic", "hook.log"))
 	if err != nil {
-		l.t.Fatal(err)
+		l.T.Fatal(err)
 	}
 	return string(text)
 }
@@ -121,6 +123,7 @@ func TestCalls(t *testing.T) {
 		{"tap is the domains", tapIsTheDomains},
 		{"sidecar is used", sidecarIsUsed},
 		{"wiring by hand is used", wiringByHandIsUsed},
+		{"a guest with several", guestWithSeveral},
 		{"failed server is taken back", failedServerIsTakenBack},
 		{"called by its name", calledByItsName},
 		{"server needs its starter", serverNeedsItsStarter},
@@ -146,7 +149,7 @@ func TestCalls(t *testing.T) {
 // inputThatIsNoDomainIsRefused where the domain is podnic's, by its metadata or its name, also at the operations that must not
 // fail, where it is only said.
 func inputThatIsNoDomainIsRefused(l *lab) {
-	t := l.t
+	t := l.T
 	const named = "PODNIC_HOOK_DOMAINS=v*"
 	large := strings.Replace(l.domain(), "</domain>", "<!--"+strings.Repeat("x", 10<<20)+"--></domain>", 1)
 	for name, test := range map[string]struct{ xml, env, want string }{
@@ -174,15 +177,15 @@ func inputThatIsNoDomainIsRefused(l *lab) {
 
 // whatDoesNotFitNamesTheAttribute refuses with what to change to what, and touches nothing.
 func whatDoesNotFitNamesTheAttribute(l *lab) {
-	t := l.t
+	t := l.T
 	for _, test := range []struct {
 		name     string
 		from, to string
 		env      string
 		want     []string
 	}{
-		{"MAC", l.mac, "52:54:00:11:22:33", "", []string{"change <mac address='52:54:00:11:22:33'/> to address='" + l.mac + "'"}},
-		{"no MAC", "<mac address='" + l.mac + "'/>", "", "", []string{"add <mac address='" + l.mac + "'/>"}},
+		{"MAC", l.MAC.String(), "52:54:00:11:22:33", "", []string{"change <mac address='52:54:00:11:22:33'/> to address='" + l.MAC.String() + "'"}},
+		{"no MAC", "<mac address='" + l.MAC.String() + "'/>", "", "", []string{"add <mac address='" + l.MAC.String() + "'/>"}},
 		{"MTU", "<model", "<mtu size='9000'/><model", "", []string{"change <mtu size='9000'/> to size='1500'"}},
 		{"tap", "x", "x", "PODNIC_TAP=tap7", []string{"change <target dev='tap0'/> to dev='tap7'"}},
 		{"tap of libvirt's", "tap0", "vnet0", "", []string{"change <target dev='vnet0'/>", "vnet"}},
@@ -191,9 +194,10 @@ func whatDoesNotFitNamesTheAttribute(l *lab) {
 		{"a model of one queue", "type='virtio'", "type='e1000'", "PODNIC_QUEUES=2", []string{"change <model type='e1000'/> to type='virtio'"}},
 		{"managed", " managed='no'", "", "", []string{"change <target>", "dev='tap0' managed='no'"}},
 		{"another type", "type='ethernet'", "type='bridge'", "", []string{"change <interface type='bridge'> to type='ethernet'"}},
-		{"no interface", nic(l.mac), "", "", []string{"add <interface type='ethernet'>", "dev='tap0' managed='no'"}},
-		{"two of them", nic(l.mac), strings.Replace(nic(l.mac)+nic(l.mac), "tap0", "tap1", 1) + strings.Replace(nic(l.mac), "tap0", "tap1", 1), "PODNIC_TAP=tap1", []string{"3 interfaces", "dev='tap1'"}},
+		{"no interface", nic(l.MAC.String()), "", "", []string{"add <interface type='ethernet'>", "dev='tap0' managed='no'"}},
+		{"two of them", nic(l.MAC.String()), strings.Replace(nic(l.MAC.String())+nic(l.MAC.String()), "tap0", "tap1", 1) + strings.Replace(nic(l.MAC.String()), "tap0", "tap1", 1), "PODNIC_TAP=tap1", []string{"2 interfaces", "dev='tap1'"}},
 		{"no such interface of the pod", "interface=\"eth0\"", "interface=\"net7\"", "", []string{"net7", "eth0"}},
+		{"IPv6 that there is not", "interface=", "ipv6=\"serve\" interface=", "", []string{"eth0 has no global IPv6 address", "auto"}},
 		{"no such binding", "interface=", "binding=\"macvtap\" interface=", "", []string{"macvtap", "bridge"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -206,7 +210,7 @@ func whatDoesNotFitNamesTheAttribute(l *lab) {
 
 // domainOfAnotherIsLeftAlone goes through all operations, and leaves not even a line in the log.
 func domainOfAnotherIsLeftAlone(l *lab) {
-	t := l.t
+	t := l.T
 	foreign := l.domain(metadata, "<metadata><pod xmlns='urn:somebody'/></metadata>")
 	for _, operation := range operations {
 		l.must(operation, foreign)
@@ -227,7 +231,7 @@ func domainOfAnotherIsLeftAlone(l *lab) {
 // not know, references without entities, and many attributes. Where podnic's element is beside all that, the guest has its
 // network.
 func whatLibvirtAcceptsIsLeftAlone(l *lab) {
-	t := l.t
+	t := l.T
 	printed := func(kept string) string {
 		file := filepath.Join(t.TempDir(), "domain.xml")
 		xml := `<!DOCTYPE domain [<!ENTITY e "1">]>` + l.domain(metadata, "<metadata>"+kept+"</metadata>", "type='qemu'", "type='test'",
@@ -235,7 +239,7 @@ func whatLibvirtAcceptsIsLeftAlone(l *lab) {
 		if err := os.WriteFile(file, []byte(xml), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		stdout, stderr, status := output(t, exec.CommandContext(t.Context(), "virsh", "-q", "-c", "test:///default", "define "+file+"; dumpxml vm"))
+		stdout, stderr, status := podtest.Run(t, exec.CommandContext(t.Context(), "virsh", "-q", "-c", "test:///default", "define "+file+"; dumpxml vm"))
 		_, domain, found := strings.Cut(stdout, "<domain")
 		if status != 0 || !found {
 			t.Fatalf("libvirt does not take it: %d, %s", status, stderr)
@@ -268,7 +272,7 @@ func whatLibvirtAcceptsIsLeftAlone(l *lab) {
 
 // whatIsNoDomainIsLeftAlone where nothing in it says that it is podnic's.
 func whatIsNoDomainIsLeftAlone(l *lab) {
-	config := filepath.Join(l.t.TempDir(), "podnic.yaml") // which cannot be read
+	config := filepath.Join(l.T.TempDir(), "podnic.yaml") // which cannot be read
 	for _, xml := range []string{
 		"", "\x00", "<", "<domain>", "name: vm", "<network><name>vm</name></network>", l.domain(metadata, "")[:100],
 		"<domain><metadata><podnic:pod xmlns:podnic='urn:podnic", strings.Repeat("<!-- x -->", 1<<20),
@@ -291,12 +295,12 @@ func workGrowsWithTheDomain(l *lab) {
 	}
 	kept := `<x xmlns="urn:x"` + attributes.String() + "/>"
 	limited := func(operation, xml string, env ...string) {
-		l.t.Helper()
+		l.T.Helper()
 		cmd := l.hook(operation, xml, env...)
-		i := slices.Index(cmd.Args, l.podnic)
+		i := slices.Index(cmd.Args, l.Podnic)
 		cmd.Args = slices.Insert(cmd.Args, i, "prlimit", "--cpu=10", "--")
-		if stdout, stderr, status := output(l.t, cmd); status != 0 || stdout+stderr != "" {
-			l.t.Errorf("%s: exit status %d, %q, %q", operation, status, stdout, stderr)
+		if stdout, stderr, status := podtest.Run(l.T, cmd); status != 0 || stdout+stderr != "" {
+			l.T.Errorf("%s: exit status %d, %q, %q", operation, status, stdout, stderr)
 		}
 	}
 	foreign := l.domain(metadata, "<metadata>"+kept+"</metadata>", "type='ethernet'", "type='user'")
@@ -312,7 +316,7 @@ var operations = []string{"migrate", "restore", "prepare", "start", "started", "
 
 // everyOperation goes through a guest's life as libvirt tells it. Nothing is ever printed (must).
 func everyOperation(l *lab) {
-	t := l.t
+	t := l.T
 	vm := l.domain()
 	for _, operation := range []string{"migrate", "restore", "unheard-of"} {
 		l.must(operation, vm)
@@ -339,7 +343,7 @@ func everyOperation(l *lab) {
 	}
 	// A guest that holds a tap which is gone cannot be helped. It is said once: then there is a tap again.
 	for operation, status := range map[string]int{"started": 1, "reconnect": 0} {
-		if out, err := l.pod.Output(t.Context(), "ip", "link", "delete", "tap0"); err != nil {
+		if out, err := l.Pod.Output(t.Context(), "ip", "link", "delete", "tap0"); err != nil {
 			t.Fatal(err, out)
 		}
 		l.refused(status, l.hook(operation, vm), "lost its network", "start it again")
@@ -355,14 +359,14 @@ func everyOperation(l *lab) {
 
 // tapIsTheDomains wires with the name, the queues and the MTU that the domain has.
 func tapIsTheDomains(l *lab) {
-	t := l.t
+	t := l.T
 	vm := l.domain("tap0", "guest0", "<model", "<driver queues='4'/><mtu size='1400'/><model")
 	l.must("prepare", vm)
-	if link, err := l.pod.Output(t.Context(), "ip", "-d", "link", "show", "guest0"); err != nil || !strings.Contains(link, "multi_queue") {
+	if link, err := l.Pod.Output(t.Context(), "ip", "-d", "link", "show", "guest0"); err != nil || !strings.Contains(link, "multi_queue") {
 		t.Errorf("the tap is %s, %v", link, err)
 	}
 	// A guest whose driver takes 1400 bytes is not told the pod's 1500.
-	if out, _, _ := output(t, l.command("status", "-o", "json")); !strings.Contains(out, `"mtu": 1400`) {
+	if out, _, _ := podtest.Run(t, l.command("status", "-o", "json")); !strings.Contains(out, `"mtu": 1400`) {
 		t.Errorf("status: %s", out)
 	}
 	l.must("release", vm)
@@ -371,41 +375,36 @@ func tapIsTheDomains(l *lab) {
 
 // sidecarIsUsed has a server that the hook did not start, and a wiring that it did not make: both stay.
 func sidecarIsUsed(l *lab) {
-	t := l.t
-	if _, stderr, status := output(t, l.command("prepare")); status != 0 {
+	t := l.T
+	if _, stderr, status := podtest.Run(t, l.command("prepare")); status != 0 {
 		t.Fatal(stderr)
 	}
-	sidecar := l.command("serve")
-	if err := sidecar.Start(); err != nil {
-		t.Fatal(err)
-	}
-	end := sync.OnceFunc(func() { _ = sidecar.Process.Kill(); _ = sidecar.Wait() })
-	t.Cleanup(end)
+	sidecar := podtest.Start(t, "podnic serve", l.command("serve"))
 	until(t, "the sidecar", func() bool {
-		out, _, _ := output(t, l.command("status"))
+		out, _, _ := podtest.Run(t, l.command("status"))
 		return strings.Contains(out, "serving")
 	})
 	vm := l.domain()
 	for _, operation := range []string{"prepare", "start", "started", "stopped", "release"} {
 		l.must(operation, vm)
-		if l.server() != sidecar.Process.Pid {
-			t.Fatalf("after %s, process %d serves, and the sidecar is %d", operation, l.server(), sidecar.Process.Pid)
+		if l.server() != sidecar.PID() {
+			t.Fatalf("after %s, process %d serves, and the sidecar is %d", operation, l.server(), sidecar.PID())
 		}
 	}
 	// From another container, where it is not to be seen.
 	apart := l.hook("prepare", vm)
 	apart.Args = append([]string{"unshare", "--pid", "--fork", "--mount-proc", "--"}, apart.Args...)
 	apart.Path = "/usr/bin/unshare"
-	if _, stderr, status := output(t, apart); status != 0 {
+	if _, stderr, status := podtest.Run(t, apart); status != 0 {
 		t.Errorf("prepare in another PID namespace: status %d: %s", status, stderr)
 	}
-	out, _, _ := output(t, l.command("status"))
+	out, _, _ := podtest.Run(t, l.command("status"))
 	if !strings.Contains(out, "serving") {
 		t.Errorf("the wiring did not stay:\n%s", out)
 	}
 	l.refused(2, l.hook("prepare", l.domain("tap0", "tap1")), "change <target dev='tap1'/> to dev='tap0'")
-	end()
-	if _, stderr, status := output(t, l.command("restore")); status != 0 {
+	sidecar.End(syscall.SIGKILL)
+	if _, stderr, status := podtest.Run(t, l.command("restore")); status != 0 {
 		t.Error(stderr)
 	}
 }
@@ -413,14 +412,14 @@ func sidecarIsUsed(l *lab) {
 // wiringByHandIsUsed has a wiring that `podnic prepare` made, and a server of the hook's. While a guest holds the tap, what
 // happens to another does not end that server; when the guest has ended, the server ends and the wiring stays.
 func wiringByHandIsUsed(l *lab) {
-	t := l.t
-	if _, stderr, status := output(t, l.command("prepare")); status != 0 {
+	t := l.T
+	if _, stderr, status := podtest.Run(t, l.command("prepare")); status != 0 {
 		t.Fatal(stderr)
 	}
 	l.must("prepare", l.domain())
 	server := l.server()
 	var guest *os.File
-	if err := l.pod.Do(func() (err error) { guest, err = tap.Open("tap0"); return err }); err != nil {
+	if err := l.Pod.Do(func() (err error) { guest, err = tap.Open("tap0"); return err }); err != nil {
 		t.Fatal(err)
 	}
 	l.refused(2, l.hook("prepare", l.another()), "tap0 is held by a guest")
@@ -429,25 +428,76 @@ func wiringByHandIsUsed(l *lab) {
 	if after := l.server(); after != server {
 		t.Errorf("the server %d is now %d", server, after)
 	}
-	l.refused(2, l.hook("prepare", l.domain("interface=\"eth0\"", "interface=\"net1\"")), "tap0 is held")
+	l.refused(2, l.hook("prepare", l.domain("interface=\"eth0\"", "interface=\"net1\"")), "there is no interface net1")
 	guest.Close()
-	l.refused(2, l.hook("prepare", l.domain("interface=\"eth0\"", "interface=\"net1\"")), "net1", "eth0 is wired already")
 	l.must("release", l.domain())
-	if left := processes(t, l.pod); len(left) > 0 {
+	if left := processes(t, l.Pod); len(left) > 0 {
 		t.Errorf("processes are left: %v", left)
 	}
-	if out, _, _ := output(t, l.command("status")); !strings.Contains(out, "nobody serves it") {
+	if out, _, _ := podtest.Run(t, l.command("status")); !strings.Contains(out, "nobody serves it") {
 		t.Errorf("the wiring did not stay:\n%s", out)
 	}
-	if _, stderr, status := output(t, l.command("restore")); status != 0 {
+	if _, stderr, status := podtest.Run(t, l.command("restore")); status != 0 {
 		t.Error(stderr)
 	}
+}
+
+// guestWithSeveral has a pod with two interfaces, both in the metadata. One server serves both, all are wired or none, and the end
+// takes back what records give to the guest.
+func guestWithSeveral(l *lab) {
+	t := l.T
+	const mac = "0a:58:c6:33:64:07"
+	l.In(l.Pod.Namespace, "ip link add net1 address "+mac+" type veth peer name net1p\nip address add 198.51.100.7/24 dev net1\nip link set net1p up\nip link set net1 up")
+	defer l.In(l.Pod.Namespace, "ip link delete net1")
+	defer func(before pod.State) { l.Before = before }(l.Before)
+	l.Remember()
+	two := `<podnic:pod xmlns:podnic="urn:podnic:domain:1"><podnic:interface name="eth0" binding="bridge"/><podnic:interface name="net1" binding="redirect"/></podnic:pod>`
+	second := "<interface type='ethernet'><alias name='ua-net1'/><mac address='" + mac + "'/><target dev='card1' managed='no'/><mtu size='1400'/></interface>"
+	domain := func(change ...string) string {
+		xml := strings.NewReplacer(metadata, "<metadata>"+two+"</metadata>", "<devices>", "<devices>"+second).Replace(l.domain())
+		return strings.NewReplacer(change...).Replace(xml)
+	}
+	l.refused(2, l.hook("prepare", domain(mac, "52:54:00:00:00:07")), "does not fit net1", "change <mac address='52:54:00:00:00:07'/>")
+	l.refused(2, l.hook("prepare", domain(second, "")), "no interface for the pod's net1", "the pod gives eth0 (tap0", "the domain has 1: type ethernet tap tap0")
+	l.refused(2, l.hook("prepare", domain("binding=\"redirect\"", "binding=\"macvtap\"")), "macvtap")
+	l.asBefore()
+	wired := func() (found []string) {
+		t.Helper()
+		stdout, stderr, status := podtest.Run(t, l.command("status", "-o", "json"))
+		if status != 0 {
+			t.Fatal(stderr)
+		}
+		for _, i := range podtest.ReadReport(t, stdout).Interfaces {
+			found = append(found, i.Name+" "+i.Binding+" "+i.Tap)
+		}
+		return found
+	}
+	l.must("prepare", domain())
+	want := []string{"eth0 bridge tap0", "net1 redirect card1"}
+	if got := wired(); !slices.Equal(got, want) {
+		t.Errorf("wired: %q", got)
+	}
+	first := l.server()
+	if err := process.End(t.Context(), first, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	l.must("started", domain())
+	if l.server() == first {
+		t.Error("nobody serves")
+	}
+	l.must("release", l.another())
+	if got := wired(); !slices.Equal(got, want) {
+		t.Errorf("after another's end, wired: %q", got)
+	}
+	l.must("reconnect", domain(second, ""))
+	l.must("release", domain())
+	l.asBefore()
 }
 
 // failedServerIsTakenBack has a log that cannot be opened: the pod is not left wired without a server.
 func failedServerIsTakenBack(l *lab) {
 	if err := os.MkdirAll(filepath.Join(l.stateDir, ".podnic", "serve.log"), 0o700); err != nil {
-		l.t.Fatal(err)
+		l.T.Fatal(err)
 	}
 	l.refused(1, l.hook("prepare", l.domain()), "serve.log", "everything was put back")
 	l.refused(2, l.hook("prepare", l.domain(), "PODNIC_STATE_DIR=/proc/nothing"), "/proc/nothing", "state-dir")
@@ -455,29 +505,29 @@ func failedServerIsTakenBack(l *lab) {
 
 // calledByItsName runs the program under the name of libvirt's main script, with the four arguments alone.
 func calledByItsName(l *lab) {
-	name := filepath.Join(l.t.TempDir(), "qemu")
-	if err := os.Symlink(l.podnic, name); err != nil {
-		l.t.Fatal(err)
+	name := filepath.Join(l.T.TempDir(), "qemu")
+	if err := os.Symlink(l.Podnic, name); err != nil {
+		l.T.Fatal(err)
 	}
 	for _, operation := range [][]string{{"prepare", "begin", "-"}, {"release", "end", "destroyed"}} {
-		cmd := l.pod.Command(l.t.Context(), name, append([]string{"vm"}, operation...)...)
+		cmd := l.Pod.Command(l.T.Context(), name, append([]string{"vm"}, operation...)...)
 		cmd.Env = append(os.Environ(), "PODNIC_STATE_DIR="+l.stateDir)
 		cmd.Stdin = strings.NewReader(l.domain())
-		if stdout, stderr, status := output(l.t, cmd); status != 0 || stdout != "" || stderr != "" {
-			l.t.Errorf("%s: exit status %d, %q, %q", operation, status, stdout, stderr)
+		if stdout, stderr, status := podtest.Run(l.T, cmd); status != 0 || stdout != "" || stderr != "" {
+			l.T.Errorf("%s: exit status %d, %q, %q", operation, status, stdout, stderr)
 		}
 		if operation[0] == "prepare" {
 			l.server()
 		}
 	}
 	if log := l.log(); !strings.Contains(log, `"reason":"destroyed"`) {
-		l.t.Errorf("the log does not have libvirt's reason:\n%s", log)
+		l.T.Errorf("the log does not have libvirt's reason:\n%s", log)
 	}
 }
 
 // serverNeedsItsStarter until it is told to stay. The test starts one as the hook does.
 func serverNeedsItsStarter(l *lab) {
-	t := l.t
+	t := l.T
 	start := func() (cmd *exec.Cmd, pair net.Conn, says *bufio.Reader) {
 		ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
@@ -508,13 +558,13 @@ func serverNeedsItsStarter(l *lab) {
 	read(says, "not wired")
 	_ = cmd.Wait()
 
-	if _, stderr, status := output(t, l.command("prepare")); status != 0 {
+	if _, stderr, status := podtest.Run(t, l.command("prepare")); status != 0 {
 		t.Fatal(stderr)
 	}
 	cmd, pair, says := start()
 	read(says, "ready")
 	pair.Close()
-	until(t, "the end of a server whose starter has gone", func() bool { return len(processes(t, l.pod)) == 0 })
+	until(t, "the end of a server whose starter has gone", func() bool { return len(processes(t, l.Pod)) == 0 })
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("a server whose starter has gone: %v", err)
 	}
@@ -530,7 +580,7 @@ func serverNeedsItsStarter(l *lab) {
 	if l.server() != cmd.Process.Pid {
 		t.Error("a server that was told to stay has ended")
 	}
-	if _, stderr, status := output(t, l.command("restore")); status != 0 { // and ends it
+	if _, stderr, status := podtest.Run(t, l.command("restore")); status != 0 { // and ends it
 		t.Error(stderr)
 	}
 	_ = cmd.Wait()
@@ -540,8 +590,8 @@ func serverNeedsItsStarter(l *lab) {
 func restoreEndsTheServer(l *lab) {
 	l.must("prepare", l.domain())
 	l.server()
-	if _, stderr, status := output(l.t, l.command("restore")); status != 0 {
-		l.t.Error(stderr)
+	if _, stderr, status := podtest.Run(l.T, l.command("restore")); status != 0 {
+		l.T.Error(stderr)
 	}
 }
 
@@ -549,31 +599,27 @@ func restoreEndsTheServer(l *lab) {
 func hungServerIsKilled(l *lab) {
 	l.must("prepare", l.domain())
 	if err := syscall.Kill(l.server(), syscall.SIGSTOP); err != nil {
-		l.t.Fatal(err)
+		l.T.Fatal(err)
 	}
 	l.must("release", l.domain())
 }
 
 // serverOfSomebodyElseIsNotEnded has the process id in the state file be that of another process, as after a reuse.
 func serverOfSomebodyElseIsNotEnded(l *lab) {
-	t := l.t
+	t := l.T
 	vm := l.domain()
 	l.must("prepare", vm)
 	server := l.server()
 	if err := process.End(t.Context(), server, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	bystander := exec.Command("sleep", "600")
-	if err := bystander.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = bystander.Process.Kill(); _ = bystander.Wait() })
+	bystander := podtest.Start(t, "a bystander", exec.Command("sleep", "600"))
 	path := filepath.Join(l.stateDir, "eth0", "state.json")
 	state, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	from, to := fmt.Sprintf(`"pid": %d`, server), fmt.Sprintf(`"pid": %d`, bystander.Process.Pid)
+	from, to := fmt.Sprintf(`"pid": %d`, server), fmt.Sprintf(`"pid": %d`, bystander.PID())
 	if !strings.Contains(string(state), from) {
 		t.Fatalf("the state does not say who serves: %s", state)
 	}
@@ -582,15 +628,15 @@ func serverOfSomebodyElseIsNotEnded(l *lab) {
 	}
 	l.must("release", vm)
 	l.asBefore()
-	if ended, err := unix.Wait4(bystander.Process.Pid, nil, unix.WNOHANG, nil); ended != 0 || err != nil {
-		t.Errorf("a process with the server's id was ended (%v)", err)
+	if !bystander.Lives() {
+		t.Error("a process with the server's id was ended")
 	}
 }
 
 // oneGuestGetsTheInterface starts two guests of the pod's at once, several times. The loser's release must not take the
 // interface from the winner.
 func oneGuestGetsTheInterface(l *lab) {
-	t := l.t
+	t := l.T
 	guests := []string{l.domain(), l.another()}
 	for range 4 {
 		failed := make([]bool, len(guests))
@@ -621,21 +667,28 @@ func oneGuestGetsTheInterface(l *lab) {
 // hookKilledAtAnyMoment kills the hook at moments all over a call. libvirt takes that for a failure, and calls again to
 // release the guest.
 func hookKilledAtAnyMoment(l *lab) {
-	t := l.t
+	t := l.T
 	vm := l.domain()
-	for moment := range 16 {
+	moments := func(yield func(repeat.Moment) bool) {
+		for i := range 16 {
+			if !yield(repeat.After("prepare", time.Duration(i)*2*time.Millisecond)) {
+				return
+			}
+		}
+	}
+	for moment := range repeat.Moments(t, moments) {
 		cmd := l.hook("prepare", vm)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		until(t, "the hook", func() bool { return len(processes(t, l.pod)) > 0 || cmd.Process.Signal(syscall.Signal(0)) != nil })
+		until(t, "the hook", func() bool { return len(processes(t, l.Pod)) > 0 || cmd.Process.Signal(syscall.Signal(0)) != nil })
 		// The time is not one that something must be done in: it spreads the kills over a call.
-		time.Sleep(time.Duration(moment) * 2 * time.Millisecond)
+		time.Sleep(moment.After)
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		l.must("release", vm)
 		// A server whose hook was killed ends when it finds out.
-		until(t, "the end of the server", func() bool { return len(processes(t, l.pod)) == 0 })
+		until(t, "the end of the server", func() bool { return len(processes(t, l.Pod)) == 0 })
 		l.asBefore()
 	}
 }
@@ -643,7 +696,7 @@ func hookKilledAtAnyMoment(l *lab) {
 // eachCallIsBounded hangs a call in each way that can be brought about: in a read of its input, in a lock, and in a
 // system call.
 func eachCallIsBounded(l *lab) {
-	t := l.t
+	t := l.T
 	const timeout = "PODNIC_HOOK_TIMEOUT=1s"
 	words := []string{"(1s)", "hook.timeout"}
 
@@ -677,7 +730,7 @@ func eachCallIsBounded(l *lab) {
 	})
 	t.Run("lock", func(t *testing.T) {
 		l := l.in(t)
-		lock, err := os.Open(l.pod.Path)
+		lock, err := os.Open(l.Pod.Path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -738,30 +791,30 @@ func mountHung(t *testing.T, dir string) (unmount func()) {
 // configurationHasAPlace that is read without being named: the domain's name, the state directory and the resolver are in
 // it alone. The file is put there for the call's own eyes.
 func configurationHasAPlace(l *lab) {
-	file := filepath.Join(l.t.TempDir(), "podnic.yaml")
+	file := filepath.Join(l.T.TempDir(), "podnic.yaml")
 	config := fmt.Sprintf("hook:\n  domains: ['v?']\nstate-dir: %s\ndns: [10.96.0.99]\n", l.stateDir)
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
-		l.t.Fatal(err)
+		l.T.Fatal(err)
 	}
 	const script = "mount -t tmpfs tmpfs /etc && install -D $0 /etc/podnic/podnic.yaml && exec \"$@\""
 	call := func(operation, sub string) {
-		cmd := l.pod.Command(l.t.Context(), "sh", "-c", script, file, l.podnic, "hook", "vm", operation, sub, "-")
+		cmd := l.Pod.Command(l.T.Context(), "sh", "-c", script, file, l.Podnic, "hook", "vm", operation, sub, "-")
 		cmd.Stdin = strings.NewReader(l.domain(metadata, ""))
-		if stdout, stderr, status := output(l.t, cmd); status != 0 || stdout != "" || stderr != "" {
-			l.t.Fatalf("%s: exit status %d, %q, %q", operation, status, stdout, stderr)
+		if stdout, stderr, status := podtest.Run(l.T, cmd); status != 0 || stdout != "" || stderr != "" {
+			l.T.Fatalf("%s: exit status %d, %q, %q", operation, status, stdout, stderr)
 		}
 	}
 	call("prepare", "begin")
 	l.server()
-	if out, _, _ := output(l.t, l.command("status")); !strings.Contains(out, "10.96.0.99") {
-		l.t.Errorf("the server does not know the configuration:\n%s", out)
+	if out, _, _ := podtest.Run(l.T, l.command("status")); !strings.Contains(out, "10.96.0.99") {
+		l.T.Errorf("the server does not know the configuration:\n%s", out)
 	}
 	call("release", "end")
 }
 
 // brokenConfiguration stops no domain but those that might be podnic's.
 func brokenConfiguration(l *lab) {
-	t := l.t
+	t := l.T
 	file := filepath.Join(t.TempDir(), "podnic.yaml")
 	if err := os.WriteFile(file, []byte("hook: [\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -780,7 +833,7 @@ func brokenConfiguration(l *lab) {
 
 // serverIsDetached looks at the server as the kernel sees it: nothing of it may tie it to the hook, or to libvirt.
 func serverIsDetached(l *lab) {
-	t := l.t
+	t := l.T
 	extra, err := os.Open(os.DevNull) // as a careless daemon might leave to its hook
 	if err != nil {
 		t.Fatal(err)
@@ -788,7 +841,7 @@ func serverIsDetached(l *lab) {
 	defer extra.Close()
 	cmd := l.hook("prepare", l.domain())
 	cmd.ExtraFiles = []*os.File{extra, extra, extra}
-	if _, stderr, status := output(t, cmd); status != 0 {
+	if _, stderr, status := podtest.Run(t, cmd); status != 0 {
 		t.Fatalf("prepare: %d: %s", status, stderr)
 	}
 	server := l.server()

@@ -25,6 +25,7 @@ func TestGuestIsThePod(t *testing.T) {
 	for name, test := range map[string]struct {
 		network pod.Network
 		wire    func(*site)
+		// binding is what status says. Where it is not KubeVirt's, podnic's plugin has wired the pod when it was made.
 		binding string
 		mask    string
 		routes  []string // that the guest must have
@@ -37,21 +38,27 @@ func TestGuestIsThePod(t *testing.T) {
 		},
 		"tap": {
 			network: pod.Bridge,
-			wire:    func(*site) {}, // podnic's plugin did it when the pod was made
+			wire:    func(*site) {},
 			binding: "bridge",
 			mask:    "24", routes: []string{"169.254.75.10/32,0.0.0.0", "0.0.0.0/0,10.244.2.1"},
+		},
+		"tap, macvlan": {
+			network: pod.Macvlan,
+			wire:    func(*site) {},
+			binding: "redirect",
+			mask:    "24", routes: []string{"169.254.75.10/32,0.0.0.0", "0.0.0.0/0,10.244.3.1"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, test.network)
-			other := podtest.Pod(t, s.node, pod.Spec{Name: "other", Network: test.network})
-			mac := strings.TrimSpace(s.in(s.pod.Namespace, "cat /sys/class/net/eth0/address"))
+			other := podtest.Pod(t, s.Node, pod.Spec{Name: "other", Network: test.network})
+			mac := s.MAC.String()
 			s.attach(pod.Interface)
-			if test.binding == "bridge" {
+			if test.binding != "managedTap" {
 				s.prepare()
 			}
-			daemon := podtest.Libvirtd(t, s.pod)
+			daemon := podtest.Libvirtd(t, s.Pod)
 			image := podtest.Guest(t)
 			wire := s.capture()
 
@@ -88,7 +95,7 @@ func TestGuestIsThePod(t *testing.T) {
 			}
 			lease := guest.Fields(s.says(follow, "guest: lease"))
 			for field, want := range map[string]string{
-				"address": s.pod.Address.Addr().String(), "mask": test.mask, "mtu": "1500", "hostname": "vm-0", "dns": "10.96.0.10",
+				"address": s.Pod.Address.Addr().String(), "mask": test.mask, "mtu": "1500", "hostname": "vm-0", "dns": "10.96.0.10",
 				"serverid": "169.254.75.10",
 			} {
 				if got := lease[field]; got != want {
@@ -101,14 +108,14 @@ func TestGuestIsThePod(t *testing.T) {
 				}
 			}
 			s.says(follow, "guest: ready")
-			client := guest.Client{Address: s.pod.Address.Addr(), Dial: other.DialContext}
+			client := guest.Client{Address: s.Pod.Address.Addr(), Dial: other.DialContext}
 			if _, err := client.Hello(t.Context()); err != nil {
 				t.Errorf("from another pod: %v", err)
 			}
 			s.says(follow, "guest: renewed")
 
-			sidecar.signal(syscall.SIGKILL)
-			<-sidecar.done
+			sidecar.Signal(syscall.SIGKILL)
+			<-sidecar.Done
 			sidecar = s.sidecar("hook-sidecar-0", plugin, "--lease-time", leaseTime)
 			if r := sidecar.ready(pod.Interface); r.Interfaces[0].Lease.State != "bound" {
 				t.Errorf("the new sidecar does not know the lease: %+v", r)
@@ -125,48 +132,48 @@ func TestGuestIsThePod(t *testing.T) {
 				t.Fatal(err)
 			}
 			launcher.shutdown()
-			sidecar.exit(0)
-			wire.without(s.pod.Address.Addr().String(), "bootp", "BOOTP", "169.254.75.10", ".67:", ".68:", ".67 >", ".68 >")
+			sidecar.exits(0)
+			s.without(wire, s.Pod.Address.Addr().String(), "bootp", "BOOTP", "169.254.75.10", ".67:", ".68:", ".67 >", ".68 >")
 		})
 	}
 }
 
 // prepare does what podnic's CNI plugin does for domainAttachmentType tap: the wiring is podnic's own.
 func (s *site) prepare() {
-	s.t.Helper()
-	cmd := s.pod.Command(s.t.Context(), podtest.Program(s.t), "prepare", "--socket", "udp", "--tap-owner", fmt.Sprint(launcherUser),
-		"--tap-group", fmt.Sprint(launcherUser), "--state-dir", filepath.Join(s.t.TempDir(), "host"))
+	s.T.Helper()
+	cmd := s.Pod.Command(s.T.Context(), podtest.Program(s.T), "prepare", "--socket", "udp", "--tap-owner", fmt.Sprint(launcherUser),
+		"--tap-group", fmt.Sprint(launcherUser), "--state-dir", filepath.Join(s.T.TempDir(), "host"))
 	if out, err := cmd.CombinedOutput(); err != nil {
-		s.t.Fatalf("podnic prepare: %v: %s", err, out)
+		s.T.Fatalf("podnic prepare: %v: %s", err, out)
 	}
 }
 
 // start defines and starts a domain.
 func (s *site) start(daemon *libvirtd.Daemon, xml string) {
-	s.t.Helper()
-	file := filepath.Join(s.t.TempDir(), "domain.xml")
+	s.T.Helper()
+	file := filepath.Join(s.T.TempDir(), "domain.xml")
 	if err := os.WriteFile(file, []byte(xml), 0o600); err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
-	if _, err := daemon.Virsh(s.t.Context(), "create", file); err != nil {
-		s.t.Fatal(err)
+	if _, err := daemon.Virsh(s.T.Context(), "create", file); err != nil {
+		s.T.Fatal(err)
 	}
 }
 
 // says waits for a line of a guest.
 func (s *site) says(console *guest.Console, prefix string) string {
-	s.t.Helper()
+	s.T.Helper()
 	return s.saysAgain(console, 1, prefix)
 }
 
 // saysAgain waits for the nth such line.
 func (s *site) saysAgain(console *guest.Console, n int, prefix string) string {
-	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	s.T.Helper()
+	ctx, cancel := context.WithTimeout(s.T.Context(), podtest.Patience)
 	defer cancel()
 	line, err := console.WaitTimes(ctx, prefix, n)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	return line
 }

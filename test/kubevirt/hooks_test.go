@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/podnic/podnic/test/pod"
+	"github.com/podnic/podnic/test/podtest"
 )
 
 // blue is the pod's interface for a network of that name: pod and the beginning of `printf blue | sha256sum`.
@@ -22,12 +23,12 @@ const blue = "pod16477688c0e"
 
 // addBlue gives the pod a second interface, as a secondary network does.
 func (s *site) addBlue() {
-	s.t.Helper()
-	s.in(s.pod.Namespace, fmt.Sprintf(`
+	s.T.Helper()
+	s.In(s.Pod.Namespace, fmt.Sprintf(`
 ip link add %[1]s address 0a:58:0a:fa:00:02 type veth peer name veth-blue netns %[2]s
 ip address add 10.250.0.2/24 dev %[1]s
-ip link set %[1]s up`, blue, s.node.Name))
-	s.in(s.node.Namespace, "ip link set veth-blue up")
+ip link set %[1]s up`, blue, s.Node.Name))
+	s.In(s.Node.Namespace, "ip link set veth-blue up")
 }
 
 // domainXML is a domain with elements that podnic has never heard of, before, in and after its interfaces.
@@ -55,7 +56,7 @@ func TestSidecarsServeTheirOwn(t *testing.T) {
 	s.addBlue()
 	s.attach(pod.Interface)
 	s.attach(blue)
-	mac := strings.TrimSpace(s.in(s.pod.Namespace, "cat /sys/class/net/eth0/address"))
+	mac := s.MAC.String()
 	first, second := s.sidecar("hook-sidecar-0", plugin), s.sidecar("hook-sidecar-1", "another")
 	launcher := s.launcher()
 	launcher.collect(2)
@@ -89,12 +90,12 @@ func TestSidecarsServeTheirOwn(t *testing.T) {
 		of                             *container
 		bridge, tap, mac, addr, server string
 	}{
-		pod.Interface: {first, "k6t-eth0", "tap0", mac, s.pod.Address.Addr().String() + "/32", "169.254.75.10"},
+		pod.Interface: {first, "k6t-eth0", "tap0", mac, s.Pod.Address.Addr().String() + "/32", "169.254.75.10"},
 		blue:          {second, "k6t-16477688c0e", "tap16477688c0e", blueMAC, "10.250.0.2/24", "169.254.75.11"},
 	} {
 		r := test.of.serving(iface)
 		i := r.Interfaces[0]
-		if i.Name != iface || i.Bridge != test.bridge || i.Tap != test.tap || i.MAC != test.mac || i.Offer.Address != test.addr ||
+		if i.Name != iface || i.Bridge != test.bridge || i.Tap != test.tap || i.MAC != test.mac || i.Offer.Address.String() != test.addr ||
 			i.Offer.ServerIdentifier.String() != test.server {
 			t.Errorf("the status of %s: %+v", iface, r)
 		}
@@ -106,8 +107,8 @@ func TestSidecarsServeTheirOwn(t *testing.T) {
 		}
 	}
 
-	first.signal(syscall.SIGTERM)
-	first.exit(0)
+	first.Signal(syscall.SIGTERM)
+	first.exits(0)
 	// Now both interfaces are the other's.
 	launcher.sidecars = launcher.sidecars[:0]
 	launcher.collect(1)
@@ -118,17 +119,17 @@ func TestSidecarsServeTheirOwn(t *testing.T) {
 	second.serving(pod.Interface)
 	second.serving(blue)
 
-	second.signal(syscall.SIGKILL)
-	<-second.done
+	second.Signal(syscall.SIGKILL)
+	<-second.Done
 	second = s.sidecar("hook-sidecar-1", "another")
 	asTold(t, second.serving(blue), true) // it is not asked again
 	asTold(t, second.serving(pod.Interface), false)
 	launcher.shutdown()
-	second.exit(0)
+	second.exits(0)
 }
 
 // asTold checks that a guest is told what its interface in the VMI says, and no other guest.
-func asTold(t *testing.T, r report, told bool) {
+func asTold(t *testing.T, r podtest.Report, told bool) {
 	t.Helper()
 	o := r.Interfaces[0].Offer
 	all := o.BootFile == "pxe/boot" && o.TFTPServer == "tftp.example" && fmt.Sprint(o.NTP) == "[10.0.0.1 10.0.0.2]" && len(o.Options) == 1 && strings.HasPrefix(o.Options[0], "240=")
@@ -177,9 +178,9 @@ func TestErrorsCarryTheReason(t *testing.T) {
 	}
 
 	s.attach(pod.Interface)
-	s.in(s.pod.Namespace, "ip address delete 169.254.75.10/32 dev lo")
+	s.In(s.Pod.Namespace, "ip address delete 169.254.75.10/32 dev lo")
 	asked("no address", struct{ xml, vmi, words string }{xml, ours, "no link of the pod has the address 169.254.75.10"})
-	s.in(s.pod.Namespace, "ip address add 169.254.75.10/32 dev lo scope host")
+	s.In(s.Pod.Namespace, "ip address add 169.254.75.10/32 dev lo scope host")
 	for option, words := range map[string]string{
 		`{"ntpServers":["ntp.example"]}`: "ntpServers takes IPv4 addresses", `{"privateOptions":[{"option":12,"value":"a"}]}`: "from 224 to 254, not 12",
 	} {
@@ -232,11 +233,11 @@ func TestEarlierKubeVirts(t *testing.T) {
 				t.Errorf("status: %v: %s", err, out)
 			}
 			sidecar.keeps(filepath.Join(test.state, "eth0", "state.json"))
-			sidecar.signal(syscall.SIGKILL)
-			<-sidecar.done
+			sidecar.Signal(syscall.SIGKILL)
+			<-sidecar.Done
 			sidecar = start()
-			sidecar.says("serving again what an earlier sidecar")
-			sidecar.says(`"msg":"serving"`)
+			sidecar.Says("serving again what an earlier sidecar")
+			sidecar.Says(`"msg":"serving"`)
 			entries, err := os.ReadDir(sidecar.part)
 			var names []string
 			for _, e := range entries {
@@ -284,25 +285,25 @@ func TestDomainDefinedBeforeThePodIsWired(t *testing.T) {
 		}
 	}
 	s.wire(pod.Interface)
-	sidecar.says(`"msg":"serving"`)
+	sidecar.Says(`"msg":"serving"`)
 	if again := launcher.define(early, machine); again != early {
 		t.Errorf("once it is wired, the domain is\n%s\nand was\n%s", again, early)
 	}
 
 	// The container is started again, and what it had written is lost.
-	sidecar.signal(syscall.SIGKILL)
-	<-sidecar.done
+	sidecar.Signal(syscall.SIGKILL)
+	<-sidecar.Done
 	if err := os.RemoveAll(filepath.Join(sidecar.part, "podnic")); err != nil {
 		t.Fatal(err)
 	}
 	sidecar = s.sidecar("hook-sidecar-0", plugin)
-	sidecar.says("waiting for the launcher")
+	sidecar.Says("waiting for the launcher")
 	if again := launcher.define(early, machine); again != early {
 		t.Errorf("without a record, the domain is\n%s\nand was\n%s", again, early)
 	}
 	r := sidecar.serving(pod.Interface)
 	i := r.Interfaces[0]
-	if i.Offer.Address != s.pod.Address.String() || !strings.Contains(strings.Join(i.Warnings, "\n"), "lost") {
+	if i.Offer.Address != s.Pod.Address || !strings.Contains(strings.Join(i.Warnings, "\n"), "lost") {
 		t.Errorf("without a record: %+v", r)
 	}
 }

@@ -14,10 +14,12 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/beevik/etree"
+
 	"github.com/podnic/podnic/domain/kubevirt/hooks/info"
 	"github.com/podnic/podnic/domain/kubevirt/hooks/v1alpha1"
 	"github.com/podnic/podnic/domain/kubevirt/hooks/v1alpha2"
 	"github.com/podnic/podnic/domain/kubevirt/hooks/v1alpha3"
+	"github.com/podnic/podnic/test/podtest"
 )
 
 // callTime bounds a call. KubeVirt gives Info a second, and callbacks a minute.
@@ -41,7 +43,7 @@ type hook struct {
 func (l *launcher) collect(count int) {
 	l.t.Helper()
 	seen := map[string]bool{}
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(podtest.Patience)
 	for len(l.sidecars) < count {
 		if time.Now().After(deadline) {
 			l.t.Fatalf("of %d sidecars there are %v", count, l.sidecars)

@@ -18,35 +18,35 @@ import (
 // attach calls the CNI plugin as Multus does for the network attachment of the manifest, before any container starts. Its
 // records are in a directory of the pod's.
 func (s *site) attach(iface string) {
-	s.t.Helper()
+	s.T.Helper()
 	text, err := os.ReadFile("../../deploy/kubevirt/network-attachment-definition.yaml")
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	var manifest struct{ Spec struct{ Config string } }
 	if err := yaml.Unmarshal(text, &manifest); err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	var config map[string]any
 	if err := json.Unmarshal([]byte(manifest.Spec.Config), &config); err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
-	config["interface"], config["stateDir"] = iface, filepath.Join(s.pod.Dir, "cni")
+	config["interface"], config["stateDir"] = iface, filepath.Join(s.Pod.Dir, "cni")
 	stdin, err := json.Marshal(config)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	var out []byte
-	err = s.node.Do(func() (err error) {
-		cmd := exec.CommandContext(s.t.Context(), podtest.Program(s.t))
+	err = s.Node.Do(func() (err error) {
+		cmd := exec.CommandContext(s.T.Context(), podtest.Program(s.T))
 		cmd.Stdin = bytes.NewReader(stdin)
-		cmd.Env = append(os.Environ(), "CNI_COMMAND=ADD", "CNI_CONTAINERID="+s.pod.Name, "CNI_NETNS="+s.pod.Path,
+		cmd.Env = append(os.Environ(), "CNI_COMMAND=ADD", "CNI_CONTAINERID="+s.Pod.Name, "CNI_NETNS="+s.Pod.Path,
 			"CNI_IFNAME=podnic-"+iface[:3], "CNI_PATH=/nowhere")
 		out, err = cmd.CombinedOutput()
 		return err
 	})
 	if err != nil {
-		s.t.Fatalf("CNI ADD: %v: %s", err, out)
+		s.T.Fatalf("CNI ADD: %v: %s", err, out)
 	}
 }
 
@@ -62,9 +62,9 @@ func tapOf(iface string) string {
 // (pkg/network/setup/netpod, managedTapSpec, at d923fdb). Its placeholder is a dummy link; a kernel without those is given
 // a bridge without ports.
 func (s *site) wire(iface string, tapOptions ...string) {
-	s.t.Helper()
+	s.T.Helper()
 	base := strings.TrimPrefix(iface, "pod")
-	s.in(s.pod.Namespace, strings.NewReplacer("NIC", base+"-nic", "BRIDGE", "k6t-"+base, "TAP", tapOf(iface), "IFACE", iface, "USER", fmt.Sprint(launcherUser),
+	s.In(s.Pod.Namespace, strings.NewReplacer("NIC", base+"-nic", "BRIDGE", "k6t-"+base, "TAP", tapOf(iface), "IFACE", iface, "USER", fmt.Sprint(launcherUser),
 		"OPTIONS", strings.Join(append(tapOptions, "vnet_hdr"), " ")).Replace(`
 mac=$(cat /sys/class/net/IFACE/address)
 mtu=$(cat /sys/class/net/IFACE/mtu)

@@ -4,18 +4,16 @@
 package kubevirt
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,9 +21,6 @@ import (
 	"github.com/podnic/podnic/test/pod"
 	"github.com/podnic/podnic/test/podtest"
 )
-
-// patience bounds each wait for something that takes seconds on a quiet machine.
-const patience = 90 * time.Second
 
 // launcherUser is the user that KubeVirt's launcher and its sidecars run as.
 const launcherUser = 107
@@ -35,9 +30,7 @@ const plugin = "podnic-binding"
 
 // site is a launcher pod on a node, and the directory that its containers share.
 type site struct {
-	t     *testing.T
-	node  *pod.Node
-	pod   *pod.Pod
+	*podtest.Site
 	hooks string
 	shm   string // what all containers of a pod share
 }
@@ -45,235 +38,122 @@ type site struct {
 func newSite(t *testing.T, network pod.Network) *site {
 	t.Helper()
 	podtest.NeedRoot(t)
-	s := &site{t: t, node: podtest.Node(t), hooks: t.TempDir(), shm: t.TempDir()}
+	node := podtest.Node(t)
+	if network.OnUplink() {
+		if err := node.AddUplink(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := &site{Site: podtest.NewSite(t, node, network), hooks: t.TempDir(), shm: t.TempDir()}
 	if err := os.Chmod(s.shm, 0o777|os.ModeSticky); err != nil {
 		t.Fatal(err)
 	}
-	s.pod = podtest.Pod(t, s.node, pod.Spec{Name: "launcher", Hostname: "vm-0", Network: network})
 	return s
 }
 
-// in runs a shell script in a namespace, whose links it sees in /sys.
-func (s *site) in(n *pod.Namespace, script string) string {
-	s.t.Helper()
-	out, err := n.Output(s.t.Context(), "unshare", "--mount", "sh", "-e", "-c", "mount -t sysfs sysfs /sys\n"+script)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return out
-}
-
 // launcher is that of the pod.
-func (s *site) launcher() *launcher { return &launcher{t: s.t, dir: s.hooks} }
+func (s *site) launcher() *launcher { return &launcher{t: s.T, dir: s.hooks} }
 
 // container is a sidecar container of the pod.
 type container struct {
+	*podtest.Process
 	site *site
 	name string
 	part string // its part of the hook directory
-	cmd  *exec.Cmd
-	done chan struct{}
-	mu   sync.Mutex
-	log  strings.Builder
-	news chan struct{} // closed and replaced when the log grows
-}
-
-func (c *container) Write(b []byte) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	close(c.news)
-	c.news = make(chan struct{})
-	return c.log.Write(b)
-}
-
-// says waits until the log has a text.
-func (c *container) says(text string) {
-	c.site.t.Helper()
-	timeout := time.After(patience)
-	for {
-		c.mu.Lock()
-		said, news := strings.Contains(c.log.String(), text), c.news
-		c.mu.Unlock()
-		if said {
-			return
-		}
-		select {
-		case <-news:
-		case <-c.done:
-			c.site.t.Fatalf("the sidecar %s ended and did not say %q", c.name, text)
-		case <-timeout:
-			c.site.t.Fatalf("the sidecar %s does not say %q", c.name, text)
-		}
-	}
-}
-
-func (c *container) text() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.log.String()
 }
 
 // command prepares podnic as a program of the container.
 func (c *container) command(ctx context.Context, args ...string) *exec.Cmd {
-	c.site.t.Helper()
+	c.site.T.Helper()
 	script, err := filepath.Abs("testdata/container")
 	if err != nil {
-		c.site.t.Fatal(err)
+		c.site.T.Fatal(err)
 	}
-	programs := filepath.Dir(podtest.Program(c.site.t))
-	return c.site.pod.Command(ctx, script, append([]string{fmt.Sprint(launcherUser), programs, c.part, c.site.shm}, args...)...)
+	programs := filepath.Dir(podtest.Program(c.site.T))
+	return c.site.Pod.Command(ctx, script, append([]string{fmt.Sprint(launcherUser), programs, c.part, c.site.shm}, args...)...)
 }
 
 // sidecar starts a sidecar container. One of the name that ran before leaves it what was in the shared directory.
 func (s *site) sidecar(name, plugin string, args ...string) *container {
-	s.t.Helper()
+	s.T.Helper()
 	return s.container(name, []string{"CONTAINER_NAME=" + name, "NETWORK_BINDING_PLUGIN_NAME=" + plugin}, args...)
 }
 
 // container starts a sidecar with what KubeVirt tells it.
 func (s *site) container(name string, env []string, args ...string) *container {
-	s.t.Helper()
-	c := &container{site: s, name: name, part: filepath.Join(s.hooks, name), done: make(chan struct{}), news: make(chan struct{})}
+	s.T.Helper()
+	c := &container{site: s, name: name, part: filepath.Join(s.hooks, name)}
 	err := os.MkdirAll(c.part, 0o755)
 	if err == nil {
 		err = os.Chown(c.part, launcherUser, launcherUser)
 	}
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
-	c.cmd = c.command(context.Background(), append([]string{"sidecar", "--hook-dir", "/mnt/hooks", "--log-level", "debug"}, args...)...)
+	cmd := c.command(context.Background(), append([]string{"sidecar", "--hook-dir", "/mnt/hooks", "--log-level", "debug"}, args...)...)
 	// The test may run in a container that has a name.
-	c.cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "CONTAINER_NAME=") }), env...)
-	c.cmd.Stdout, c.cmd.Stderr = c, c
-	if err := c.cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	go func() {
-		_ = c.cmd.Wait()
-		close(c.done)
-	}()
-	s.t.Cleanup(func() {
-		_ = c.cmd.Process.Kill()
-		<-c.done
-		if s.t.Failed() {
-			s.t.Logf("the sidecar %s said:\n%s", name, c.text())
-		}
-	})
+	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "CONTAINER_NAME=") }), env...)
+	c.Process = podtest.Start(s.T, "the sidecar "+name, cmd)
 	return c
 }
 
-// exit waits for the container's end and checks its status.
-func (c *container) exit(status int) {
-	c.site.t.Helper()
-	select {
-	case <-c.done:
-	case <-time.After(patience):
-		c.site.t.Fatalf("the sidecar %s does not end", c.name)
-	}
-	if got := c.cmd.ProcessState.ExitCode(); got != status {
-		c.site.t.Errorf("the sidecar %s: exit status %d, want %d", c.name, got, status)
-	}
+// exits waits for the container's end and checks its status, and that it leaves no socket.
+func (c *container) exits(status int) {
+	c.site.T.Helper()
+	c.Exits(status)
 	sockets, err := filepath.Glob(filepath.Join(c.part, "*.sock"))
 	if err != nil || len(sockets) > 0 && status == 0 {
-		c.site.t.Errorf("the sidecar %s left %v: %v", c.name, sockets, err)
-	}
-}
-
-func (c *container) signal(signal syscall.Signal) {
-	c.site.t.Helper()
-	if err := c.cmd.Process.Signal(signal); err != nil {
-		c.site.t.Fatal(err)
-	}
-}
-
-// report is the part of the status that the tests read.
-type report struct {
-	Phase      string
-	Interfaces []struct {
-		Name, Binding, Bridge, Tap, MAC string
-		Warnings                        []string
-		Routes                          []struct{ Destination, Gateway string }
-		Offer                           struct {
-			Address              string
-			ServerIdentifier     netip.Addr
-			DomainName, BootFile string
-			TFTPServer           string
-			NTP                  []netip.Addr
-			Options              []string
-		}
-		Lease struct {
-			State   string
-			Address netip.Addr
-		}
+		c.site.T.Errorf("the sidecar %s left %v: %v", c.name, sockets, err)
 	}
 }
 
 // status asks for an interface in the container, as an exec probe would.
-func (c *container) status(iface string, args ...string) (report, error) {
-	c.site.t.Helper()
-	cmd := c.command(c.site.t.Context(), append([]string{"status", "-o", "json", "--state-dir", "/mnt/hooks/podnic", "--interface", iface}, args...)...)
-	out, err := cmd.Output()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		return report{}, fmt.Errorf("podnic status: %w: %s", err, exit.Stderr)
-	}
-	var r report
-	if err == nil {
-		err = json.Unmarshal(out, &r)
-	}
-	if err == nil && len(r.Interfaces) != 1 {
-		err = fmt.Errorf("podnic status: %d interfaces", len(r.Interfaces))
-	}
-	return r, err
+func (c *container) status(iface string, args ...string) podtest.Report {
+	c.site.T.Helper()
+	cmd := c.command(c.site.T.Context(), append([]string{"status", "-o", "json", "--state-dir", "/mnt/hooks/podnic", "--interface", iface}, args...)...)
+	return podtest.ReadReport(c.site.T, podtest.Must(c.site.T, cmd))
 }
 
 // ready waits until the guest has its address.
-func (c *container) ready(iface string) report {
-	c.site.t.Helper()
-	r, err := c.status(iface, "--wait", "ready", "--timeout", patience.String())
-	if err != nil {
-		c.site.t.Fatal(err)
-	}
-	return r
+func (c *container) ready(iface string) podtest.Report {
+	c.site.T.Helper()
+	return c.status(iface, "--wait", "ready", "--timeout", podtest.Patience.String())
 }
 
 // serving waits until the status says that the guest can be heard. Only the program knows when it next writes its state.
-func (c *container) serving(iface string) report {
-	c.site.t.Helper()
-	var r report
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		var err error
-		if r, err = c.status(iface); err != nil {
-			c.site.t.Fatal(err)
-		}
-		if r.Phase == "serving" {
+func (c *container) serving(iface string) podtest.Report {
+	c.site.T.Helper()
+	var r podtest.Report
+	for deadline := time.Now().Add(podtest.Patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if r = c.status(iface); r.Phase == "serving" {
 			return r
 		}
 	}
-	c.site.t.Fatalf("the sidecar %s does not serve: %+v", c.name, r)
+	c.site.T.Fatalf("the sidecar %s does not serve: %+v", c.name, r)
 	return r
 }
 
 // keeps waits for a file of the container.
 func (c *container) keeps(path string) {
-	c.site.t.Helper()
+	c.site.T.Helper()
 	path = strings.NewReplacer("/mnt/hooks", c.part, "/dev/shm", c.site.shm).Replace(path)
 	// Only the program knows when it next writes its state.
-	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(podtest.Patience); ; time.Sleep(20 * time.Millisecond) {
 		if _, err := os.Stat(path); err == nil {
 			return
 		}
 		if time.Now().After(deadline) {
-			c.site.t.Fatalf("the sidecar %s does not write %s", c.name, path)
+			c.site.T.Fatalf("the sidecar %s does not write %s", c.name, path)
 		}
 	}
 }
 
 // privileges are the user and the effective capabilities of the container's process.
 func (c *container) privileges() (user, capabilities string) {
-	c.site.t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid))
+	c.site.T.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.PID()))
 	if err != nil {
-		c.site.t.Fatal(err)
+		c.site.T.Fatal(err)
 	}
 	for line := range strings.Lines(string(b)) {
 		switch fields := strings.Fields(line); fields[0] {
@@ -339,62 +219,28 @@ func card(name, tap, mac string) string {
     </interface>`, mac, tap, name)
 }
 
-// wire is a capture of what passes at the node's end of the pod's link.
-type wire struct {
-	t       *testing.T
-	cmd     *exec.Cmd
-	done    chan error
-	packets strings.Builder
+// capture captures what passes at the node's end of the pod's link, or on the link that it stands on.
+func (s *site) capture() *podtest.Process {
+	s.T.Helper()
+	link := cmp.Or(s.Pod.HostLink, pod.Uplink)
+	p := podtest.Start(s.T, "tcpdump", exec.Command("nsenter", "--net="+s.Node.Path, "--", "tcpdump", "-i", link, "-n", "-l", "-e", "-v"))
+	p.Says("listening on")
+	return p
 }
 
-// tap starts the capture.
-func (s *site) capture() *wire {
-	s.t.Helper()
-	w := &wire{t: s.t, done: make(chan error, 1)}
-	listening := make(chan struct{})
-	w.cmd = exec.Command("nsenter", "--net="+s.node.Path, "--", "tcpdump", "-i", s.pod.HostLink, "-n", "-l", "-e", "-v")
-	w.cmd.Stdout = &w.packets
-	w.cmd.Stderr = writer(func(b []byte) (int, error) {
-		if strings.Contains(string(b), "listening on") {
-			close(listening)
-		}
-		return len(b), nil
-	})
-	if err := w.cmd.Start(); err != nil {
-		s.t.Fatal(err)
+// without ends a capture, and fails the test if it has one of the texts; seen is what it must have.
+func (s *site) without(capture *podtest.Process, seen string, texts ...string) {
+	s.T.Helper()
+	if status := capture.End(syscall.SIGINT); status != 0 {
+		s.T.Fatalf("tcpdump: exit status %d", status)
 	}
-	go func() { w.done <- w.cmd.Wait() }()
-	s.t.Cleanup(func() { _ = w.cmd.Process.Kill() })
-	select {
-	case <-listening:
-	case err := <-w.done:
-		s.t.Fatalf("tcpdump: %v", err)
-	case <-time.After(patience):
-		s.t.Fatal("tcpdump does not listen")
-	}
-	return w
-}
-
-type writer func([]byte) (int, error)
-
-func (w writer) Write(b []byte) (int, error) { return w(b) }
-
-// without ends the capture, and fails the test if it has one of the texts; seen is what it must have.
-func (w *wire) without(seen string, texts ...string) {
-	w.t.Helper()
-	if err := w.cmd.Process.Signal(syscall.SIGINT); err != nil {
-		w.t.Fatal(err)
-	}
-	if err := <-w.done; err != nil {
-		w.t.Fatalf("tcpdump: %v", err)
-	}
-	all := w.packets.String()
+	all := capture.Output()
 	if !strings.Contains(all, seen) {
-		w.t.Errorf("%q was not seen on the pod's link, so that the capture says nothing:\n%.2000s", seen, all)
+		s.T.Errorf("%q was not seen on the pod's link, so that the capture says nothing:\n%.2000s", seen, all)
 	}
 	for line := range strings.Lines(all) {
 		if slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(line, text) }) {
-			w.t.Errorf("seen on the pod's link: %s", line)
+			s.T.Errorf("seen on the pod's link: %s", line)
 		}
 	}
 }

@@ -71,7 +71,7 @@ func TestGuestLeasesServesAndObeysThePowerButton(t *testing.T) {
 		"address": "203.0.113.9", "mask": "32", "routes": "203.0.113.1/32,0.0.0.0,0.0.0.0/0,203.0.113.1",
 		"router": "203.0.113.254", "mtu": "1400", "hostname": "vm-0", "dns": "10.96.0.10,10.96.0.11",
 		"search": "svc.cluster.local,cluster.local", "domain": "cluster.local", "ntp": "", "serverid": "203.0.113.1",
-		"lease": "864000",
+		"lease": "864000", "interface": "eth0",
 	}
 	if diff := cmp.Diff(want, guest.Fields(lease)); diff != "" {
 		t.Errorf("lease (-want +got):\n%s", diff)

@@ -52,7 +52,7 @@ const planted = "Tr0ub4dor-and-3"
 func TestBundleHoldsWhatAReportNeedsAndNothingSecret(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, pod.PTP)
-	daemon := podtest.Libvirtd(t, s.pod)
+	daemon := podtest.Libvirtd(t, s.Pod)
 	dir := t.TempDir()
 	xml, err := guest.Domain{
 		Name: "vm", Image: podtest.Guest(t), KVM: daemon.KVM, Console: filepath.Join(dir, "console"),
@@ -67,7 +67,7 @@ func TestBundleHoldsWhatAReportNeedsAndNothingSecret(t *testing.T) {
 	if err := os.WriteFile(file, []byte(xml), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	run := s.pod.Command(context.Background(), s.podnic, "run", "--domain", file, "--connect", daemon.URI, "--state-dir", s.state, "--grace", "0s",
+	run := s.Pod.Command(context.Background(), s.Podnic, "run", "--domain", file, "--connect", daemon.URI, "--state-dir", s.StateDir, "--grace", "0s",
 		"--option", "224=string:"+planted)
 	if err := run.Start(); err != nil {
 		t.Fatal(err)
@@ -76,20 +76,20 @@ func TestBundleHoldsWhatAReportNeedsAndNothingSecret(t *testing.T) {
 		_ = run.Process.Signal(os.Interrupt)
 		_ = run.Wait() // the guest was not asked to shut down, and that is its status
 	})
-	s.must("status", "--wait", "ready", "--timeout", patience)
-	documented(t, "status.md", "status", s.must("status"))
-	documented(t, "doctor.md", "doctor --only "+podChecks, s.must("doctor", "--only", podChecks))
+	s.Must("status", "--wait", "ready", "--timeout", patience)
+	documented(t, "status.md", "status", s.Must("status"))
+	documented(t, "doctor.md", "doctor --only "+podChecks, s.Must("doctor", "--only", podChecks))
 	log := "{\"msg\":\"the daemon said: password=" + planted + "\"}\nthe end\n"
-	logs := filepath.Join(s.state, ".podnic")
+	logs := filepath.Join(s.StateDir, ".podnic")
 	if err := errors.Join(os.Mkdir(logs, 0o755), os.WriteFile(filepath.Join(logs, "hook.log"), []byte(log), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 
 	bundle := filepath.Join(dir, "bundle.tgz")
 	bundleTo := func(path string) (string, string, int) {
-		cmd := s.pod.Command(t.Context(), s.podnic, "doctor", "bundle", path, "--state-dir", s.state, "--connect", daemon.URI)
+		cmd := s.Pod.Command(t.Context(), s.Podnic, "doctor", "bundle", path, "--state-dir", s.StateDir, "--connect", daemon.URI)
 		cmd.Env = append(cmd.Env, "PODNIC_BOOT_FILE="+planted)
-		return s.output(cmd)
+		return podtest.Run(s.T, cmd)
 	}
 	out, errs, status := bundleTo(bundle)
 	if status != 0 {
@@ -103,7 +103,7 @@ func TestBundleHoldsWhatAReportNeedsAndNothingSecret(t *testing.T) {
 	files := unpack(t, bytes.NewReader(archive))
 	for name, says := range map[string]string{
 		"README.txt": "Left out:", "version.txt": "Linux", "doctor.txt": "link-kinds", "doctor.json": `"findings"`,
-		"status.txt": "ready, the guest has", "status.json": `"phase": "ready"`, "record.json": `"original"`, "state.json": `"timeline"`,
+		"status.txt": "ready, the guest has", "status.json": `"phase": "ready"`, "interfaces/eth0/record.json": `"original"`, "interfaces/eth0/state.json": `"timeline"`,
 		"network.json": "podnic-eth0", "settings.txt": "net.ipv4.ip_forward", "environment.txt": "PODNIC_BOOT_FILE",
 		"domain.xml": `<target dev="tap0" managed="no"/>`, "logs/hook.log": "the end",
 	} {
@@ -136,17 +136,17 @@ func TestBundleHoldsWhatAReportNeedsAndNothingSecret(t *testing.T) {
 // TestBundleWithoutPrivilegesSaysWhatIsMissing is made by somebody who may read nothing of podnic's.
 func TestBundleWithoutPrivilegesSaysWhatIsMissing(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, network)
-	s.must("prepare")
+	s := newSite(t, pod.Plain)
+	s.Must("prepare")
 	cmd := s.as("65533", "")
 	cmd.Args = append(cmd.Args[:len(cmd.Args)-2:len(cmd.Args)-2], "bundle", "-", "--connect-timeout", "100ms")
-	out, errs, status := s.output(cmd)
+	out, errs, status := podtest.Run(s.T, cmd)
 	if status != 0 {
 		t.Fatalf("status %d: %s", status, errs)
 	}
 	files := unpack(t, strings.NewReader(out))
 	for name, says := range map[string]string{
-		"unseen.txt": "record.json: ", "status.txt": "eth0: wired", "network.json": "nftables: ", "doctor.txt": "lacks CAP_NET_ADMIN",
+		"unseen.txt": "interfaces/eth0/record.json: ", "status.txt": "eth0: wired", "network.json": "nftables: ", "doctor.txt": "lacks CAP_NET_ADMIN",
 	} {
 		if !strings.Contains(files[name], says) {
 			t.Errorf("%s does not say %q:\n%s", name, says, files[name])

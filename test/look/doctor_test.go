@@ -14,6 +14,7 @@ import (
 	store "github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/test/guest"
 	"github.com/podnic/podnic/test/libvirtd"
+	"github.com/podnic/podnic/test/pod"
 	"github.com/podnic/podnic/test/podtest"
 )
 
@@ -22,23 +23,23 @@ type finding struct{ Check, Status, Reason, Remedy string }
 
 // doctor runs the program and checks that its exit status is what its findings say.
 func (s *site) doctor(cmd *exec.Cmd) map[string]finding {
-	s.t.Helper()
-	out, errs, status := s.output(cmd)
+	s.T.Helper()
+	out, errs, status := podtest.Run(s.T, cmd)
 	var report struct {
 		OK       bool
 		Findings []finding
 	}
 	if err := json.Unmarshal([]byte(out), &report); err != nil {
-		s.t.Fatalf("%v: status %d: %s%s", err, status, out, errs)
+		s.T.Fatalf("%v: status %d: %s%s", err, status, out, errs)
 	}
 	failed := slices.ContainsFunc(report.Findings, func(f finding) bool { return f.Status == "fail" })
 	if report.OK == failed || (status == 1) != failed || status > 1 {
-		s.t.Errorf("ok is %v, and the exit status %d: %+v", report.OK, status, report.Findings)
+		s.T.Errorf("ok is %v, and the exit status %d: %+v", report.OK, status, report.Findings)
 	}
 	found := make(map[string]finding)
 	for _, f := range report.Findings {
 		if f.Reason == "" || (f.Remedy == "") != (f.Status == "ok") {
-			s.t.Errorf("without a reason or a remedy, or with one too many: %+v", f)
+			s.T.Errorf("without a reason or a remedy, or with one too many: %+v", f)
 		}
 		found[f.Check] = f
 	}
@@ -47,43 +48,43 @@ func (s *site) doctor(cmd *exec.Cmd) map[string]finding {
 
 // finds runs one check in the pod and compares what it says.
 func (s *site) finds(check, status, says string, args ...string) {
-	s.t.Helper()
-	args = append([]string{"doctor", "-o", "json", "--only", check, "--state-dir", s.state}, args...)
-	s.found(s.pod.Command(s.t.Context(), s.podnic, args...), check, status, says)
+	s.T.Helper()
+	args = append([]string{"doctor", "-o", "json", "--only", check, "--state-dir", s.StateDir}, args...)
+	s.found(s.Pod.Command(s.T.Context(), s.Podnic, args...), check, status, says)
 }
 
 func (s *site) found(cmd *exec.Cmd, check, status, says string) {
-	s.t.Helper()
+	s.T.Helper()
 	if f := s.doctor(cmd)[check]; f.Status != status || !strings.Contains(f.Reason+" → "+f.Remedy, says) {
-		s.t.Errorf("%s: want %s, %q, and got %+v", check, status, says, f)
+		s.T.Errorf("%s: want %s, %q, and got %+v", check, status, says, f)
 	}
 }
 
 // after runs one check by a shell in the pod, after commands that see the pod's files and not the machine's.
 func (s *site) after(commands, check, status, says string) {
-	s.t.Helper()
+	s.T.Helper()
 	script := "mount --make-rprivate /\n" + commands + "\nexec \"$0\" doctor -o json --only " + check + " --state-dir \"$1\""
-	s.found(s.pod.Command(s.t.Context(), "sh", "-e", "-c", script, s.podnic, s.state), check, status, says)
+	s.found(s.Pod.Command(s.T.Context(), "sh", "-e", "-c", script, s.Podnic, s.StateDir), check, status, says)
 }
 
 // as runs doctor as a container runtime does: as a user, with capabilities as in "+net_admin", and nothing else.
 func (s *site) as(uid, capabilities string, args ...string) *exec.Cmd {
-	s.t.Helper()
+	s.T.Helper()
 	contained, err := filepath.Abs("../shapes/testdata/contained")
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
-	if err := os.MkdirAll(s.state, 0o755); err != nil {
-		s.t.Fatal(err)
+	if err := os.MkdirAll(s.StateDir, 0o755); err != nil {
+		s.T.Fatal(err)
 	}
-	return s.pod.Command(s.t.Context(), contained, append([]string{uid, capabilities, s.podnic, s.state, "doctor", "-o", "json"}, args...)...)
+	return s.Pod.Command(s.T.Context(), contained, append([]string{uid, capabilities, s.Podnic, s.StateDir, "doctor", "-o", "json"}, args...)...)
 }
 
 // TestDoctorOfAnOriginalPod breaks what a pod that nothing is wired in may lack, one after the other, and mends it.
 func TestDoctorOfAnOriginalPod(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, network)
-	in := func(script string) { s.t.Helper(); s.in(s.pod.Namespace, script) }
+	s := newSite(t, pod.Plain)
+	in := func(script string) { s.T.Helper(); s.In(s.Pod.Namespace, script) }
 
 	s.finds("kernel", "ok", "Linux")
 	s.after("mount -t tmpfs tmpfs /proc/sys/kernel/random", "kernel", "fail", "boot_id")
@@ -122,7 +123,7 @@ func TestDoctorOfAnOriginalPod(t *testing.T) {
 
 	resolver := func(text string) {
 		t.Helper()
-		if _, _, status := s.output(s.pod.Command(t.Context(), "sh", "-c", "echo "+text+" >/etc/resolv.conf")); status != 0 {
+		if _, _, status := podtest.Run(s.T, s.Pod.Command(t.Context(), "sh", "-c", "echo "+text+" >/etc/resolv.conf")); status != 0 {
 			t.Fatal("resolv.conf was not written")
 		}
 	}
@@ -168,31 +169,59 @@ func TestDoctorOfAnOriginalPod(t *testing.T) {
 	}
 }
 
+// TestDoctorSaysWhatBecomesOfIPv6 gives a pod an address and takes IPv6 away in different ways.
+func TestDoctorSaysWhatBecomesOfIPv6(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, pod.Plain)
+	in := func(script string) { s.T.Helper(); s.In(s.Pod.Namespace, script) }
+	s.finds("ipv6", "ok", "IPv6 is not served, and passes")
+	in("ip address add fd00:10:244:1::5/64 dev eth0 nodad; ip -6 route add default via fd00:10:244:1::1")
+	s.finds("ipv6", "ok", "IPv6 is served")
+	in("echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6")
+	s.finds("ipv6", "warn", "links that are made here have no IPv6 (net.ipv6.conf.default.disable_ipv6 is 1)")
+	in("echo 0 >/proc/sys/net/ipv6/conf/default/disable_ipv6")
+	s.finds("ipv6", "ok", "IPv6 is not served, and none of its frames crosses", "--ipv6", "off")
+	in("ip -6 neigh add fd00:10:244:1::1 lladdr 0e:11:22:33:44:55 dev eth0 nud permanent")
+	s.Must("prepare")
+	s.finds("ipv6", "warn", "the router fd00:10:244:1::1 has no link-local address")
+	s.Must("restore")
+	in("echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6")
+	s.finds("ipv6", "ok", "eth0 has no IPv6: net.ipv6.conf.eth0.disable_ipv6 is 1")
+	in("ip link set eth0 mtu 1200")
+	s.finds("ipv6", "ok", "eth0 has no IPv6: its MTU is 1200, and IPv6 takes 1280")
+}
+
 // TestDoctorOfAWiredPod does the same to a pod whose interface a guest has.
 func TestDoctorOfAWiredPod(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, network)
+	s := newSite(t, pod.Plain)
 	s.serve()
-	in := func(script string) { s.t.Helper(); s.in(s.pod.Namespace, script) }
+	in := func(script string) { s.T.Helper(); s.In(s.Pod.Namespace, script) }
 	s.finds("wiring", "ok", "as it should be (ready)")
+	// As from a node, which has another /run: a lease that is not seen is not one that there is not.
+	elsewhere, _, _ := podtest.Run(t, s.Pod.Command(t.Context(), s.Podnic, "status", "--state-dir", t.TempDir()))
+	if !strings.Contains(elsewhere, "serving, and the lease cannot be seen from here") || !strings.Contains(elsewhere, "lease not seen from here") ||
+		!strings.Contains(elsewhere, "with its --state-dir") {
+		t.Errorf("status elsewhere:\n%s", elsewhere)
+	}
 	in("ip link set tap0 down")
 	s.finds("wiring", "fail", "tap0 is down → run `podnic prepare` to mend it")
-	s.must("prepare")
+	s.Must("prepare")
 	s.finds("wiring", "ok", "")
 
 	in("ip link set eth0-br mtu 1400")
 	s.finds("mtu", "fail", "has the MTU 1400, and the guest is told 1500")
-	s.must("prepare")
+	s.Must("prepare")
 	s.finds("mtu", "ok", "1500")
 
 	s.finds("mac", "ok", "0a:58:0a:f4:01:05, which is made from the address, as OVN-Kubernetes does")
-	s.in(s.guest, "ip link set eth0 address 0a:58:0a:f4:01:99\nbusybox udhcpc -f -q -n -t 1 -T 1 -i eth0 -s /bin/true 2>/dev/null || true")
+	s.In(s.guest, "ip link set eth0 address 0a:58:0a:f4:01:99\nbusybox udhcpc -f -q -n -t 1 -T 1 -i eth0 -s /bin/true 2>/dev/null || true")
 	s.finds("mac", "fail", "0a:58:0a:f4:01:99")
 	s.killServer()
 	s.finds("wiring", "fail", "nobody serves eth0 → run `podnic run` or `podnic serve`")
-	s.startServer()
-	s.in(s.guest, "ip link set eth0 address 0a:58:0a:f4:01:05\nbusybox udhcpc -f -q -n -t 40 -T 1 -i eth0 -s /bin/true 2>/dev/null")
-	s.must("status", "--wait", "ready", "--timeout", patience)
+	s.server = s.Start("serve")
+	s.In(s.guest, "ip link set eth0 address 0a:58:0a:f4:01:05\nbusybox udhcpc -f -q -n -t 40 -T 1 -i eth0 -s /bin/true 2>/dev/null")
+	s.Must("status", "--wait", "ready", "--timeout", patience)
 	s.finds("mac", "ok", "")
 	s.finds("wiring", "ok", "")
 
@@ -204,16 +233,16 @@ func TestDoctorOfAWiredPod(t *testing.T) {
 // nothing of podnic's.
 func TestDoctorChangesNothing(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, network)
-	before := podtest.State(t, s.pod.Namespace)
+	s := newSite(t, pod.Plain)
+	before := podtest.State(t, s.Pod.Namespace)
 	for name, cmd := range map[string]*exec.Cmd{
-		"root":          s.pod.Command(t.Context(), s.podnic, "doctor", "-o", "json", "--state-dir", s.state, "--ignore", "kvm", "--connect-timeout", "100ms"),
+		"root":          s.Pod.Command(t.Context(), s.Podnic, "doctor", "-o", "json", "--state-dir", s.StateDir, "--ignore", "kvm", "--connect-timeout", "100ms"),
 		"CAP_NET_ADMIN": s.as("0", "+net_admin", "--connect-timeout", "100ms"),
 		"no capability": s.as("0", "", "--connect-timeout", "100ms"),
 		"a stranger":    s.as("65533", "", "--connect-timeout", "100ms"),
 	} {
 		found := s.doctor(cmd)
-		if len(found) != 18 {
+		if len(found) != 19 {
 			t.Errorf("%s: %d checks: %+v", name, len(found), found)
 		}
 		if name == "root" && found["kvm"].Status == "fail" {
@@ -222,11 +251,11 @@ func TestDoctorChangesNothing(t *testing.T) {
 		if f := found["pod"]; f.Status != "ok" {
 			t.Errorf("%s: %+v", name, f)
 		}
-		if diff := before.Diff(podtest.State(t, s.pod.Namespace)); diff != "" {
+		if diff := before.Diff(podtest.State(t, s.Pod.Namespace)); diff != "" {
 			t.Errorf("%s: the namespace is not as before:\n%s", name, diff)
 		}
 	}
-	left, err := os.ReadDir(s.state)
+	left, err := os.ReadDir(s.StateDir)
 	if err != nil || len(left) > 0 {
 		t.Errorf("left in the state directory: %v, %v", left, err)
 	}
@@ -235,8 +264,8 @@ func TestDoctorChangesNothing(t *testing.T) {
 // TestDoctorAndLibvirt looks for a daemon that is there, for one that has gone, and without the helper.
 func TestDoctorAndLibvirt(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, network)
-	daemon := podtest.Libvirtd(t, s.pod)
+	s := newSite(t, pod.Plain)
+	daemon := podtest.Libvirtd(t, s.Pod)
 	s.finds("libvirt", "ok", "QEMU", "--connect", daemon.URI)
 	s.otherCard(daemon)
 	if err := daemon.Close(); err != nil {
@@ -245,39 +274,39 @@ func TestDoctorAndLibvirt(t *testing.T) {
 	s.finds("libvirt", "fail", "start libvirtd or virtqemud", "--connect", daemon.URI, "--connect-timeout", "200ms")
 
 	alone := filepath.Join(t.TempDir(), "podnic")
-	if out, err := exec.Command("cp", s.podnic, alone).CombinedOutput(); err != nil {
+	if out, err := exec.Command("cp", s.Podnic, alone).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	args := []string{"doctor", "-o", "json", "--only", "libvirt", "--state-dir", s.state}
-	s.found(s.pod.Command(t.Context(), "env", append([]string{"PATH=/nowhere", alone}, args...)...), "libvirt", "fail", "podnic-libvirt")
+	args := []string{"doctor", "-o", "json", "--only", "libvirt", "--state-dir", s.StateDir}
+	s.found(s.Pod.Command(t.Context(), "env", append([]string{"PATH=/nowhere", alone}, args...)...), "libvirt", "fail", "podnic-libvirt")
 }
 
 // otherCard gives the guest a card with another MAC than the pod's, as somebody does who writes the domain by hand, and then
 // the pod's.
 func (s *site) otherCard(daemon *libvirtd.Daemon) {
-	s.t.Helper()
-	s.must("prepare")
-	req := store.Request{Namespace: s.pod.Path, StateDir: s.state, LockTimeout: 10 * time.Second}
-	if err := store.SetDomain(s.t.Context(), req, "eth0", store.DomainRef{Name: "vm"}); err != nil {
-		s.t.Fatal(err)
+	s.T.Helper()
+	s.Must("prepare")
+	req := store.Request{Namespace: s.Pod.Path, StateDir: s.StateDir, LockTimeout: 10 * time.Second}
+	if err := store.SetDomain(s.T.Context(), req, "eth0", store.DomainRef{Name: "vm"}); err != nil {
+		s.T.Fatal(err)
 	}
-	dir := s.t.TempDir()
-	xml, err := guest.Domain{Name: "vm", Image: podtest.Guest(s.t), KVM: daemon.KVM, Console: filepath.Join(dir, "console")}.XML()
+	dir := s.T.TempDir()
+	xml, err := guest.Domain{Name: "vm", Image: podtest.Guest(s.T), KVM: daemon.KVM, Console: filepath.Join(dir, "console")}.XML()
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	for _, test := range []struct{ mac, status string }{{"52:54:00:00:00:01", "fail"}, {"0a:58:0a:f4:01:05", "ok"}} {
 		card := "<interface type='ethernet'><mac address='" + test.mac + "'/><target dev='tap0' managed='no'/></interface></devices>"
 		file := filepath.Join(dir, "domain.xml")
 		if err := os.WriteFile(file, []byte(strings.Replace(xml, "</devices>", card, 1)), 0o600); err != nil {
-			s.t.Fatal(err)
+			s.T.Fatal(err)
 		}
-		if _, err := daemon.Virsh(s.t.Context(), "create", "--paused", file); err != nil {
-			s.t.Fatal(err)
+		if _, err := daemon.Virsh(s.T.Context(), "create", "--paused", file); err != nil {
+			s.T.Fatal(err)
 		}
 		s.finds("mac", test.status, test.mac, "--connect", daemon.URI)
-		if _, err := daemon.Virsh(s.t.Context(), "destroy", "vm"); err != nil {
-			s.t.Fatal(err)
+		if _, err := daemon.Virsh(s.T.Context(), "destroy", "vm"); err != nil {
+			s.T.Fatal(err)
 		}
 	}
 }
@@ -285,7 +314,7 @@ func (s *site) otherCard(daemon *libvirtd.Daemon) {
 // TestDoctorKnowsWhetherKVMRunsGuests compares it with a guest that is booted.
 func TestDoctorKnowsWhetherKVMRunsGuests(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, network)
+	s := newSite(t, pod.Plain)
 	works, err := guest.KVM(context.Background())
 	if err != nil {
 		t.Fatal(err)
@@ -305,8 +334,8 @@ func TestDoctorKnowsWhetherKVMRunsGuests(t *testing.T) {
 func TestDoctorOfAMachine(t *testing.T) {
 	t.Parallel()
 	podtest.NeedRoot(t)
-	s := &site{t: t, podnic: podtest.Program(t), state: filepath.Join(t.TempDir(), "state")}
-	found := s.doctor(exec.CommandContext(t.Context(), s.podnic, "doctor", "-o", "json", "--state-dir", s.state, "--only", "kernel,pod,wiring,link-kinds"))
+	s := &site{Site: &podtest.Site{T: t, Podnic: podtest.Program(t), StateDir: filepath.Join(t.TempDir(), "state")}}
+	found := s.doctor(exec.CommandContext(t.Context(), s.Podnic, "doctor", "-o", "json", "--state-dir", s.StateDir, "--only", "kernel,pod,wiring,link-kinds"))
 	_, err := os.Stat("/proc/sys/net/core/dev_weight") // which the machine's namespace alone has; the tests may run in a container
 	for check, want := range map[string]string{"kernel": "ok", "link-kinds": "ok", "pod": "unknown", "wiring": "unknown"} {
 		if found[check].Status != want && (err == nil || want == "ok") {

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/podnic/podnic/test/pod"
 )
 
 var update = flag.Bool("update", false, "write the golden drawings anew")
@@ -87,21 +89,21 @@ func TestEveryBreakIsDrawnAndNamed(t *testing.T) {
 	for _, test := range breaks {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t, network)
+			s := newSite(t, pod.Plain)
 			s.serve()
-			s.in(s.pod.Namespace, test.pod)
-			s.in(s.node.Namespace, test.node)
+			s.In(s.Pod.Namespace, test.pod)
+			s.In(s.Node.Namespace, test.node)
 			if test.do != nil {
 				test.do(s)
 			}
-			drawing := s.must("status")
+			drawing := s.Must("status")
 			if !strings.Contains(drawing, test.says) || strings.Contains(drawing, "✗") != (test.says != "") {
 				t.Errorf("%q is not said", test.says)
 			}
 			golden(t, strings.ReplaceAll(test.name, " ", "-"), settled(drawing))
 			s.graph()
-			s.must("prepare")
-			if drawing := s.must("status"); !test.stays && strings.Contains(drawing, "✗") {
+			s.Must("prepare")
+			if drawing := s.Must("status"); !test.stays && strings.Contains(drawing, "✗") {
 				t.Errorf("after prepare:\n%s", drawing)
 			}
 		})
@@ -110,10 +112,10 @@ func TestEveryBreakIsDrawnAndNamed(t *testing.T) {
 
 // serverDeaf waits until the server has noticed that its socket is gone, of which only the status tells.
 func (s *site) serverDeaf() {
-	s.t.Helper()
-	for deadline := time.Now().Add(time.Minute); !strings.Contains(s.must("status"), "cannot hear the guest"); time.Sleep(20 * time.Millisecond) {
+	s.T.Helper()
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(s.Must("status"), "cannot hear the guest"); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			s.t.Fatal("the server does not notice that the tap is gone")
+			s.T.Fatal("the server does not notice that the tap is gone")
 		}
 	}
 }
@@ -137,10 +139,10 @@ func golden(t *testing.T, name, got string) {
 
 // graph has Graphviz read the graph, where there is Graphviz.
 func (s *site) graph() {
-	s.t.Helper()
-	graph := s.must("status", "-o", "dot")
+	s.T.Helper()
+	graph := s.Must("status", "-o", "dot")
 	if !strings.HasPrefix(graph, "digraph podnic {\n") || !strings.HasSuffix(graph, "\n}\n") {
-		s.t.Errorf("not a graph:\n%s", graph)
+		s.T.Errorf("not a graph:\n%s", graph)
 	}
 	if _, err := exec.LookPath("dot"); err != nil {
 		return
@@ -148,16 +150,16 @@ func (s *site) graph() {
 	cmd := exec.Command("dot", "-Tsvg")
 	cmd.Stdin = strings.NewReader(graph)
 	if svg, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(svg), "<svg") {
-		s.t.Errorf("dot: %v: %s\n%s", err, svg, graph)
+		s.T.Errorf("dot: %v: %s\n%s", err, svg, graph)
 	}
 }
 
 // TestDifferencesAreInJSON reads what is marked in a drawing from its JSON, with the warnings that a probe reads.
 func TestDifferencesAreInJSON(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, network)
-	s.must("prepare")
-	s.in(s.pod.Namespace, "ip link set eth0-br mtu 1400")
+	s := newSite(t, pod.Plain)
+	s.Must("prepare")
+	s.In(s.Pod.Namespace, "ip link set eth0-br mtu 1400")
 	var report struct {
 		Interfaces []struct {
 			Links []struct {
@@ -168,7 +170,7 @@ func TestDifferencesAreInJSON(t *testing.T) {
 			Warnings    []string
 		}
 	}
-	if err := json.Unmarshal([]byte(s.must("status", "-o", "json")), &report); err != nil || len(report.Interfaces) != 1 {
+	if err := json.Unmarshal([]byte(s.Must("status", "-o", "json")), &report); err != nil || len(report.Interfaces) != 1 {
 		t.Fatal(err)
 	}
 	i := report.Interfaces[0]
@@ -190,9 +192,9 @@ func TestDifferencesAreInJSON(t *testing.T) {
 // TestWatchDrawsAgain changes a link while status watches, and interrupts it.
 func TestWatchDrawsAgain(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, network)
-	s.must("prepare")
-	cmd := s.pod.Command(t.Context(), s.podnic, "status", "--watch", "--state-dir", s.state)
+	s := newSite(t, pod.Plain)
+	s.Must("prepare")
+	cmd := s.Pod.Command(t.Context(), s.Podnic, "status", "--watch", "--state-dir", s.StateDir)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -225,9 +227,9 @@ func TestWatchDrawsAgain(t *testing.T) {
 		}
 	}
 	expect("eth0: wired")
-	s.in(s.pod.Namespace, "ip link set tap0 down")
+	s.In(s.Pod.Namespace, "ip link set tap0 down")
 	expect("tap0 is down: run")
-	s.must("prepare")
+	s.Must("prepare")
 	expect("eth0: wired")
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/podnic/podnic/test/pod"
 )
 
 // terminal opens a pseudo-terminal of 24 lines (pty(7)) and returns both of its ends.
@@ -41,15 +43,15 @@ func terminal(t *testing.T) (master, slave *os.File) {
 
 // onTerminal runs a command on a terminal until it ends, or, if it is to be interrupted, until the terminal shows a text.
 func (s *site) onTerminal(cmd *exec.Cmd, until string) string {
-	s.t.Helper()
-	master, slave := terminal(s.t)
+	s.T.Helper()
+	master, slave := terminal(s.T)
 	cmd.Stdout = slave
 	if err := cmd.Start(); err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	slave.Close() // the program has it
 	if err := master.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	var shown strings.Builder
 	buffer := make([]byte, 4096)
@@ -62,12 +64,12 @@ func (s *site) onTerminal(cmd *exec.Cmd, until string) string {
 		if until != "" && strings.Contains(shown.String(), until) {
 			until = ""
 			if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
-				s.t.Fatal(err)
+				s.T.Fatal(err)
 			}
 		}
 	}
 	if err := cmd.Wait(); err != nil || until != "" {
-		s.t.Errorf("%v, %q is not shown: %q", err, until, shown.String())
+		s.T.Errorf("%v, %q is not shown: %q", err, until, shown.String())
 	}
 	return shown.String()
 }
@@ -76,13 +78,13 @@ func (s *site) onTerminal(cmd *exec.Cmd, until string) string {
 // room for.
 func TestColorsAreForTerminals(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, network)
-	s.must("prepare")
-	if out := s.must("status"); strings.Contains(out, "\x1b") {
+	s := newSite(t, pod.Plain)
+	s.Must("prepare")
+	if out := s.Must("status"); strings.Contains(out, "\x1b") {
 		t.Errorf("colours in a pipe: %q", out)
 	}
 	status := func(env string, args ...string) *exec.Cmd {
-		cmd := s.pod.Command(t.Context(), s.podnic, append([]string{"status", "--state-dir", s.state}, args...)...)
+		cmd := s.Pod.Command(t.Context(), s.Podnic, append([]string{"status", "--state-dir", s.StateDir}, args...)...)
 		cmd.Env = []string{"TERM=xterm", env}
 		return cmd
 	}
@@ -103,12 +105,12 @@ func TestColorsAreForTerminals(t *testing.T) {
 // TestPodNetworkThatWasTakenAwayIsNamed: without the pod's link there is nothing to draw.
 func TestPodNetworkThatWasTakenAwayIsNamed(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, network)
-	s.must("prepare")
-	s.in(s.node.Namespace, "ip link delete "+s.pod.HostLink)
-	if out, errs, status := s.run("status"); status != 2 || out != "" || !strings.Contains(errs, "the pod's network was taken away") {
+	s := newSite(t, pod.Plain)
+	s.Must("prepare")
+	s.In(s.Node.Namespace, "ip link delete "+s.Pod.HostLink)
+	if out, errs, status := s.Run("status"); status != 2 || out != "" || !strings.Contains(errs, "the pod's network was taken away") {
 		t.Errorf("status %d: %s%s", status, out, errs)
 	}
 	s.finds("pod", "fail", "the pod's network was taken away")
-	s.must("restore")
+	s.Must("restore")
 }

@@ -2,11 +2,13 @@ package pod
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/containernetworking/cni/libcni"
 	types "github.com/containernetworking/cni/pkg/types/100"
@@ -22,7 +24,7 @@ type Spec struct {
 	Network Network
 	// Hostname is what programs in the pod see; empty means Name.
 	Hostname string
-	// Resolver is the text of /etc/resolv.conf; empty means [Resolver].
+	// Resolver is the text of /etc/resolv.conf; empty means [Resolver], with the name servers of the network's families.
 	Resolver string
 }
 
@@ -41,10 +43,11 @@ type Pod struct {
 	Dir string
 	// Result is the plugin's answer to CNI ADD; nil for a pod that was attached by hand.
 	Result *types.Result
-	// Address is the pod's IPv4 address with the prefix length that the plugin named; by hand, as a /32.
-	Address netip.Prefix
-	// Gateway is the next hop of the pod's default route, if a plugin made it.
-	Gateway netip.Addr
+	// Address is the pod's IPv4 address with the prefix length that the plugin named; by hand, as a /32. Address6 is that of
+	// IPv6. What the network does not have is not valid.
+	Address, Address6 netip.Prefix
+	// Gateway is the next hop of the pod's default route, if a plugin made it, and Gateway6 that of IPv6's.
+	Gateway, Gateway6 netip.Addr
 	// HostLink is the node's end of the pod's veth.
 	HostLink string
 
@@ -52,6 +55,42 @@ type Pod struct {
 	files   string
 	config  *libcni.NetworkConfigList
 	runtime *libcni.RuntimeConf
+	further []attachment
+}
+
+// attachment is an interface besides the first.
+type attachment struct {
+	config  *libcni.NetworkConfigList
+	runtime *libcni.RuntimeConf
+}
+
+// Attach has a plugin make a further interface, as Multus does, from its configuration.
+func (p *Pod) Attach(ctx context.Context, iface string, plugin map[string]any) (*types.Result, error) {
+	if ipam, there := plugin["ipam"].(map[string]any); there && ipam["type"] == "host-local" {
+		ipam["dataDir"] = filepath.Join(p.node.dir, "ipam")
+	}
+	text, err := json.Marshal(map[string]any{"cniVersion": cniVersion, "name": iface, "plugins": []any{plugin}})
+	if err != nil {
+		return nil, err
+	}
+	config, err := libcni.NetworkConfFromBytes(text)
+	if err != nil {
+		return nil, err
+	}
+	a := attachment{config, &libcni.RuntimeConf{ContainerID: p.Name, NetNS: p.Path, IfName: iface}}
+	var result *types.Result
+	err = p.node.Do(func() error {
+		answer, err := p.node.cni.AddNetworkList(ctx, a.config, a.runtime)
+		if err == nil {
+			p.further = append(p.further, a)
+			result, err = types.NewResultFromResult(answer)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("pod %s: CNI ADD of %s: %w", p.Name, iface, err)
+	}
+	return result, p.Settle(ctx)
 }
 
 // AddPod makes a pod on the node and returns once its addresses can be used.
@@ -78,6 +117,14 @@ func (n *Node) addPod(ctx context.Context, spec Spec) (*Pod, error) {
 	resolver := spec.Resolver
 	if resolver == "" {
 		resolver = Resolver
+		const server, server6 = "nameserver 10.96.0.10\n", "nameserver fd00:10:96::a\n"
+		switch {
+		case !spec.Network.Subnet6.IsValid():
+		case spec.Network.Subnet.IsValid():
+			resolver = strings.Replace(resolver, server, server+server6, 1)
+		default:
+			resolver = strings.Replace(resolver, server, server6, 1)
+		}
 	}
 
 	var err error
@@ -90,6 +137,11 @@ func (n *Node) addPod(ctx context.Context, spec Spec) (*Pod, error) {
 	if err := os.MkdirAll(p.Dir, 0o755); err != nil {
 		return p, err
 	}
+	if spec.Network.OnUplink() {
+		if err := p.trustAddresses(); err != nil {
+			return p, err
+		}
+	}
 	attach := p.attach
 	if p.config == nil {
 		attach = func(ctx context.Context) error { return p.attachByHand(ctx, spec) }
@@ -100,7 +152,12 @@ func (n *Node) addPod(ctx context.Context, spec Spec) (*Pod, error) {
 	if err := p.writeEtc(resolver); err != nil {
 		return p, err
 	}
-	return p, p.settle(ctx)
+	return p, p.Settle(ctx)
+}
+
+// trustAddresses has the kernel detect no duplicates of IPv6 addresses, for whose end plugins wait some seconds.
+func (p *Pod) trustAddresses() error {
+	return p.Do(func() error { return os.WriteFile("/proc/sys/net/ipv6/conf/default/accept_dad", []byte("0"), 0) })
 }
 
 // attach has the plugin make the interface. Plugins take the namespace that they run in for the node's.
@@ -120,16 +177,21 @@ func (p *Pod) attach(ctx context.Context) error {
 
 func (p *Pod) readResult() error {
 	for _, ip := range p.Result.IPs {
-		address, ok := netip.AddrFromSlice(ip.Address.IP.To4())
+		address, ok := netip.AddrFromSlice(ip.Address.IP)
 		if !ok {
 			continue
 		}
 		bits, _ := ip.Address.Mask.Size()
-		p.Address = netip.PrefixFrom(address, bits)
-		p.Gateway, _ = netip.AddrFromSlice(ip.Gateway.To4())
+		prefix := netip.PrefixFrom(address.Unmap(), bits)
+		gateway, _ := netip.AddrFromSlice(ip.Gateway)
+		if prefix.Addr().Is4() {
+			p.Address, p.Gateway = prefix, gateway.Unmap()
+		} else {
+			p.Address6, p.Gateway6 = prefix, gateway
+		}
 	}
-	if !p.Address.IsValid() {
-		return errors.New("CNI ADD gave the pod no IPv4 address")
+	if !p.Address.IsValid() && !p.Address6.IsValid() {
+		return errors.New("CNI ADD gave the pod no address")
 	}
 	for _, link := range p.Result.Interfaces {
 		// The bridge plugin lists its bridge as well, before the veth.
@@ -150,8 +212,10 @@ func (p *Pod) writeEtc(resolver string) error {
 		return err
 	}
 	hosts := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-	if p.Address.IsValid() {
-		hosts += fmt.Sprintf("%s\t%s\n", p.Address.Addr(), p.Hostname)
+	for _, address := range []netip.Prefix{p.Address, p.Address6} {
+		if address.IsValid() {
+			hosts += fmt.Sprintf("%s\t%s\n", address.Addr(), p.Hostname)
+		}
 	}
 	return errors.Join(
 		os.WriteFile(filepath.Join(p.etc(), "resolv.conf"), []byte(resolver), 0o644),
@@ -162,13 +226,17 @@ func (p *Pod) writeEtc(resolver string) error {
 // Close detaches the pod and removes it with all that runs in it. Closing twice is no error.
 func (p *Pod) Close() error {
 	var err error
+	for _, a := range p.further {
+		err = errors.Join(err, p.node.Do(func() error { return p.node.cni.DelNetworkList(context.Background(), a.config, a.runtime) }))
+	}
+	p.further = nil
 	if p.runtime != nil {
 		// Cleaning up must also work after the context that made the pod has ended.
-		err = p.node.Do(func() error {
+		failed := p.node.Do(func() error {
 			return p.node.cni.DelNetworkList(context.Background(), p.config, p.runtime)
 		})
-		if err != nil {
-			err = fmt.Errorf("CNI DEL of %s: %w", p.Name, err)
+		if failed != nil {
+			err = errors.Join(err, fmt.Errorf("CNI DEL of %s: %w", p.Name, failed))
 		}
 		p.runtime = nil
 	}

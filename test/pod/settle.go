@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -13,9 +14,9 @@ import (
 // settleTime bounds the wait for duplicate address detection, which takes the kernel between one and two seconds.
 const settleTime = 10 * time.Second
 
-// settle returns once the kernel is done with what it does by itself after a link comes up: the carrier is noticed, the
-// link-local address made, and no address tentative any more.
-func (n *Namespace) settle(ctx context.Context) error {
+// Settle returns once the kernel is done with what it does by itself after a link comes up: the carrier is noticed, the
+// link-local address made, no address tentative any more, and the local route of each there.
+func (n *Namespace) Settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
 	return n.Do(func() error {
@@ -29,6 +30,10 @@ func (n *Namespace) settle(ctx context.Context) error {
 		if err := netlink.AddrSubscribe(addresses, done); err != nil {
 			return fmt.Errorf("follow the addresses of %s: %w", n.Name, err)
 		}
+		routes := make(chan netlink.RouteUpdate, 64)
+		if err := netlink.RouteSubscribe(routes, done); err != nil {
+			return fmt.Errorf("follow the routes of %s: %w", n.Name, err)
+		}
 		for {
 			what, err := unsettled()
 			if err != nil {
@@ -40,6 +45,7 @@ func (n *Namespace) settle(ctx context.Context) error {
 			select {
 			case <-links:
 			case <-addresses:
+			case <-routes:
 			case <-ctx.Done():
 				return fmt.Errorf("%s: %s: %w", n.Name, what, ctx.Err())
 			}
@@ -76,9 +82,25 @@ func unsettled() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	// Made in the same work queue as the end of duplicate address detection, and after it (addrconf_dad_work).
+	local, err := netlink.RouteListFiltered(netlink.FAMILY_V6, &netlink.Route{Table: unix.RT_TABLE_LOCAL}, netlink.RT_FILTER_TABLE)
+	if errors.Is(err, netlink.ErrDumpInterrupted) {
+		return "routes are changing", nil
+	}
+	if err != nil {
+		return "", err
+	}
 	for _, a := range addresses {
-		if a.Flags&unix.IFA_F_TENTATIVE != 0 && a.Flags&unix.IFA_F_DADFAILED == 0 && running[a.LinkIndex] {
+		if !running[a.LinkIndex] || a.Flags&unix.IFA_F_DADFAILED != 0 {
+			continue
+		}
+		if a.Flags&unix.IFA_F_TENTATIVE != 0 {
 			return a.IPNet.String() + " is tentative", nil
+		}
+		if !slices.ContainsFunc(local, func(r netlink.Route) bool {
+			return r.LinkIndex == a.LinkIndex && r.Type == unix.RTN_LOCAL && r.Dst != nil && r.Dst.IP.Equal(a.IP)
+		}) {
+			return a.IPNet.String() + " has no local route", nil
 		}
 	}
 	return "", nil

@@ -47,9 +47,9 @@ var sections = []struct {
 	{"nft --stateless list ruleset", nil},
 }
 
-// State reads the namespace once duplicate address detection is done. Nothing should change it meanwhile.
+// State reads the namespace once it has settled. Nothing should change it meanwhile.
 func (n *Namespace) State(ctx context.Context) (State, error) {
-	if err := n.settle(ctx); err != nil {
+	if err := n.Settle(ctx); err != nil {
 		return State{}, err
 	}
 	var text strings.Builder

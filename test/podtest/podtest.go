@@ -31,10 +31,16 @@ func NeedRoot(t testing.TB) {
 	}
 }
 
-// Program is the path of podnic as make builds it, for tests in packages right below test/.
+// Program is the path of podnic as make builds it, for tests in packages right below test/. A test takes it from the directory
+// PODNIC_PROGRAMS, when that is set, where scripts/run-tests puts programs that count what runs of them. A benchmark does
+// not: it measures what users have.
 func Program(t testing.TB) string {
 	t.Helper()
-	path, err := filepath.Abs("../../bin/podnic")
+	dir := os.Getenv("PODNIC_PROGRAMS")
+	if _, measures := t.(*testing.B); measures || dir == "" {
+		dir = "../../bin"
+	}
+	path, err := filepath.Abs(filepath.Join(dir, "podnic"))
 	if err == nil {
 		_, err = os.Stat(path)
 	}
@@ -145,10 +151,10 @@ func Libvirtd(t testing.TB, p *pod.Pod) *libvirtd.Daemon {
 	return daemon
 }
 
-// Guest builds the guest's image for the length of the test.
-func Guest(t testing.TB) *guest.Image {
+// Guest builds the guest's image, with programs of this machine, for the length of the test.
+func Guest(t testing.TB, programs ...string) *guest.Image {
 	t.Helper()
-	image, err := guest.Build(t.TempDir())
+	image, err := guest.BuildWith(t.TempDir(), guest.Extra{Programs: programs})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,35 +23,39 @@ func TestEndWithoutLibvirt(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		args   []string
-		signal func(a *agent, qemu int) // after the daemon is gone
+		signal func(a *podtest.Process, qemu int) // after the daemon is gone
 		status int
 		says   []string // QEMU for the emulator's process
 		lives  bool     // the guest has what it had, in the end
 	}{
 		{
 			name:   "the guest goes too",
-			signal: func(a *agent, qemu int) { s.end(qemu); a.signal(syscall.SIGTERM) },
+			signal: func(a *podtest.Process, qemu int) { s.end(qemu); a.Signal(syscall.SIGTERM) },
 			status: 1, says: []string{"nobody holds tap0"},
 		},
 		{
 			name:   "the guest goes after the signal",
-			signal: func(a *agent, qemu int) { a.signal(syscall.SIGTERM); a.await("asking the guest"); s.end(qemu) },
+			signal: func(a *podtest.Process, qemu int) { a.Signal(syscall.SIGTERM); a.Says("asking the guest"); s.end(qemu) },
 			status: 1, says: []string{"nobody holds tap0"},
 		},
 		{
-			name:   "the guest stays",
-			signal: func(a *agent, _ int) { a.signal(syscall.SIGTERM); a.await("has not ended"); a.signal(syscall.SIGTERM) },
+			name: "the guest stays",
+			signal: func(a *podtest.Process, _ int) {
+				a.Signal(syscall.SIGTERM)
+				a.Says("has not ended")
+				a.Signal(syscall.SIGTERM)
+			},
 			status: 3, says: []string{"tap0 is held by QEMU", "--kill-orphan"}, lives: true,
 		},
 		{
 			name:   "the guest is ended",
 			args:   []string{"--kill-orphan"},
-			signal: func(a *agent, _ int) { a.signal(syscall.SIGTERM) },
+			signal: func(a *podtest.Process, _ int) { a.Signal(syscall.SIGTERM) },
 			status: 7, says: []string{"ended QEMU"},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s.t = t
+			s.T = t
 			file, path := s.domain("podnic.deaf")
 			console := podtest.Console(t, path)
 			a := s.run(append([]string{"--domain", file, "--grace", "500ms"}, test.args...)...)
@@ -64,10 +68,10 @@ func TestEndWithoutLibvirt(t *testing.T) {
 				t.Fatal(err)
 			}
 			test.signal(a, ids[0])
-			a.exit(test.status)
+			a.Exits(test.status)
 			for _, words := range test.says {
 				words = strings.Replace(words, "QEMU", fmt.Sprintf("process %d (qemu-system-x86)", ids[0]), 1)
-				if !strings.Contains(a.text(), words) {
+				if !strings.Contains(a.Output(), words) {
 					t.Errorf("it does not say %q", words)
 				}
 			}
@@ -76,14 +80,14 @@ func TestEndWithoutLibvirt(t *testing.T) {
 					t.Errorf("the guest has lost its network: %v", err)
 				}
 				s.end(ids[0])
-				if out, errs, status := s.command("restore"); status != 0 {
+				if out, errs, status := s.Run("restore"); status != 0 {
 					t.Errorf("restore: exit status %d: %s%s", status, out, errs)
 				}
 			}
 			if left, err := s.libvirtd.QEMU(); err != nil || len(left) > 0 {
 				t.Errorf("QEMU still runs: %v, %v", left, err)
 			}
-			s.asBefore()
+			s.AsBefore()
 			if err := s.libvirtd.Restart(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -93,9 +97,9 @@ func TestEndWithoutLibvirt(t *testing.T) {
 
 // end kills a process and returns when it is gone.
 func (s *site) end(id int) {
-	s.t.Helper()
-	if err := process.End(s.t.Context(), id, syscall.SIGKILL); err != nil {
-		s.t.Fatal(err)
+	s.T.Helper()
+	if err := process.End(s.T.Context(), id, syscall.SIGKILL); err != nil {
+		s.T.Fatal(err)
 	}
 }
 
@@ -108,13 +112,13 @@ func TestSecondSignalHurriesAGuestThatWasBeingStarted(t *testing.T) {
 	console := podtest.Console(t, path)
 	a := s.run("--domain", file, "--grace", "1h")
 	s.pass(begun, os.O_RDONLY)
-	a.signal(syscall.SIGTERM)
-	a.await("asked to end")
+	a.Signal(syscall.SIGTERM)
+	a.Says("asked to end")
 	s.pass(open, os.O_WRONLY)
 	wait(t, console, "guest: up")
-	a.signal(syscall.SIGTERM)
-	a.exit(7)
-	s.asBefore()
+	a.Signal(syscall.SIGTERM)
+	a.Exits(7)
+	s.AsBefore()
 }
 
 // TestGuestOfALostStartKeepsItsNetwork takes the daemon away while it starts the guest, whose tap is held by then: nobody can
@@ -125,27 +129,27 @@ func TestGuestOfALostStartKeepsItsNetwork(t *testing.T) {
 	file, _ := s.domain()
 	a := s.run("--domain", file)
 	s.pass(begun, os.O_RDONLY)
-	tap := podtest.HoldTap(t, s.pod.Namespace, "tap0")
+	tap := podtest.HoldTap(t, s.Pod.Namespace, "tap0")
 	if err := s.libvirtd.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	a.exit(3)
-	if words := fmt.Sprintf("tap0 is held by process %d", os.Getpid()); !strings.Contains(a.text(), words) && !strings.Contains(a.text(), "tap0 is held by a process that") {
+	a.Exits(3)
+	if words := fmt.Sprintf("tap0 is held by process %d", os.Getpid()); !strings.Contains(a.Output(), words) && !strings.Contains(a.Output(), "tap0 is held by a process that") {
 		t.Errorf("it does not say %q", words)
 	}
 	if err := tap.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if out, errs, status := s.command("restore"); status != 0 {
+	if out, errs, status := s.Run("restore"); status != 0 {
 		t.Errorf("restore: exit status %d: %s%s", status, out, errs)
 	}
-	s.asBefore()
+	s.AsBefore()
 }
 
 // holdUp has libvirt's hook wait before each start of a guest: it writes to one FIFO, and goes on when the other was written
 // to.
 func (s *site) holdUp() (begun, open string) {
-	t := s.t
+	t := s.T
 	t.Helper()
 	gate := t.TempDir()
 	begun, open = filepath.Join(gate, "begun"), filepath.Join(gate, "open")
@@ -168,8 +172,8 @@ func (s *site) holdUp() (begun, open string) {
 
 // pass opens a FIFO, once the other side does, and closes it when that has said all.
 func (s *site) pass(fifo string, mode int) {
-	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	s.T.Helper()
+	ctx, cancel := context.WithTimeout(s.T.Context(), podtest.Patience)
 	defer cancel()
 	opened := make(chan error, 1)
 	go func() {
@@ -185,9 +189,9 @@ func (s *site) pass(fifo string, mode int) {
 	select {
 	case err := <-opened:
 		if err != nil {
-			s.t.Fatal(err)
+			s.T.Fatal(err)
 		}
 	case <-ctx.Done():
-		s.t.Fatalf("nobody opens %s", fifo)
+		s.T.Fatalf("nobody opens %s", fifo)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/podnic/podnic/test/pod"
 	"github.com/podnic/podnic/test/podtest"
@@ -29,20 +28,18 @@ func TestRunWithoutCapabilitiesTakesTheWiringThatIsThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	const xml = `<domain type='test'><name>vm</name><memory>1024</memory><os><type>hvm</type></os></domain>`
-	run := func() *agent {
-		a := &agent{t: t, done: make(chan struct{})}
-		a.cmd = vm.Command(context.Background(), "setpriv", "--reuid", user, "--regid", user, "--clear-groups",
+	run := func() *podtest.Process {
+		cmd := vm.Command(context.Background(), "setpriv", "--reuid", user, "--regid", user, "--clear-groups",
 			"--bounding-set", "-all", "--inh-caps", "-all",
 			podnic, "run", "--connect", "test:///default", "--state-dir", state, "--domain", "-")
-		a.cmd.Stdin = strings.NewReader(xml)
-		a.start()
-		return a
+		cmd.Stdin = strings.NewReader(xml)
+		return podtest.Start(t, "podnic run", cmd)
 	}
 
 	a := run()
-	a.exit(2)
-	if !strings.Contains(a.text(), "CAP_NET_ADMIN") {
-		t.Errorf("where nothing is wired it said: %s", a.text())
+	a.Exits(2)
+	if !strings.Contains(a.Output(), "CAP_NET_ADMIN") {
+		t.Errorf("where nothing is wired it said: %s", a.Output())
 	}
 
 	if _, err := vm.Output(t.Context(), "sysctl", "-qw", "net.ipv4.ip_unprivileged_port_start=0"); err != nil {
@@ -54,9 +51,9 @@ func TestRunWithoutCapabilitiesTakesTheWiringThatIsThere(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	a = run()
-	a.await("guest started")
-	a.signal(syscall.SIGTERM)
-	a.exit(0)
+	a.Says("guest started")
+	a.Signal(syscall.SIGTERM)
+	a.Exits(0)
 	out, err := vm.Command(t.Context(), podnic, append(wiring, "--dry-run")...).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "nothing to do") {
 		t.Errorf("the wiring is not as it was given: %v: %s", err, out)
@@ -66,16 +63,5 @@ func TestRunWithoutCapabilitiesTakesTheWiringThatIsThere(t *testing.T) {
 	}
 	if diff := before.Diff(podtest.State(t, vm.Namespace)); diff != "" {
 		t.Errorf("the namespace is not as before:\n%s", diff)
-	}
-}
-
-// await waits until the program has said something.
-func (a *agent) await(what string) {
-	a.t.Helper()
-	// The program's log is a pipe that nobody waits at.
-	for deadline := time.Now().Add(patience); !strings.Contains(a.text(), what); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			a.t.Fatalf("podnic run does not say %q", what)
-		}
 	}
 }

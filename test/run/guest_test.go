@@ -11,8 +11,8 @@ import (
 	"github.com/podnic/podnic/test/podtest"
 )
 
-// TestGuestIsThePod boots a guest in each kind of pod network and compares what it has with what the pod had. Then it is
-// asked to shut down, and the pod has its interface back.
+// TestGuestIsThePod boots a guest in each kind of pod network and compares what it has with what the pod had, in both
+// families on ptp. Then it is asked to shut down, and the pod has its interface back.
 func TestGuestIsThePod(t *testing.T) {
 	for name, test := range map[string]struct {
 		network pod.Network
@@ -20,7 +20,7 @@ func TestGuestIsThePod(t *testing.T) {
 		routes  []string // that the guest must have
 		mtu     string
 	}{
-		"ptp":    {pod.PTP, "32", []string{"10.244.1.1/32", "10.244.1.0/24", "0.0.0.0/0"}, "1500"},
+		"ptp":    {pod.PTP.Dual(), "32", []string{"10.244.1.1/32", "10.244.1.0/24", "0.0.0.0/0"}, "1500"},
 		"bridge": {pod.Bridge.WithMTU(1400), "24", []string{"0.0.0.0/0"}, "1400"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -29,14 +29,14 @@ func TestGuestIsThePod(t *testing.T) {
 			console := podtest.Console(t, path)
 			metrics := filepath.Join(t.TempDir(), "metrics.sock")
 			a := s.run("--domain", file, "--metrics-listen", "unix:"+metrics)
-			s.ready()
-			if text := scrape(t, metrics); !strings.Contains(text, "\npodnic_guest_ready 1\n") || !strings.Contains(text, `event="domain running"`) {
+			s.Ready()
+			if text := scrape(t, metrics); !strings.Contains(text, "\npodnic_guest_ready{interface=\"eth0\"} 1\n") || !strings.Contains(text, `event="domain running"`) {
 				t.Errorf("the metrics do not know of the guest:\n%s", text)
 			}
 			lease := guest.Fields(wait(t, console, "guest: lease"))
 			t.Log(lease)
 			for field, want := range map[string]string{
-				"address":  s.pod.Address.Addr().String(),
+				"address":  s.Pod.Address.Addr().String(),
 				"mask":     test.mask,
 				"mtu":      test.mtu,
 				"hostname": "vm-0",
@@ -52,36 +52,47 @@ func TestGuestIsThePod(t *testing.T) {
 				}
 			}
 			wait(t, console, "guest: ready")
+			reached := map[string]string{"gateway": s.Pod.Gateway.String(), "other pod": s.other.Address.Addr().String()}
+			if s.Pod.Address6.IsValid() {
+				s.hasIPv6(console)
+				reached["gateway by IPv6"], reached["other pod by IPv6"] = s.Pod.Gateway6.String(), s.other.Address6.Addr().String()
+			}
 			if err := s.hello(); err != nil {
 				t.Errorf("from another pod: %v", err)
 			}
-			for what, address := range map[string]string{"gateway": s.pod.Gateway.String(), "other pod": s.other.Address.Addr().String()} {
+			for what, address := range reached {
 				if out, err := s.client().Run(t.Context(), "ping -c 1 -W 5 "+address); err != nil {
 					t.Errorf("from the guest to the %s: %v\n%s", what, err, out)
 				}
 			}
 			mac, err := s.client().Run(t.Context(), "cat /sys/class/net/eth0/address")
-			if want := s.podMAC(); err != nil || strings.TrimSpace(mac) != want {
+			if want := s.MAC.String(); err != nil || strings.TrimSpace(mac) != want {
 				t.Errorf("the guest has the MAC %q, want %q: %v", mac, want, err)
 			}
-			a.signal(syscall.SIGTERM)
-			a.exit(0)
+			a.Signal(syscall.SIGTERM)
+			a.Exits(0)
 			if !strings.Contains(console.Text(), "guest: power button") {
 				t.Error("the guest was not asked to shut down")
 			}
-			s.asBefore()
+			s.AsBefore()
 		})
 	}
 }
 
-// podMAC is the MAC that the pod's interface had when the CNI plugin had made it.
-func (s *site) podMAC() string {
-	for _, i := range s.pod.Result.Interfaces {
-		if i.Sandbox != "" {
-			return i.Mac
+// hasIPv6 checks that the guest has taken the pod's IPv6 address, and its router and resolver.
+func (s *site) hasIPv6(console *guest.Console) {
+	s.T.Helper()
+	lease := guest.Fields(wait(s.T, console, "guest: lease6"))
+	s.T.Log(lease)
+	router := podtest.In(s.T, s.Node.Namespace, "ip -6 -o address show dev "+s.Pod.HostLink+" scope link | sed 's/.* inet6 //; s/\\/.*//'")
+	for field, want := range map[string]string{
+		"address": s.Pod.Address6.Addr().String(), "router": strings.TrimSpace(router), "dns": "fd00:10:96::a",
+		"search": "default.svc.cluster.local.,svc.cluster.local.,cluster.local.", "hostname": "vm-0.default.svc.cluster.local",
+	} {
+		if got := lease[field]; got != want {
+			s.T.Errorf("the guest has %s %q, want %q", field, got, want)
 		}
 	}
-	return ""
 }
 
 // TestKilledAgentIsAdopted kills podnic under a running guest: the guest lives on, restore will not take its network, the
@@ -91,14 +102,14 @@ func TestKilledAgentIsAdopted(t *testing.T) {
 	file, path := s.domain()
 	console := podtest.Console(t, path)
 	first := s.run("--domain", file)
-	s.ready()
+	s.Ready()
 	wait(t, console, "guest: ready")
-	first.signal(syscall.SIGKILL)
-	<-first.done
+	first.Signal(syscall.SIGKILL)
+	<-first.Done
 	if err := s.hello(); err != nil {
 		t.Fatalf("the guest did not survive its agent: %v", err)
 	}
-	if _, stderr, status := s.command("restore"); status != 2 || !strings.Contains(stderr, "--force") {
+	if _, stderr, status := s.Run("restore"); status != 2 || !strings.Contains(stderr, "--force") {
 		t.Errorf("restore under a running guest: exit status %d, %s", status, stderr)
 	}
 	if err := s.hello(); err != nil {
@@ -106,7 +117,7 @@ func TestKilledAgentIsAdopted(t *testing.T) {
 	}
 
 	second := s.run("--domain", file)
-	if r := s.ready(); r.Interfaces[0].Lease.State != "bound" {
+	if r := s.Ready(); r.Interfaces[0].Lease.State != "bound" {
 		t.Errorf("the new agent does not know the lease: %+v", r.Interfaces[0].Lease)
 	}
 	if err := s.hello(); err != nil {
@@ -115,26 +126,31 @@ func TestKilledAgentIsAdopted(t *testing.T) {
 	if strings.Count(console.Text(), "guest: up") != 1 {
 		t.Error("the guest was started again")
 	}
-	second.signal(syscall.SIGTERM)
-	second.exit(0)
-	s.asBefore()
+	second.Signal(syscall.SIGTERM)
+	second.Exits(0)
+	s.AsBefore()
 }
 
-// TestRestoreAfterAgentAndGuestAreGone is the same without a second run.
+// TestRestoreAfterAgentAndGuestAreGone is the same without a second run, and in a pod that has IPv6 alone.
 func TestRestoreAfterAgentAndGuestAreGone(t *testing.T) {
-	s := newSite(t, pod.PTP)
-	file, _ := s.domain()
+	s := newSite(t, pod.PTP.IPv6Only())
+	file, path := s.domain()
+	console := podtest.Console(t, path)
 	a := s.run("--domain", file)
-	s.ready()
-	a.signal(syscall.SIGKILL)
-	<-a.done
+	s.Ready()
+	s.hasIPv6(console)
+	if err := s.hello(); err != nil {
+		t.Errorf("from another pod: %v", err)
+	}
+	a.Signal(syscall.SIGKILL)
+	<-a.Done
 	if _, err := s.libvirtd.Virsh(t.Context(), "destroy", "vm"); err != nil {
 		t.Fatal(err)
 	}
-	if stdout, stderr, status := s.command("restore"); status != 0 {
+	if stdout, stderr, status := s.Run("restore"); status != 0 {
 		t.Errorf("restore: exit status %d: %s%s", status, stdout, stderr)
 	}
-	s.asBefore()
+	s.AsBefore()
 }
 
 // TestExitStatusTellsHowTheGuestEnded ends guests in every way that the contract has a status for.
@@ -143,24 +159,24 @@ func TestExitStatusTellsHowTheGuestEnded(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		args   []string // of the kernel
-		end    func(*agent)
+		end    func(*podtest.Process)
 		status int
 	}{
-		{"powers off", []string{"podnic.poweroff=1"}, func(*agent) {}, 0},
-		{"crashes", nil, func(*agent) { s.killQEMU() }, 5},
-		{"destroyed by somebody else", nil, func(*agent) {
+		{"powers off", []string{"podnic.poweroff=1"}, func(*podtest.Process) {}, 0},
+		{"crashes", nil, func(*podtest.Process) { s.killQEMU() }, 5},
+		{"destroyed by somebody else", nil, func(*podtest.Process) {
 			if _, err := s.libvirtd.Virsh(t.Context(), "destroy", "vm"); err != nil {
 				t.Fatal(err)
 			}
 		}, 6},
-		{"destroyed after the grace period", []string{"podnic.deaf"}, func(a *agent) { a.signal(syscall.SIGTERM) }, 7},
-		{"destroyed at the second signal", []string{"podnic.deaf"}, func(a *agent) {
-			a.signal(syscall.SIGTERM)
-			a.signal(syscall.SIGINT)
+		{"destroyed after the grace period", []string{"podnic.deaf"}, func(a *podtest.Process) { a.Signal(syscall.SIGTERM) }, 7},
+		{"destroyed at the second signal", []string{"podnic.deaf"}, func(a *podtest.Process) {
+			a.Signal(syscall.SIGTERM)
+			a.Signal(syscall.SIGINT)
 		}, 7},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s.t = t
+			s.T = t
 			file, path := s.domain(test.args...)
 			console := podtest.Console(t, path)
 			grace := "2s"
@@ -170,19 +186,19 @@ func TestExitStatusTellsHowTheGuestEnded(t *testing.T) {
 			a := s.run("--domain", file, "--grace", grace)
 			wait(t, console, "guest: up")
 			test.end(a)
-			a.exit(test.status)
-			s.asBefore()
+			a.Exits(test.status)
+			s.AsBefore()
 		})
 	}
 }
 
 func (s *site) killQEMU() {
-	s.t.Helper()
+	s.T.Helper()
 	pids, err := s.libvirtd.QEMU()
 	if err != nil || len(pids) != 1 {
-		s.t.Fatalf("QEMU's processes: %v, %v", pids, err)
+		s.T.Fatalf("QEMU's processes: %v, %v", pids, err)
 	}
 	if err := syscall.Kill(pids[0], syscall.SIGKILL); err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 }

@@ -34,8 +34,8 @@ func TestBadInputIsRefusedInOneLine(t *testing.T) {
 		{name: "not a domain", xml: "<network><name>vm</name></network>", want: []string{"domain"}},
 		{name: "no name", xml: "<domain type='qemu'><devices/></domain>", want: []string{"<name>"}},
 		{name: "two interfaces", xml: strings.Replace(plainDomain, "<devices/>", "<devices><interface type='user'/><interface type='user'/></devices>", 1), want: []string{"tap0"}},
-		{name: "libvirt is not there", args: []string{"--connect", "qemu+unix:///system?socket=/nowhere/libvirt-sock", "--connect-timeout", "1s"}, want: []string{"/nowhere/libvirt-sock"}},
-		{name: "a libvirt URI that is none", args: []string{"--connect", "nothing:///"}, want: []string{"nothing:///"}},
+		{name: "libvirt is not there", args: []string{"--connect", "qemu+unix:///system?socket=/nowhere/libvirt-sock", "--connect-timeout", "100ms"}, want: []string{"/nowhere/libvirt-sock"}},
+		{name: "a libvirt URI that is none", args: []string{"--connect", "nothing:///", "--connect-timeout", "100ms"}, want: []string{"nothing:///"}},
 		{name: "the tap's name is taken", before: []string{"link add tap0 type veth peer name v1"}, after: []string{"link del tap0"}, want: []string{"tap0", "--tap"}},
 		{name: "the bridge's name is taken", before: []string{"link add eth0-br type veth peer name v1"}, after: []string{"link del eth0-br"}, want: []string{"eth0-br"}},
 		{name: "a name of libvirt's", args: []string{"--tap", "vnet0"}, want: []string{"vnet0", "--tap"}},
@@ -44,17 +44,17 @@ func TestBadInputIsRefusedInOneLine(t *testing.T) {
 		{name: "no such flag", args: []string{"--nonsense"}, want: []string{"--nonsense", "--help"}},
 		{name: "no such binding", args: []string{"--binding", "macvtap"}, want: []string{"macvtap", "bridge"}},
 		{name: "no such configuration", args: []string{"--config", "/nothing.yaml"}, want: []string{"/nothing.yaml"}},
-		{name: "metrics at the guest's address", args: []string{"--metrics-listen", s.pod.Address.Addr().String() + ":9750"}, want: []string{"given to the guest", "unix:PATH"}},
+		{name: "metrics at the guest's address", args: []string{"--metrics-listen", s.Pod.Address.Addr().String() + ":9750"}, want: []string{"given to the guest", "unix:PATH"}},
 		{name: "metrics everywhere", args: []string{"--metrics-listen", ":9750"}, want: []string{"every address", "unix:PATH"}},
 		{name: "metrics on a file", args: []string{"--metrics-listen", "unix:/etc/hostname"}, want: []string{"/etc/hostname", "--metrics-listen"}},
 		{name: "lease time", args: []string{"--lease-time", "soon"}, want: []string{"--lease-time", "soon"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s.t = t
+			s.T = t
 			for _, c := range test.before {
 				s.ip(c)
 			}
-			before := podtest.State(t, s.pod.Namespace)
+			before := podtest.State(t, s.Pod.Namespace)
 			xml := test.xml
 			if xml == "" {
 				xml = plainDomain
@@ -64,10 +64,10 @@ func TestBadInputIsRefusedInOneLine(t *testing.T) {
 				t.Fatal(err)
 			}
 			a := s.run(append([]string{"--domain", file, "--log-level", "error"}, test.args...)...)
-			a.exit(2)
-			line := a.text()
-			t.Log(strings.TrimSpace(line))
-			if strings.Count(line, "\n") != 1 || !strings.HasPrefix(line, "podnic: ") {
+			a.Exits(2)
+			line := a.Output()
+			t.Log(line)
+			if len(a.Lines()) != 1 || !strings.HasPrefix(line, "podnic: ") {
 				t.Errorf("not one line:\n%s", line)
 			}
 			for _, word := range test.want {
@@ -75,7 +75,7 @@ func TestBadInputIsRefusedInOneLine(t *testing.T) {
 					t.Errorf("the line does not say %q: %s", word, line)
 				}
 			}
-			if diff := before.Diff(podtest.State(t, s.pod.Namespace)); diff != "" {
+			if diff := before.Diff(podtest.State(t, s.Pod.Namespace)); diff != "" {
 				t.Errorf("the namespace was touched:\n%s", diff)
 			}
 			for _, c := range test.after {
@@ -83,12 +83,24 @@ func TestBadInputIsRefusedInOneLine(t *testing.T) {
 			}
 		})
 	}
+	t.Run("what lasts is said", func(t *testing.T) {
+		s.T = t
+		file := filepath.Join(t.TempDir(), "domain.xml")
+		if err := os.WriteFile(file, []byte(plainDomain), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		a := s.run("--domain", file, "--connect", "qemu+unix:///system?socket=/nowhere/libvirt-sock", "--connect-timeout", "1200ms", "--log-format", "json")
+		a.Exits(2)
+		if log := a.Output(); strings.Count(log, `"waiting for libvirt's daemon: start libvirtd`) != 1 || !strings.Contains(log, `"connectTimeout":"1.2s"`) {
+			t.Errorf("the log is %s", log)
+		}
+	})
 }
 
 func (s *site) ip(command string) {
-	s.t.Helper()
-	if out, err := s.pod.Output(s.t.Context(), "ip", strings.Fields(command)...); err != nil {
-		s.t.Fatalf("ip %s: %v: %s", command, err, out)
+	s.T.Helper()
+	if out, err := s.Pod.Output(s.T.Context(), "ip", strings.Fields(command)...); err != nil {
+		s.T.Fatalf("ip %s: %v: %s", command, err, out)
 	}
 }
 
@@ -103,11 +115,11 @@ func TestDomainThatRunsAlreadyIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := s.run("--domain", file)
-	a.exit(2)
-	if !strings.Contains(a.text(), "running already") {
-		t.Error(a.text())
+	a.Exits(2)
+	if !strings.Contains(a.Output(), "running already") {
+		t.Error(a.Output())
 	}
-	s.asBefore()
+	s.AsBefore()
 	if out, err := s.libvirtd.Virsh(t.Context(), "domstate", "vm"); err != nil || out != "running" {
 		t.Errorf("the other domain is %q: %v", out, err)
 	}
@@ -117,13 +129,13 @@ func TestDomainThatRunsAlreadyIsRefused(t *testing.T) {
 func TestMissingCapabilityIsNamed(t *testing.T) {
 	s := newSite(t, pod.PTP)
 	for _, name := range []string{"net_admin", "net_raw"} {
-		cmd := s.pod.Command(t.Context(), "setpriv", "--bounding-set", "-"+name, "--inh-caps", "-"+name, s.podnic, "prepare", "--state-dir", s.stateDir)
+		cmd := s.Pod.Command(t.Context(), "setpriv", "--bounding-set", "-"+name, "--inh-caps", "-"+name, s.Podnic, "prepare", "--state-dir", s.StateDir)
 		out, err := cmd.CombinedOutput()
 		if err == nil || cmd.ProcessState.ExitCode() != 2 || !strings.Contains(string(out), "CAP_"+strings.ToUpper(name)) {
 			t.Errorf("without %s: %v: %s", name, err, out)
 		}
 	}
-	s.asBefore()
+	s.AsBefore()
 }
 
 // TestMachinesOwnNamespaceIsRefused runs where every mistake would cost the machine its network, so only commands that
@@ -131,11 +143,11 @@ func TestMissingCapabilityIsNamed(t *testing.T) {
 func TestMachinesOwnNamespaceIsRefused(t *testing.T) {
 	s := newSite(t, pod.PTP)
 	for _, netns := range []string{"", fmt.Sprintf("/proc/%d/ns/net", os.Getpid())} {
-		args := []string{"prepare", "--dry-run", "--state-dir", s.stateDir}
+		args := []string{"prepare", "--dry-run", "--state-dir", s.StateDir}
 		if netns != "" {
 			args = append(args, "--netns", netns)
 		}
-		out, err := execHere(s.podnic, args...)
+		out, err := execHere(s.Podnic, args...)
 		if err == nil || !strings.Contains(out, "machine's own") || !strings.Contains(out, "--allow-host-namespace") {
 			t.Errorf("%v: %v: %s", args, err, out)
 		}

@@ -1,7 +1,6 @@
 package run
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"go/ast"
@@ -14,7 +13,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -53,6 +51,7 @@ var situations = []situation{
 	{name: "serve of nothing", broken: ":", say: []string{"serve"}, words: "run `podnic prepare` first"},
 	{name: "other options", prepare: []string{"--socket", "udp"}, broken: ":", say: []string{"prepare", "--socket", "packet"}, words: "with other options"},
 	{name: "another tap, and no record", prepare: []string{}, broken: "rm $STATE/eth0/record.json", say: []string{"prepare", "--tap", "vm0"}, words: "wired already, with the tap"},
+	{name: "another binding, and no record", prepare: []string{}, broken: "rm $STATE/eth0/record.json", say: []string{"prepare", "--binding", "redirect"}, words: "wired already, with the binding"},
 	{name: "status of a pod network that is gone", prepare: []string{}, broken: "ip link delete eth0-nic", say: []string{"status"}, words: "is gone: the pod's network"},
 	{name: "prepare of a pod network that is gone", prepare: []string{}, broken: "ip link delete eth0-nic", say: []string{"prepare"}, words: "is gone (link"},
 	{name: "the same without a record", prepare: []string{}, broken: "ip link delete eth0-nic; rm $STATE/eth0/record.json", say: []string{"prepare"}, words: "is gone (link"},
@@ -70,12 +69,21 @@ var elsewhere = map[string]string{
 	"`podnic hook install`":              "cmd/agent/hook's tests and test/hook",
 	"run `podnic hook uninstall` first":  "cmd/agent/hook's tests and test/hook",
 	"is not a link that":                 "no remedy",
+	"is for `podnic run` alone":          "no remedy; cmd/doctor's TestHook",
+	"says of leases is not in":           "TestDoctorOfAWiredPod in test/look",
 	"see what `podnic status` warns of":  "test/hook; status is as above",
 	"was not released":                   "test/hook; restore is as above",
 	"in its metadata, or run":            "test/hook; restore is as above",
 	"podnic-sidecar is started by":       "test/kubevirt",
+	"cannot be taken over":               "test/command; serve is as above",
+	"the command has ended, and":         "TestGuestInTheBackgroundKeepsItsNetwork runs restore",
+	"nobody answered for it when":        "TestRouterIsFoundLater",
 	"its reason is among the warnings":   "run and serve are as above",
 	"run `podnic serve` or `podnic run`": "a line of podnic trace; both are as above",
+	"the guest runs without %s: give it": "TestGuestHasAllInterfacesOfThePod",
+	"plug it by `podnic attach":          "TestGuestHasAllInterfacesOfThePod",
+	"and the guest may have the card":    "a libvirt that is lost at that moment; TestGuestHasAllInterfacesOfThePod runs detach",
+	"the guest has given up its":         "somebody takes the tap at that moment; restore is as above",
 }
 
 var command = regexp.MustCompile("`(podnic [^`]+)`")
@@ -165,14 +173,9 @@ func (p *patient) command(name string, args ...string) *exec.Cmd {
 // say is what podnic prints, with white space as single blanks, since drawings break their lines.
 func (p *patient) say(args ...string) string {
 	p.t.Helper()
-	cmd := p.command(podtest.Program(p.t), args...)
-	var out output
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		p.t.Fatal(err)
-	}
-	p.finish(cmd, &out)
-	return strings.Join(strings.Fields(out.String()), " ")
+	said := podtest.Start(p.t, "podnic", p.command(podtest.Program(p.t), args...))
+	p.finish(said)
+	return strings.Join(strings.Fields(said.Output()), " ")
 }
 
 // remedies are the commands in the sentence that the words are of.
@@ -197,64 +200,23 @@ func (p *patient) remedies(said, words string) []string {
 func (p *patient) obey(line string) {
 	p.t.Helper()
 	args := strings.Fields(line)
-	cmd := p.command(podtest.Program(p.t), args[1:]...)
-	var out output
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		p.t.Fatal(err)
-	}
-	if status := p.finish(cmd, &out); status != 0 {
-		p.t.Errorf("%s: exit status %d: %s", line, status, out.String())
+	said := podtest.Start(p.t, line, p.command(podtest.Program(p.t), args[1:]...))
+	if status := p.finish(said); status != 0 {
+		p.t.Errorf("%s: exit status %d: %s", line, status, said.Output())
 	}
 }
 
 // finish waits for a command's end, which it asks for once the command serves or runs a guest.
-func (p *patient) finish(cmd *exec.Cmd, out *output) int {
+func (p *patient) finish(said *podtest.Process) int {
 	p.t.Helper()
-	done := make(chan struct{})
-	go func() {
-		_ = cmd.Wait()
-		close(done)
-	}()
 	working := `"msg":"serving"`
-	if strings.Contains(strings.Join(cmd.Args, " "), "podnic run") {
+	if strings.Contains(strings.Join(said.Cmd.Args, " "), "podnic run") {
 		working = `"msg":"guest started"`
 	}
-	// The program's log is a pipe that nobody waits at.
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.After(patience); ; {
-		select {
-		case <-done:
-			return cmd.ProcessState.ExitCode()
-		case <-deadline:
-			_ = cmd.Process.Kill()
-			<-done
-			p.t.Fatalf("%v does not end: %s", cmd.Args, out.String())
-		case <-tick.C:
-			if strings.Contains(out.String(), working) {
-				_ = cmd.Process.Signal(syscall.SIGTERM)
-				working = "\x00" // once: a second signal would not wait
-			}
-		}
+	if said.SaysOrEnds(working) {
+		return said.End(syscall.SIGTERM)
 	}
-}
-
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
+	return said.Wait()
 }
 
 // messages are the texts of podnic's sources that name a command of podnic's.

@@ -3,9 +3,7 @@
 package run
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -13,11 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
-	"sync"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/podnic/podnic/test/guest"
 	"github.com/podnic/podnic/test/libvirtd"
@@ -25,176 +19,71 @@ import (
 	"github.com/podnic/podnic/test/podtest"
 )
 
-// patience bounds each wait for something that takes seconds on a quiet machine.
-const patience = 90 * time.Second
-
 // site is a pod with libvirtd in it and a second pod beside it.
 type site struct {
-	t        *testing.T
-	podnic   string
-	pod      *pod.Pod
+	*podtest.Site
 	other    *pod.Pod
 	libvirtd *libvirtd.Daemon
 	image    *guest.Image
-	stateDir string
-	before   pod.State
 }
 
 func newSite(t *testing.T, network pod.Network) *site {
 	t.Helper()
 	podtest.NeedRoot(t)
-	s := &site{t: t, podnic: podtest.Program(t)}
 	node := podtest.Node(t)
-	s.pod = podtest.Pod(t, node, pod.Spec{Name: "vm", Hostname: "vm-0", Network: network})
-	s.other = podtest.Pod(t, node, pod.Spec{Name: "other", Network: network})
-	s.libvirtd = podtest.Libvirtd(t, s.pod)
-	s.image = podtest.Guest(t)
-	s.stateDir = filepath.Join(t.TempDir(), "state")
-	s.before = podtest.State(t, s.pod.Namespace)
-	return s
-}
-
-// asBefore fails the test unless the pod's namespace is what it was.
-func (s *site) asBefore() {
-	s.t.Helper()
-	if diff := s.before.Diff(podtest.State(s.t, s.pod.Namespace)); diff != "" {
-		s.t.Errorf("the namespace is not as before:\n%s", diff)
+	if network.OnUplink() {
+		if err := node.AddUplink(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
+	s := &site{Site: podtest.NewSite(t, node, network)}
+	s.other = podtest.Pod(t, node, pod.Spec{Name: "other", Network: network})
+	s.libvirtd = podtest.Libvirtd(t, s.Pod)
+	var programs []string
+	if network.Subnet6.IsValid() {
+		programs = append(programs, guest.DHCPv6Client)
+	}
+	s.image = podtest.Guest(t, programs...)
+	s.Remember()
+	return s
 }
 
 // domain writes a domain's XML and returns its file and its console.
 func (s *site) domain(arguments ...string) (file, console string) {
-	s.t.Helper()
-	dir := s.t.TempDir()
+	s.T.Helper()
+	dir := s.T.TempDir()
 	file, console = filepath.Join(dir, "domain.xml"), filepath.Join(dir, "console")
 	xml, err := guest.Domain{Name: "vm", Image: s.image, KVM: s.libvirtd.KVM, Console: console, Arguments: arguments}.XML()
 	if err == nil {
 		err = os.WriteFile(file, []byte(xml), 0o600)
 	}
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	return file, console
 }
 
-// agent is a running `podnic run`.
-type agent struct {
-	t    *testing.T
-	cmd  *exec.Cmd
-	done chan struct{}
-	mu   sync.Mutex
-	log  bytes.Buffer
+// run starts `podnic run` in the pod.
+func (s *site) run(args ...string) *podtest.Process {
+	s.T.Helper()
+	return s.Start(append([]string{"run", "--connect", s.libvirtd.URI}, args...)...)
 }
 
-func (a *agent) Write(b []byte) (int, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.log.Write(b)
-}
-
-func (a *agent) text() string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.log.String()
-}
-
-// run starts `podnic run` in the pod. What runs still when the test ends is killed.
-func (s *site) run(args ...string) *agent {
-	s.t.Helper()
-	a := &agent{t: s.t, done: make(chan struct{})}
-	args = append([]string{"run", "--connect", s.libvirtd.URI, "--state-dir", s.stateDir}, args...)
-	a.cmd = s.pod.Command(context.Background(), s.podnic, args...)
-	a.start()
-	return a
-}
-
-func (a *agent) start() {
-	a.t.Helper()
-	a.cmd.Stderr = a
-	if err := a.cmd.Start(); err != nil {
-		a.t.Fatal(err)
-	}
-	go func() {
-		_ = a.cmd.Wait()
-		close(a.done)
-	}()
-	a.t.Cleanup(func() {
-		_ = a.cmd.Process.Kill()
-		<-a.done
-		if a.t.Failed() {
-			a.t.Logf("podnic run said:\n%s", a.text())
-		}
-	})
-}
-
-func (a *agent) signal(sig syscall.Signal) {
-	a.t.Helper()
-	if err := a.cmd.Process.Signal(sig); err != nil {
-		a.t.Fatal(err)
-	}
-}
-
-// exit waits for the program's end and checks its status.
-func (a *agent) exit(status int) {
-	a.t.Helper()
-	select {
-	case <-a.done:
-	case <-time.After(patience):
-		a.t.Fatal("podnic run does not end")
-	}
-	if got := a.cmd.ProcessState.ExitCode(); got != status {
-		a.t.Errorf("podnic run: exit status %d, want %d", got, status)
-	}
-}
-
-// podnicIn runs another podnic command in the pod.
-func (s *site) command(args ...string) (stdout, stderr string, status int) {
-	s.t.Helper()
-	cmd := s.pod.Command(s.t.Context(), s.podnic, append(args, "--state-dir", s.stateDir)...)
-	var out, errs strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		s.t.Fatal(err)
-	}
-	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
-}
-
-// report is the part of status that the tests read.
-type report struct {
-	Phase      string
-	Interfaces []struct {
-		Warnings []string
-		Lease    struct {
-			State   string
-			Address netip.Addr
-		}
-	}
-}
-
-// ready waits until the guest has its address.
-func (s *site) ready() report {
-	s.t.Helper()
-	out, errs, status := s.command("status", "-o", "json", "--wait", "ready", "--timeout", patience.String())
-	if status != 0 {
-		s.t.Fatalf("status --wait ready: %d: %s", status, errs)
-	}
-	var r report
-	if err := json.Unmarshal([]byte(out), &r); err != nil {
-		s.t.Fatal(err)
-	}
-	return r
-}
-
-// hello asks the guest's web server, on the pod's address, from the other pod.
+// hello asks the guest's web server, on each of the pod's addresses, from the other pod.
 func (s *site) hello() error {
-	_, err := s.client().Hello(s.t.Context())
-	return err
+	for _, address := range []netip.Prefix{s.Pod.Address, s.Pod.Address6} {
+		if !address.IsValid() {
+			continue
+		}
+		if _, err := (guest.Client{Address: address.Addr(), Dial: s.other.DialContext}).Hello(s.T.Context()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *site) client() guest.Client {
-	return guest.Client{Address: s.pod.Address.Addr(), Dial: s.other.DialContext}
+	return guest.Client{Address: s.Pod.Address.Addr(), Dial: s.other.DialContext}
 }
 
 // scrape asks for the metrics at a unix socket.
@@ -215,7 +104,7 @@ func scrape(t *testing.T, path string) string {
 
 func wait(t *testing.T, console *guest.Console, prefix string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), podtest.Patience)
 	defer cancel()
 	line, err := console.Wait(ctx, prefix)
 	if err != nil {

@@ -48,3 +48,23 @@ func commit(t *testing.T, dir string) {
 		}
 	}
 }
+
+// TestHelpListsEveryTarget that the Makefile declares.
+func TestHelpListsEveryTarget(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("make", "--no-print-directory", "-C", "../..", "help").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, targets, _ := strings.Cut(string(text), "\n.PHONY: ")
+	targets, _, _ = strings.Cut(targets, "\n")
+	for target := range strings.FieldsSeq(targets) {
+		if !strings.Contains(string(out), "  make "+target+" ") {
+			t.Errorf("make help does not list %s", target)
+		}
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/test/internal/wire"
+	"github.com/podnic/podnic/test/podtest"
 )
 
 // leaseTime is short, so that a test sees all of a lease. dhcpcd takes one below 20 s for a mistake.
@@ -52,7 +53,7 @@ type expectation struct {
 // expect is what the guest of a site is to be told.
 func (shape shape) expect(s *site) expectation {
 	e := expectation{
-		address: s.pod.Address.Addr().String(), gateway: shape.gateway, server: shape.gateway, bits: shape.bits,
+		address: s.Pod.Address.Addr().String(), gateway: shape.gateway, server: shape.gateway, bits: shape.bits,
 	}
 	if s.mode != "packet" || shape.gateway == "" {
 		e.server = serverLinkLocal
@@ -213,8 +214,10 @@ func rememberAsDhcpcd(dir string) error {
 
 // running is a client that runs in the guest.
 type running struct {
-	*daemon
-	dir string
+	*podtest.Process
+	t    *testing.T
+	name string
+	dir  string
 }
 
 func (c *cable) run(client client, e expectation) *running {
@@ -234,7 +237,7 @@ func (c *cable) run(client client, e expectation) *running {
 	if err := os.WriteFile(script, []byte(own.Replace(string(text))), 0o755); err != nil {
 		c.t.Fatal(err)
 	}
-	return &running{start(c.t, client.name, c.shell(client.command, script)), dir}
+	return &running{podtest.Start(c.t, client.name, c.shell(client.command, script)), c.t, client.name, dir}
 }
 
 // shell runs a command beside the client's script.
@@ -249,12 +252,13 @@ func nsenter(path string, command ...string) *exec.Cmd {
 	return exec.CommandContext(context.Background(), "nsenter", append([]string{"--net=" + path, "--"}, command...)...)
 }
 
-// sees waits for an event of the client and compares its view. The file is then removed, so that the next one is seen.
-func (r *running) sees(event string, want []string) {
+// sees waits for an event of the client, compares its view, and returns it. The file is then removed, so that the next one is
+// seen.
+func (r *running) sees(event string, want []string) (view []string) {
 	r.t.Helper()
 	path := filepath.Join(r.dir, event)
 	var text []byte
-	for deadline := time.Now().Add(patience); len(text) == 0; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(podtest.Patience); len(text) == 0; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			r.t.Fatalf("%s does not come to %s", r.name, event)
 		}
@@ -267,6 +271,7 @@ func (r *running) sees(event string, want []string) {
 			r.t.Errorf("%s, %s: the client does not know %s; it knows\n%s", r.name, event, w, text)
 		}
 	}
+	return lines
 }
 
 // forget removes the traces of events.
@@ -294,14 +299,19 @@ func (r *running) never(events ...string) {
 // server, which is killed and back before the lease ends, rebinds at T2, and releases it. None of that leaves the pod.
 func TestEveryClientKeepsItsLease(t *testing.T) {
 	t.Parallel()
-	for _, mode := range modes {
-		for _, shape := range shapes {
-			for _, client := range clients {
-				t.Run(strings.Join([]string{mode, shape.name, client.name}, "/"), func(t *testing.T) {
-					t.Parallel()
-					s := newSite(t, mode, shape)
-					lives(s, shape.expect(s), client)
-				})
+	for _, binding := range []string{"bridge", "redirect", podtest.ByTC} {
+		for _, mode := range modes {
+			for i, shape := range shapes {
+				for j, client := range clients {
+					if binding == podtest.ByTC && i+j > 0 {
+						continue // to tc, they are all alike
+					}
+					t.Run(strings.Join([]string{binding, mode, shape.name, client.name}, "/"), func(t *testing.T) {
+						t.Parallel()
+						s := newBoundSite(t, binding, mode, shape)
+						lives(s, shape.expect(s), client)
+					})
+				}
 			}
 		}
 	}
@@ -311,22 +321,24 @@ func TestEveryClientKeepsItsLease(t *testing.T) {
 // only process is the server: nobody's, without any capability, without a record, and with /proc/sys read-only.
 func TestChainedPodNeedsNoCapability(t *testing.T) {
 	t.Parallel()
-	for _, client := range clients {
-		t.Run(client.name, func(t *testing.T) {
-			t.Parallel()
-			s := newSite(t, chained, shapes[0])
-			lives(s, shapes[0].expect(s), client)
-			ended := func(warning string) bool { return strings.HasPrefix(warning, "nobody serves eth0") }
-			// As whoever asks in such a pod: once the server has ended, its user's files are nobody else's business.
-			if warnings := slices.DeleteFunc(s.ordinaryStatus().Interfaces[0].Warnings, ended); len(warnings) > 0 {
-				t.Errorf("status warns: %q", warnings)
-			}
-		})
+	for _, binding := range []string{"bridge", "redirect"} {
+		for _, client := range clients {
+			t.Run(binding+"/"+client.name, func(t *testing.T) {
+				t.Parallel()
+				s := newBoundSite(t, binding, chained, shapes[0])
+				lives(s, shapes[0].expect(s), client)
+				ended := func(warning string) bool { return strings.HasPrefix(warning, "nobody serves eth0") }
+				// As whoever asks in such a pod: once the server has ended, its user's files are nobody else's business.
+				if warnings := slices.DeleteFunc(s.ordinaryStatus().Interfaces[0].Warnings, ended); len(warnings) > 0 {
+					t.Errorf("status warns: %q", warnings)
+				}
+			})
+		}
 	}
 }
 
 func lives(s *site, e expectation, client client) {
-	t := s.t
+	t := s.T
 	t.Helper()
 	lease := []string{"--lease-time", leaseTime.String()}
 	server, cable := s.serve(lease...), s.plug()
@@ -337,7 +349,7 @@ func lives(s *site, e expectation, client client) {
 		"guest REQUEST to all, wants "+e.address+", by "+e.server, ack)
 	view := client.view(e)
 	guest.sees(client.bound, view)
-	bound := s.ready().Interfaces[0].Lease
+	bound := s.Ready().Interfaces[0].Lease
 	lost := []string{"deconfig", "EXPIRE", "FAIL"} // what clients call when they have no lease any more, or none yet
 	guest.forget(lost...)
 
@@ -346,11 +358,11 @@ func lives(s *site, e expectation, client client) {
 	guest.sees(client.renewed, view)
 
 	s.renewed(bound.Expires) // what is not written yet goes with the server
-	server.end(syscall.SIGKILL)
+	server.End(syscall.SIGKILL)
 	cable.cut.Store(true)
 	cable.expect(unicast)
 	server = s.serve(lease...)
-	if after := s.ready().Interfaces[0].Lease; after.State != "bound" || !after.Since.Equal(bound.Since) {
+	if after := s.Ready().Interfaces[0].Lease; after.State != "bound" || !after.Since.Equal(bound.Since) {
 		t.Errorf("the lease %+v became %+v when the server was killed", bound, after)
 	}
 	cable.expect(broadcast, ack)
@@ -359,14 +371,14 @@ func lives(s *site, e expectation, client client) {
 	guest.never(lost...)
 
 	if client.releasing != "" {
-		start(t, client.releasing, cable.shell(client.releasing, filepath.Join(guest.dir, "script")))
+		podtest.Start(t, client.releasing, cable.shell(client.releasing, filepath.Join(guest.dir, "script")))
 	} else {
-		guest.signal(client.release)
+		guest.Signal(client.release)
 	}
 	cable.expect("guest RELEASE to one, has " + e.address + ", by " + e.server)
-	server.says(`"msg":"release"`)
-	s.wire.onlyTheGuest(s.mac, cable.mark)
-	if status := server.end(syscall.SIGTERM); status != 0 {
+	server.Says(`"msg":"release"`)
+	s.onlyTheGuestLeft(cable)
+	if status := server.End(syscall.SIGTERM); status != 0 {
 		t.Errorf("podnic serve: exit status %d", status)
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/podnic/podnic/test/podtest"
 )
 
 // TestServerKeepsWhatItNeeds starts the server as root with every capability, also from outside of the pod, and looks at each
@@ -32,7 +34,7 @@ func TestServerKeepsWhatItNeeds(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, test.mode, shapes[0])
 			s.set("net.ipv4.ip_unprivileged_port_start", test.port)
-			if err := os.Chown(s.state, 0, 0); err != nil {
+			if err := os.Chown(s.StateDir, 0, 0); err != nil {
 				t.Fatal(err)
 			}
 			etc := t.TempDir()
@@ -49,41 +51,41 @@ func TestServerKeepsWhatItNeeds(t *testing.T) {
 			}
 			write("10.96.0.10")
 			socket := filepath.Join(t.TempDir(), "metrics.sock")
-			args := []string{"serve", "--log-format", "json", "--state-dir", s.state, "--resolv-conf", resolver, "--metrics-listen", "unix:" + socket}
-			cmd := s.pod.Command(context.Background(), s.podnic, args...)
+			args := []string{"serve", "--log-format", "json", "--state-dir", s.StateDir, "--resolv-conf", resolver, "--metrics-listen", "unix:" + socket}
+			cmd := s.Pod.Command(context.Background(), s.Podnic, args...)
 			if test.outside {
-				cmd = nsenter(s.node.Namespace.Path, append([]string{s.podnic}, append(args, "--netns", s.pod.Path)...)...)
+				cmd = nsenter(s.Node.Namespace.Path, append([]string{s.Podnic}, append(args, "--netns", s.Pod.Path)...)...)
 			}
-			server := start(t, "podnic serve", cmd)
-			server.says(`"msg":"serving"`)
+			server := podtest.Start(t, "podnic serve", cmd)
+			server.Says(`"msg":"serving"`)
 			s.keeps(cmd.Process.Pid, test.want)
 
 			if got := s.mustScrape("unix", socket); len(got) == 0 {
 				t.Error("a scrape is empty")
 			}
 			write("10.96.0.53")
-			server.signal(syscall.SIGHUP)
-			server.says("configuration read again")
+			server.Signal(syscall.SIGHUP)
+			server.Says("configuration read again")
 
 			link := "tap0"
 			if test.mode == "udp" {
 				link = "eth0-br"
 			}
-			s.in(s.pod.Namespace, "ip link delete "+link)
-			server.says("socket-lost")
-			s.must("prepare", "--socket", test.mode)
-			server.says("socket-open")
+			s.In(s.Pod.Namespace, "ip link delete "+link)
+			server.Says("socket-lost")
+			s.Must("prepare", "--socket", test.mode)
+			server.Says("socket-open")
 			guest := s.plug().run(clients[0], shapes[0].expect(s))
 			guest.sees("bound", []string{"dns=10.96.0.53"})
-			s.ready()
+			s.Ready()
 			s.keeps(cmd.Process.Pid, test.want)
 
-			server.signal(syscall.SIGTERM)
-			<-server.done
+			server.Signal(syscall.SIGTERM)
+			<-server.Done
 			if _, err := os.Lstat(socket); !os.IsNotExist(err) {
 				t.Errorf("the metrics' socket is left: %v", err)
 			}
-			for _, line := range server.text() {
+			for line := range strings.Lines(server.Output()) {
 				if strings.Contains(line, "denied") || strings.Contains(line, "not permitted") || strings.Contains(line, "more privileges") {
 					t.Errorf("the server lacks something: %s", line)
 				}
@@ -94,10 +96,10 @@ func TestServerKeepsWhatItNeeds(t *testing.T) {
 
 // keeps fails the test unless each thread of a process has these capabilities and no way to others.
 func (s *site) keeps(pid int, capabilities uint64) {
-	s.t.Helper()
+	s.T.Helper()
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
 	if err != nil || len(files) == 0 {
-		s.t.Fatal(files, err)
+		s.T.Fatal(files, err)
 	}
 	for _, file := range files {
 		text, err := os.ReadFile(file)
@@ -105,13 +107,13 @@ func (s *site) keeps(pid int, capabilities uint64) {
 			continue // a thread that has ended
 		}
 		if err != nil {
-			s.t.Fatal(err)
+			s.T.Fatal(err)
 		}
 		set := fmt.Sprintf("%016x", capabilities)
 		for name, want := range map[string]string{"CapInh": strings.Repeat("0", 16), "CapPrm": set, "CapEff": set, "CapAmb": strings.Repeat("0", 16), "NoNewPrivs": "1"} {
 			_, value, _ := strings.Cut(string(text), "\n"+name+":")
 			if value, _, _ = strings.Cut(value, "\n"); strings.TrimSpace(value) != want {
-				s.t.Errorf("%s: %s is %s, want %s", file, name, strings.TrimSpace(value), want)
+				s.T.Errorf("%s: %s is %s, want %s", file, name, strings.TrimSpace(value), want)
 			}
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/test/internal/wire"
+	"github.com/podnic/podnic/test/podtest"
 	"github.com/podnic/podnic/test/shapes/tap"
 )
 
@@ -144,11 +145,8 @@ func flood(t *testing.T, mode string, valid bool, answer string, question []byte
 	t.Helper()
 	s := newSite(t, mode, shapes[0])
 	server := s.serve()
-	mac, err := net.ParseMAC(s.mac)
-	if err != nil {
-		t.Fatal(err)
-	}
-	emulator := s.open(s.pod.Namespace, "tap0")
+	mac := s.MAC
+	emulator := podtest.HoldTap(s.T, s.Pod.Namespace, "tap0")
 	answers := make(chan uint32, 1000)
 	var offers atomic.Int64
 	go func() {
@@ -183,7 +181,7 @@ func flood(t *testing.T, mode string, valid bool, answer string, question []byte
 	for _, f := range bad {
 		frames = append(frames, append(make([]byte, tap.HeaderSize, tap.HeaderSize+len(f)), f...))
 	}
-	before := memory(t, server.cmd.Process.Pid)
+	before := memory(t, server.PID())
 
 	const (
 		first  = 0x50000000
@@ -231,7 +229,7 @@ func flood(t *testing.T, mode string, valid bool, answer string, question []byte
 			t.Fatalf("no %s within %s, after %d frames", answer, answerWithin, sent)
 		}
 		if sent%10_000 == 0 {
-			largest = max(largest, memory(t, server.cmd.Process.Pid))
+			largest = max(largest, memory(t, server.PID()))
 		}
 		if ahead := time.Duration(sent)*time.Second/floodRate - now.Sub(begin); ahead > 0 {
 			time.Sleep(ahead) // this is the rate, not a wait for something
@@ -239,7 +237,7 @@ func flood(t *testing.T, mode string, valid bool, answer string, question []byte
 	}
 	took = time.Since(begin)
 	t.Logf("%.0f frames a second, %d answers, the slowest after %s; processor %s; %d KiB before, %d at most",
-		float64(total-refused)/took.Seconds(), answered, slowest.Round(time.Microsecond), processor(t, server.cmd.Process.Pid), before, largest)
+		float64(total-refused)/took.Seconds(), answered, slowest.Round(time.Microsecond), processor(t, server.PID()), before, largest)
 	if answered == 0 {
 		t.Errorf("no %s at all", answer)
 	}
@@ -247,10 +245,10 @@ func flood(t *testing.T, mode string, valid bool, answer string, question []byte
 		t.Errorf("the server grew from %d to %d KiB", before, largest)
 	}
 	// 100 in a row and 20 a second are let through (package dhcp), and each may be logged twice.
-	if lines, most := len(server.text()), 2*(100+20*int(took.Seconds()+2)); lines > most {
+	if lines, most := len(server.Lines()), 2*(100+20*int(took.Seconds()+2)); lines > most {
 		t.Errorf("%d lines in the log, at most %d are expected", lines, most)
 	}
-	if status := server.end(syscall.SIGTERM); status != 0 {
+	if status := server.End(syscall.SIGTERM); status != 0 {
 		t.Errorf("podnic serve: exit status %d", status)
 	}
 	return int(offers.Load()), took

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,25 +18,26 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/podnic/podnic/test/internal/wire"
+	"github.com/podnic/podnic/test/podtest"
 )
 
 // trace starts podnic trace and waits until it listens.
-func (s *site) trace(args ...string) *daemon {
-	s.t.Helper()
-	d := start(s.t, "podnic trace", s.traceCommand(args...))
-	d.says("tracing tap0")
+func (s *site) trace(args ...string) *podtest.Process {
+	s.T.Helper()
+	d := podtest.Start(s.T, "podnic trace", s.traceCommand(args...))
+	d.Says("tracing tap0")
 	return d
 }
 
 func (s *site) traceCommand(args ...string) *exec.Cmd {
-	return s.pod.Command(context.Background(), s.podnic, append([]string{"trace", "--state-dir", s.state}, args...)...)
+	return s.Pod.Command(context.Background(), s.Podnic, append([]string{"trace", "--state-dir", s.StateDir}, args...)...)
 }
 
 // arping has the guest ask for an address.
 func (c *cable) arping(s *site, target string) {
 	c.t.Helper()
 	// It is answered or not; what counts is that it asks.
-	s.in(c.guest, "busybox arping -q -c 1 -w 1 -I eth0 "+target+" || true")
+	s.In(c.guest, "busybox arping -q -c 1 -w 1 -I eth0 "+target+" || true")
 }
 
 // traced is a trace as text that does not depend on time and chance: every line once, in the order of their coming.
@@ -48,7 +48,7 @@ func (s *site) traced(lines []string, protocol string) []string {
 		by      func(string) string
 	}{
 		{regexp.MustCompile(`^\d\d:\d\d:\d\d\.\d{6}`), func(string) string { return "TIME" }},
-		{regexp.MustCompile(s.mac), func(string) string { return "GUEST-MAC" }},
+		{regexp.MustCompile(s.MAC.String()), func(string) string { return "GUEST-MAC" }},
 		{regexp.MustCompile(`fe80::[0-9a-f:]+`), func(string) string { return "LINK-LOCAL" }},
 		{regexp.MustCompile(`([0-9a-f]{2}:){5}[0-9a-f]{2}`), func(string) string { return "MAC" }},
 		{regexp.MustCompile(`\b[0-9a-f]{8}\b`), func(xid string) string {
@@ -87,18 +87,18 @@ func TestTraceTellsAnExchange(t *testing.T) {
 			cable := s.plug()
 			dhclient := clients[1]
 			guest := cable.run(dhclient, e)
-			trace.says("DHCP ACK")
+			trace.Says("DHCP ACK")
 			guest.sees(dhclient.bound, nil)
-			s.in(cable.guest, "ping -c 1 -W 5 "+e.gateway)
+			s.In(cable.guest, "ping -c 1 -W 5 "+e.gateway)
 			if mode == "udp" {
-				s.in(cable.guest, "ping -c 1 -W 1 "+e.server+" || true") // the kernel answers its ARP, and no echo
+				s.In(cable.guest, "ping -c 1 -W 1 "+e.server+" || true") // the kernel answers its ARP, and no echo
 			}
-			trace.says("ND   RS")
-			if status := trace.end(syscall.SIGINT); status != 0 {
+			trace.Says("ND   RS")
+			if status := trace.End(syscall.SIGINT); status != 0 {
 				t.Errorf("podnic trace: exit status %d", status)
 			}
 			// In UDP mode the first message may come before the bridge forwards, and then a line says that it is not answered.
-			lines := slices.DeleteFunc(trace.text(), func(l string) bool { return strings.Contains(l, "may not have heard it") })
+			lines := slices.DeleteFunc(trace.Lines(), func(l string) bool { return strings.Contains(l, "may not have heard it") })
 			if last := lines[len(lines)-1]; !strings.HasSuffix(last, "; interrupted") || strings.Contains(last, "lost") {
 				t.Errorf("the last line is %q", last)
 			}
@@ -137,10 +137,10 @@ func TestTraceTellsAnExchange(t *testing.T) {
 
 // compareCapture checks that tcpdump finds in the capture what the lines tell.
 func (s *site) compareCapture(path string, lines []string) {
-	s.t.Helper()
+	s.T.Helper()
 	out, err := exec.Command("tcpdump", "-nn", "-r", path).Output()
 	if err != nil {
-		s.t.Fatalf("tcpdump: %v", err)
+		s.T.Fatalf("tcpdump: %v", err)
 	}
 	for ours, theirs := range map[string]string{
 		"guest → all      DHCP": "BOOTP/DHCP, Request", "guest ← server   DHCP": "BOOTP/DHCP, Reply",
@@ -148,7 +148,7 @@ func (s *site) compareCapture(path string, lines []string) {
 	} {
 		told := len(slices.DeleteFunc(slices.Clone(lines), func(l string) bool { return !strings.Contains(l, ours) }))
 		if read := strings.Count(string(out), theirs); read != told || told == 0 {
-			s.t.Errorf("%d lines tell %q, and tcpdump reads %d of %q in\n%s", told, ours, read, theirs, out)
+			s.T.Errorf("%d lines tell %q, and tcpdump reads %d of %q in\n%s", told, ours, read, theirs, out)
 		}
 	}
 }
@@ -160,20 +160,17 @@ func TestTraceTellsWhyNobodyAnswers(t *testing.T) {
 	capture := filepath.Join(t.TempDir(), "capture.pcapng")
 	trace := s.trace("-o", "json", "--write", capture)
 	cable := s.plug()
-	mac, err := net.ParseMAC(s.mac)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mac := s.MAC
 	frame := wire.Request(mac, 0xc0ffee01, wire.Discover...)
 	cable.mark(frame)
-	trace.says(`"message":"no OFFER to DISCOVER","transaction":"c0ffee01","why":"nobody serves eth0`)
+	trace.Says(`"message":"no OFFER to DISCOVER","transaction":"c0ffee01","why":"nobody serves eth0`)
 	cable.mark(slices.Insert(slices.Clone(frame), 12, 0x81, 0, 0x60, 5))
-	trace.says(`"vlan":5`)
-	if status := trace.end(syscall.SIGTERM); status != 0 {
+	trace.Says(`"vlan":5`)
+	if status := trace.End(syscall.SIGTERM); status != 0 {
 		t.Errorf("podnic trace: exit status %d", status)
 	}
 	tagged := false
-	for _, line := range trace.text() {
+	for _, line := range trace.Lines() {
 		var f struct {
 			Protocol, Message, Why string
 			VLAN, Length           int
@@ -189,7 +186,7 @@ func TestTraceTellsWhyNobodyAnswers(t *testing.T) {
 		}
 	}
 	if !tagged {
-		t.Errorf("the tagged frame is not told as it was:\n%s", strings.Join(trace.text(), "\n"))
+		t.Errorf("the tagged frame is not told as it was:\n%s", trace.Text())
 	}
 	if out, err := exec.Command("tcpdump", "-nn", "-e", "-r", capture).Output(); err != nil || !strings.Contains(string(out), "vlan 5, p 3") {
 		t.Errorf("tcpdump does not find the tag: %v:\n%s", err, out)
@@ -257,7 +254,7 @@ func TestTraceEnds(t *testing.T) {
 			}
 		})
 	}
-	if out := s.must("prepare"); !strings.Contains(out, "as it should be") {
+	if out := s.Must("prepare"); !strings.Contains(out, "as it should be") {
 		t.Errorf("tracing changed the wiring: %s", out)
 	}
 }
@@ -278,18 +275,18 @@ func TestTraceNeedsATapAndACapability(t *testing.T) {
 			}
 		}
 	}
-	refused(s.pod.Command(t.Context(), "setpriv", "--bounding-set", "-net_raw", "--inh-caps", "-net_raw", s.podnic, "trace", "--state-dir", s.state),
+	refused(s.Pod.Command(t.Context(), "setpriv", "--bounding-set", "-net_raw", "--inh-caps", "-net_raw", s.Podnic, "trace", "--state-dir", s.StateDir),
 		"CAP_NET_RAW", "securityContext")
-	alone := s.pod.Command(t.Context(), "setpriv", "--bounding-set", "-all,+net_raw", "--inh-caps", "-all,+net_raw", s.podnic, "trace",
-		"--for", "1ms", "--state-dir", s.state)
+	alone := s.Pod.Command(t.Context(), "setpriv", "--bounding-set", "-all,+net_raw", "--inh-caps", "-all,+net_raw", s.Podnic, "trace",
+		"--for", "1ms", "--state-dir", s.StateDir)
 	if out, err := alone.CombinedOutput(); err != nil {
 		t.Errorf("with NET_RAW alone: %v: %s", err, out)
 	}
 	trace := s.trace()
-	s.must("restore")
-	<-trace.done
-	if text := strings.Join(trace.text(), "\n"); trace.cmd.ProcessState.ExitCode() != 0 || !strings.Contains(text, "tap0 is gone") {
-		t.Errorf("exit status %d: %s", trace.cmd.ProcessState.ExitCode(), text)
+	s.Must("restore")
+	<-trace.Done
+	if text := trace.Output(); trace.Cmd.ProcessState.ExitCode() != 0 || !strings.Contains(text, "tap0 is gone") {
+		t.Errorf("exit status %d: %s", trace.Cmd.ProcessState.ExitCode(), text)
 	}
 	refused(s.traceCommand(), "eth0", "podnic prepare")
 }
@@ -298,18 +295,18 @@ func TestTraceNeedsATapAndACapability(t *testing.T) {
 func TestCaptureGoesToAPipe(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, "packet", shapes[0])
-	cmd := s.pod.Command(context.Background(), "sh", "-c", `"$1" trace --write - --state-dir "$2" | tcpdump -l -nn -r -`, "sh", s.podnic, s.state)
-	reader := start(t, "trace into tcpdump", cmd)
-	reader.says("tracing tap0")
+	cmd := s.Pod.Command(context.Background(), "sh", "-c", `"$1" trace --write - --state-dir "$2" | tcpdump -l -nn -r -`, "sh", s.Podnic, s.StateDir)
+	reader := podtest.Start(t, "trace into tcpdump", cmd)
+	reader.Says("tracing tap0")
 	s.plug().arping(s, "10.244.2.77")
-	reader.says("who-has 10.244.2.77")
-	s.must("restore", "--force")
+	reader.Says("who-has 10.244.2.77")
+	s.Must("restore", "--force")
 	select {
-	case <-reader.done:
+	case <-reader.Done:
 	case <-t.Context().Done():
 		t.Fatal("it does not end")
 	}
-	if text := strings.Join(reader.text(), "\n"); strings.Contains(text, "guest →") {
+	if text := reader.Output(); strings.Contains(text, "guest →") {
 		t.Errorf("there are lines between the frames: %s", text)
 	}
 }

@@ -2,12 +2,10 @@ package shapes
 
 import (
 	"context"
-	"debug/elf"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"testing"
 	"time"
 
@@ -30,18 +28,14 @@ func TestOlderKernel(t *testing.T) {
 		t.Run("ipv6 "+test.ipv6, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "console")
 			console := podtest.Console(t, path)
-			accelerator := []string{"-machine", "q35,accel=tcg"}
-			if kvm {
-				accelerator = []string{"-machine", "q35,accel=kvm", "-cpu", "host"}
-			}
-			cmd := exec.CommandContext(context.Background(), "qemu-system-x86_64", append(accelerator, "-m", "384",
-				"-nodefaults", "-no-user-config", "-display", "none", "-serial", "file:"+path, "-kernel", image.Kernel,
-				"-initrd", image.Initrd, "-append", guest.Domain{Arguments: []string{test.argument}}.CommandLine())...)
-			machine := start(t, "qemu", cmd)
+			cmd := guest.Machine{
+				Image: image, KVM: kvm, Memory: 384, Serial: []string{path}, Arguments: []string{test.argument},
+			}.Command(context.Background())
+			machine := podtest.Start(t, "qemu", cmd)
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			go func() {
-				<-machine.done
+				<-machine.Done
 				cancel() // nothing more will come
 			}()
 			if _, err := console.Wait(ctx, "shapes: done"); err != nil {
@@ -77,8 +71,8 @@ func TestOlderKernel(t *testing.T) {
 func olderMachine(t *testing.T) *guest.Image {
 	t.Helper()
 	podnic := podtest.Program(t)
-	if needed := libraries(t, podnic); len(needed) > 0 {
-		t.Fatalf("%s needs %v: it must be static", podnic, needed)
+	if needed, err := guest.Libraries(podnic); err != nil || len(needed) > 0 {
+		t.Fatalf("%s needs %v (%v): it must be static", podnic, needed, err)
 	}
 	pump := filepath.Join(t.TempDir(), "pump")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", pump, "./pump")
@@ -86,69 +80,22 @@ func olderMachine(t *testing.T) *guest.Image {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	ip, err := exec.LookPath("ip")
-	if err != nil {
-		t.Fatal(err)
-	}
-	files := map[string]string{
-		"init": testdata(t, "init"), "lease": testdata(t, "lease"), "podnic": podnic, "pump": pump, "iproute2/ip": ip,
-	}
-	for _, library := range libraries(t, ip) {
-		files["libraries/"+filepath.Base(library)] = library
-	}
 	extra := guest.Extra{
-		Modules: []string{"veth", "bridge", "tun", "nf_tables", "nft_meta_bridge"},
-		Files:   make(map[string][]byte),
+		Modules:  []string{"veth", "bridge", "tun", "nf_tables", "nft_meta_bridge"},
+		Programs: []string{"ip"},
+		Files:    make(map[string][]byte),
 	}
-	for name, path := range files {
+	for name, path := range map[string]string{
+		"init": testdata(t, "init"), "lease": testdata(t, "lease"), "podnic": podnic, "pump": pump,
+	} {
+		var err error
 		if extra.Files[name], err = os.ReadFile(path); err != nil {
 			t.Fatal(err)
 		}
-	}
-	// The loader of shared libraries has to be where programs say it is.
-	loader := interpreter(t, ip)
-	if extra.Files[loader[1:]], err = os.ReadFile(loader); err != nil {
-		t.Fatal(err)
 	}
 	image, err := guest.BuildWith(t.TempDir(), extra)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return image
-}
-
-// interpreter is what the kernel starts to load a program's libraries; empty for a static one.
-func interpreter(t *testing.T, path string) string {
-	t.Helper()
-	file, err := elf.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	i := slices.IndexFunc(file.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP })
-	if i < 0 {
-		return ""
-	}
-	b := make([]byte, file.Progs[i].Filesz-1) // without its final NUL
-	if _, err := file.Progs[i].ReadAt(b, 0); err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}
-
-// libraries are the shared libraries that a program loads, as paths.
-func libraries(t *testing.T, path string) []string {
-	t.Helper()
-	if interpreter(t, path) == "" {
-		return nil
-	}
-	out, err := exec.CommandContext(t.Context(), "ldd", path).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var list []string
-	for _, match := range regexp.MustCompile(`=> (/\S+)`).FindAllStringSubmatch(string(out), -1) {
-		list = append(list, match[1])
-	}
-	return list
 }

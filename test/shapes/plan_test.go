@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/podnic/podnic/test/pod"
-	"github.com/podnic/podnic/test/podtest"
 )
 
 // TestDryRunSaysWhatPrepareThenDoes compares the two forms of a dry run, and both with what is done.
@@ -20,8 +19,12 @@ func TestDryRunSaysWhatPrepareThenDoes(t *testing.T) {
 		}
 		return *plan.Steps
 	}
-	lines := strings.Split(strings.TrimSpace(s.must("prepare", "--dry-run")), "\n")
-	steps := read(s.must("prepare", "--dry-run", "-o", "json"))
+	binding, text, _ := strings.Cut(s.Must("prepare", "--dry-run"), "\n")
+	if want := "binding bridge (--binding auto: bridge takes eth0)"; binding != want {
+		t.Errorf("the choice is said as %q", binding)
+	}
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	steps := read(s.Must("prepare", "--dry-run", "-o", "json"))
 	if len(lines) != len(steps) || len(steps) < 20 {
 		t.Fatalf("%d lines, %d steps", len(lines), len(steps))
 	}
@@ -31,21 +34,19 @@ func TestDryRunSaysWhatPrepareThenDoes(t *testing.T) {
 			t.Errorf("step %d is %q as text and %q as JSON", i, words, want)
 		}
 	}
-	if diff := s.before.Diff(podtest.State(t, s.pod.Namespace)); diff != "" {
-		t.Errorf("a dry run touched the namespace:\n%s", diff)
-	}
-	if _, err := os.Stat(s.stateDir); err == nil {
+	s.AsBefore()
+	if _, err := os.Stat(s.StateDir); err == nil {
 		t.Error("a dry run made a state directory")
 	}
-	s.must("prepare")
-	if out := s.must("prepare", "--dry-run"); !strings.Contains(out, "nothing to do") {
+	s.Must("prepare")
+	if out := s.Must("prepare", "--dry-run"); !strings.Contains(out, "nothing to do") {
 		t.Errorf("when all is done: %s", out)
 	}
-	if left := read(s.must("prepare", "--dry-run", "-o", "json")); len(left) > 0 {
+	if left := read(s.Must("prepare", "--dry-run", "-o", "json")); len(left) > 0 {
 		t.Errorf("when all is done: %v", left)
 	}
-	s.in(s.pod.Namespace, "ip link set tap0 down")
-	if out := s.must("prepare"); !strings.Contains(out, "mended") || !strings.Contains(out, "tap0            up") {
+	s.In(s.Pod.Namespace, "ip link set tap0 down")
+	if out := s.Must("prepare"); !strings.Contains(out, "mended") || !strings.Contains(out, "tap0            up") {
 		t.Errorf("a repair says: %s", out)
 	}
 	s.plug() // so that restored has something to unplug

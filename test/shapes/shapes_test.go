@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -45,6 +48,11 @@ ip link set br0 up
 ip address add 10.244.1.1/24 dev br0`
 )
 
+// switched6 is such a node with IPv6, which it routes.
+const switched6 = switched + `
+ip address add fd00:10:244:1::1/64 dev br0 nodad
+echo 1 >/proc/sys/net/ipv6/conf/all/forwarding`
+
 // What a pod's attachment takes on the node.
 const (
 	toRouter = `
@@ -57,8 +65,6 @@ ip neigh add $ADDRESS lladdr $MAC dev $LINK nud permanent`
 echo 1 >/proc/sys/net/ipv4/conf/$LINK/proxy_arp
 echo 0 >/proc/sys/net/ipv4/neigh/$LINK/proxy_delay`
 )
-
-const ipv6Warning = "IPv6 is not handed over yet (%s): IPv6 frames pass, and the guest may configure it itself"
 
 // resolved ends the view of each guest: what the pod's /etc/resolv.conf and hostname say.
 const resolved = `hostname vm-0
@@ -75,7 +81,9 @@ type shape struct {
 	// prepare and serve are flags of these commands.
 	prepare []string
 	serve   []string
-	// clients configure the guest, each in a pod of its own. The script static runs in it before, or alone.
+	// byTC is a network that is redirected by tc as well, for its first client: to tc most of them are alike.
+	byTC bool
+	// clients configure the guest, each in a pod of its own; "and" joins two. The script static runs in it before, or alone.
 	clients []string
 	static  string
 	// outside has a DHCP server of the pod network serve the guest.
@@ -108,6 +116,7 @@ default via 10.244.2.1
 	{
 		// Neighbours do not answer ARP: all goes to the node.
 		name:    "ptp",
+		byTC:    true,
 		network: plugin(pod.PTP),
 		clients: []string{"udhcpc", "dhclient"},
 		guest: `mtu 1500
@@ -151,6 +160,7 @@ default via 169.254.1.1
 	{
 		// A server without capabilities; the settings are the CNI plugin's to make.
 		name:  "Calico, UDP socket",
+		byTC:  true,
 		setUp: routed,
 		network: byHand(1450, toRouter+proxyARP, `
 echo 1 >/proc/sys/net/ipv4/conf/all/accept_local
@@ -203,6 +213,7 @@ default via 10.244.1.254
 	{
 		// The node would answer for the gateway as well, so that a request that gets out is answered twice.
 		name:  "AWS VPC",
+		byTC:  true,
 		setUp: routed,
 		network: byHand(9001, toRouter+proxyARP+"\nip link set $LINK address 0e:11:22:33:44:55", `
 ip address add $ADDRESS/32 dev eth0
@@ -243,6 +254,7 @@ default via 10.244.1.1
 	{
 		// No word of podnic's is between the guest and the network: its address is the outside server's to give.
 		name:    "secondary network without an address",
+		byTC:    true,
 		setUp:   switched + "\nip address add 203.0.113.1/24 dev br0",
 		network: byHand(1500, toSwitch, "ip link set eth0 up"),
 		outside: true,
@@ -385,87 +397,129 @@ default via 10.244.1.1
 	},
 	{
 		name:  "dual stack",
-		setUp: switched + "\nip address add fd00:10:244:1::1/64 dev br0 nodad",
+		byTC:  true,
+		setUp: switched6,
 		network: byHand(1500, toSwitch, `
 ip address add $ADDRESS/24 brd + dev eth0
 ip address add fd00:10:244:1::$NUMBER/64 dev eth0 nodad
 ip link set eth0 up
 ip route add default via 10.244.1.1
 ip -6 route add default via fd00:10:244:1::1`),
-		clients: []string{"udhcpc"},
-		static:  "ip address add fd00:10:244:1::5/64 dev eth0 nodad",
+		clients: []string{"dhclient, IPv6 and udhcpc"},
 		guest: `mtu 1500
 address 10.244.1.5/24
 default via 10.244.1.1
 10.244.1.0/24 scope link
+` + guest6 + resolved,
+		near: []string{"10.244.1.1", "fd00:10:244:1::1", "fd00:10:244:1::6"}, mtu: 1500,
+	},
+	{
+		name:  "dual stack, IPv6 passes",
+		setUp: switched6,
+		network: byHand(1500, toSwitch, `
+ip address add $ADDRESS/24 brd + dev eth0
+ip address add fd00:10:244:1::$NUMBER/64 dev eth0 nodad
+ip link set eth0 up
+ip route add default via 10.244.1.1
+ip -6 route add default via fd00:10:244:1::1`),
+		prepare: []string{"--ipv6", "pass"},
+		clients: []string{"udhcpc"},
+		static:  "ip address add fd00:10:244:1::5/64 dev eth0 nodad noprefixroute; ip -6 route add fd00:10:244:1::/64 dev eth0",
+		guest: `mtu 1500
+address 10.244.1.5/24
+default via 10.244.1.1
+10.244.1.0/24 scope link
+address fd00:10:244:1::5/64
+fd00:10:244:1::/64 metric 1024 pref medium
 ` + resolved,
-		warnings: []string{fmt.Sprintf(ipv6Warning, "fd00:10:244:1::5")},
-		near:     []string{"10.244.1.1", "fd00:10:244:1::1"}, mtu: 1500,
+		warnings: []string{"IPv6 is not served (fd00:10:244:1::5): IPv6 frames pass, and the guest may configure it itself"},
+		near:     []string{"10.244.1.1", "fd00:10:244:1::1", "fd00:10:244:1::6"}, mtu: 1500,
 	},
 	{
 		name:  "IPv6 only",
-		setUp: switched + "\nip address add fd00:10:244:1::1/64 dev br0 nodad",
+		setUp: switched6,
 		network: byHand(1500, toSwitch, `
 ip address add fd00:10:244:1::$NUMBER/64 dev eth0 nodad
 ip link set eth0 up
 ip -6 route add default via fd00:10:244:1::1`),
-		static: "ip address add fd00:10:244:1::5/64 dev eth0 nodad",
-		warnings: []string{
-			fmt.Sprintf(ipv6Warning, "fd00:10:244:1::5"),
-			"eth0 has no IPv4 address: the guest gets layer 2 only, and no DHCP server",
-		},
-		near: []string{"fd00:10:244:1::1"}, mtu: 1500, alone: true,
+		clients: []string{"dhclient, IPv6"},
+		guest: "mtu 1500\n" + guest6 + `hostname localhost
+search default.svc.cluster.local svc.cluster.local cluster.local
+`,
+		warnings: []string{"resolver 10.96.0.10 is not handed out: only IPv6 is served"},
+		near:     []string{"fd00:10:244:1::1", "fd00:10:244:1::6"}, mtu: 1500, alone: true,
 	},
 }
+
+// guest6 is what a guest has that is served fd00:10:244:1::5.
+const guest6 = `address fd00:10:244:1::5/128
+fd00:10:244:1::5
+fd00:10:244:1::/64
+default via its router
+`
 
 // TestGuestIsThePodInEveryNetwork gives the pod of each network to a guest whose DHCP client is a real one, and takes
 // it back.
 func TestGuestIsThePodInEveryNetwork(t *testing.T) {
-	for _, shape := range table {
-		clients := shape.clients
-		if len(clients) == 0 {
-			clients = []string{""}
-		}
-		for _, client := range clients {
-			t.Run(strings.TrimSuffix(shape.name+"/"+client, "/"), func(t *testing.T) {
-				t.Parallel()
-				shape.test(t, client)
-			})
+	for _, binding := range []string{"bridge", "redirect", podtest.ByTC} {
+		for _, shape := range table {
+			clients := shape.clients
+			if len(clients) == 0 {
+				clients = []string{""}
+			}
+			if binding == podtest.ByTC {
+				if clients = clients[:1]; !shape.byTC {
+					continue
+				}
+			}
+			for _, client := range clients {
+				t.Run(strings.TrimSuffix(binding+"/"+shape.name+"/"+client, "/"), func(t *testing.T) {
+					t.Parallel()
+					shape.test(t, binding, client)
+				})
+			}
 		}
 	}
 }
 
-func (shape *shape) test(t *testing.T, client string) {
+func (shape *shape) test(t *testing.T, binding, client string) {
 	s := newSite(t, shape.setUp, shape.network)
 	s.podReaches(shape) // or the network is not what it should be
-	prepared := s.report(s.must("prepare", append(shape.prepare, "-o", "json")...))
-	server := s.serve(shape.serve...)
+	prepared := podtest.ReadReport(s.T, s.Must(append([]string{"prepare", s.Bind(binding), "-o", "json"}, shape.prepare...)...))
+	server := s.Serve(shape.serve...)
 	if shape.outside {
-		s.outsideServer(s.node.Namespace, "br0", "203.0.113.10", "203.0.113.10", "255.255.255.0")
+		s.outsideServer(s.Node.Namespace, "br0", "203.0.113.10", "203.0.113.10", "255.255.255.0")
 	}
 	s.plug()
 	if shape.static != "" {
-		s.in(s.guest, shape.static)
+		s.In(s.guest, shape.static)
 	}
 	if client != "" {
-		lease := s.lease(client)
+		one, two, both := strings.Cut(client, " and ")
+		lease := s.lease(one)
+		if both {
+			defer s.lease(two).End(syscall.SIGTERM)
+		}
 		if diff := cmp.Diff(shape.guest, s.view()); diff != "" {
 			t.Errorf("the guest's view (-want +got):\n%s", diff)
 		}
-		defer lease.end()
+		defer lease.End(syscall.SIGTERM)
 	}
-	s.reported(shape, prepared, s.ready())
+	s.reported(shape, prepared, s.Ready())
+	if out := s.In(s.Pod.Namespace, "tc filter show dev eth0 ingress"); strings.Contains(out, "mirred") != (binding == podtest.ByTC) {
+		t.Errorf("by %s, tc has: %s", binding, out)
+	}
 	for _, address := range shape.near {
 		s.ping(s.guest, address, shape.mtu)
 	}
 	if !shape.alone {
 		s.ping(s.guest, s.other.Address.Addr().String(), shape.mtu)
 		s.exchange(s.guest, s.other.Namespace, s.other.Address.Addr())
-		s.exchange(s.other.Namespace, s.guest, s.pod.Address.Addr())
+		s.exchange(s.other.Namespace, s.guest, s.Pod.Address.Addr())
 	}
 	s.answeredOnce(shape)
 	s.onTheWire(shape)
-	if status := server.end(); status != 0 {
+	if status := server.End(syscall.SIGTERM); status != 0 {
 		t.Errorf("podnic serve: exit status %d", status)
 	}
 	s.restored()
@@ -474,23 +528,23 @@ func (shape *shape) test(t *testing.T, client string) {
 
 // podReaches has the pod itself reach what its guest is to reach.
 func (s *site) podReaches(shape *shape) {
-	s.t.Helper()
+	s.T.Helper()
 	if shape.outside {
 		return // it has no address
 	}
 	for _, address := range shape.near {
-		s.ping(s.pod.Namespace, address, shape.mtu)
+		s.ping(s.Pod.Namespace, address, shape.mtu)
 	}
 }
 
 // reported checks what podnic says of it all: before there is a server, and when the guest is ready.
-func (s *site) reported(shape *shape, prepared, ready report) {
-	s.t.Helper()
+func (s *site) reported(shape *shape, prepared, ready podtest.Report) {
+	s.T.Helper()
 	type told struct {
 		Phase, MAC, Address, Lease string
 		Warnings                   []string
 	}
-	read := func(r report) told {
+	read := func(r podtest.Report) told {
 		i := r.Interfaces[0]
 		t := told{Phase: r.Phase, MAC: i.MAC, Lease: i.Lease.State, Warnings: i.Warnings}
 		if i.Lease.Address.IsValid() {
@@ -499,38 +553,38 @@ func (s *site) reported(shape *shape, prepared, ready report) {
 		return t
 	}
 	warnings := append([]string{}, shape.warnings...)
-	want := told{Phase: "wired", MAC: s.mac.String(), Lease: "none", Warnings: warnings}
+	want := told{Phase: "wired", MAC: s.MAC.String(), Lease: "none", Warnings: warnings}
 	if diff := cmp.Diff(want, read(prepared)); diff != "" {
-		s.t.Errorf("prepare reported (-want +got):\n%s", diff)
+		s.T.Errorf("prepare reported (-want +got):\n%s", diff)
 	}
 	want.Phase = "ready"
 	if !shape.alone {
-		want.Lease, want.Address = "bound", s.pod.Address.Addr().String()
+		want.Lease, want.Address = "bound", s.Pod.Address.Addr().String()
 	}
 	if diff := cmp.Diff(want, read(ready)); diff != "" {
-		s.t.Errorf("status reported (-want +got):\n%s", diff)
+		s.T.Errorf("status reported (-want +got):\n%s", diff)
 	}
 }
 
 // ping has a namespace reach an address with a packet as large as the MTU says, which may not be broken up.
 func (s *site) ping(from *pod.Namespace, address string, mtu int) {
-	s.t.Helper()
+	s.T.Helper()
 	const icmp = 8
 	header := 20
 	if strings.Contains(address, ":") {
 		header = 40
 	}
 	size := fmt.Sprint(mtu - header - icmp)
-	if _, err := from.Output(s.t.Context(), "ping", "-c1", "-W5", "-Mdo", "-s"+size, address); err != nil {
-		s.t.Error(err)
+	if _, err := from.Output(s.T.Context(), "ping", "-c1", "-W5", "-Mdo", "-s"+size, address); err != nil {
+		s.T.Error(err)
 	}
 }
 
 // exchange sends more over TCP than fits a window, and has it sent back.
 func (s *site) exchange(client, server *pod.Namespace, address netip.Addr) {
-	s.t.Helper()
+	s.T.Helper()
 	const port = 7
-	listener := podtest.Listen(s.t, server, netip.AddrPortFrom(address, port))
+	listener := podtest.Listen(s.T, server, netip.AddrPortFrom(address, port))
 	go func() {
 		conn, err := listener.Accept()
 		if err != nil {
@@ -540,20 +594,20 @@ func (s *site) exchange(client, server *pod.Namespace, address netip.Addr) {
 		_, _ = io.Copy(conn, conn)
 	}()
 	defer listener.Close()
-	if err := echo(s.t.Context(), client, netip.AddrPortFrom(address, port).String()); err != nil {
-		s.t.Errorf("TCP from %s to %s: %v", client.Name, address, err)
+	if err := echo(s.T.Context(), client, netip.AddrPortFrom(address, port).String()); err != nil {
+		s.T.Errorf("TCP from %s to %s: %v", client.Name, address, err)
 	}
 }
 
 func echo(ctx context.Context, from *pod.Namespace, address string) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, podtest.Patience)
 	defer cancel()
 	conn, err := from.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(podtest.Patience)); err != nil {
 		return err
 	}
 	const size = 256 << 10
@@ -575,45 +629,42 @@ func echo(ctx context.Context, from *pod.Namespace, address string) error {
 // answeredOnce asks for the addresses that are podnic's to answer, and then for one that is the node's: an answer that
 // took the way of the second would have come before it.
 func (s *site) answeredOnce(shape *shape) {
-	s.t.Helper()
-	me := s.pod.Address.Addr()
+	s.T.Helper()
+	me := s.Pod.Address.Addr()
 	for text, mac := range shape.silent {
 		if mac == "" {
-			mac = macOf(s.t, s.node.Namespace, s.pod.HostLink).String()
+			mac = podtest.Link(s.T, s.Node.Namespace, s.Pod.HostLink).HardwareAddr.String()
 		}
 		target, node := netip.MustParseAddr(text), netip.MustParseAddr(shape.near[0])
-		s.card.mu.Lock()
-		clear(s.card.answers)
-		s.card.mu.Unlock()
-		s.card.ask(s.mac, me, target)
-		s.card.until("the answer", func() bool { return len(s.card.answers[target]) > 0 })
-		s.card.ask(s.mac, me, node)
-		s.card.until("the node's answer", func() bool { return len(s.card.answers[node]) > 0 })
+		s.card.Look(func(seen *podtest.Seen) { clear(seen.Answers) })
+		s.card.Ask(s.MAC, me, target)
+		s.card.Until("the answer", func(seen *podtest.Seen) bool { return len(seen.Answers[target]) > 0 })
+		s.card.Ask(s.MAC, me, node)
+		s.card.Until("the node's answer", func(seen *podtest.Seen) bool { return len(seen.Answers[node]) > 0 })
 		s.leftThePod()
-		s.card.mu.Lock()
-		got := s.card.answers[target]
-		s.card.mu.Unlock()
+		var got []string
+		s.card.Look(func(seen *podtest.Seen) { got = seen.Answers[target] })
 		if diff := cmp.Diff([]string{mac}, got); diff != "" {
-			s.t.Errorf("answers for %s (-want +got):\n%s", target, diff)
+			s.T.Errorf("answers for %s (-want +got):\n%s", target, diff)
 		}
 	}
 }
 
 // onTheWire checks what the pod network saw of all that the guest did.
 func (s *site) onTheWire(shape *shape) {
-	s.t.Helper()
+	s.T.Helper()
 	s.leftThePod()
-	if diff := cmp.Diff([]string{s.mac.String()}, s.wire.macs()); diff != "" {
-		s.t.Errorf("MACs that left the pod (-want +got):\n%s", diff)
-	}
-	s.wire.mu.Lock()
-	defer s.wire.mu.Unlock()
-	if s.wire.dhcp > 0 != shape.outside {
-		s.t.Errorf("%d DHCP frames left the pod", s.wire.dhcp)
-	}
-	for address := range shape.silent {
-		if n := s.wire.asked[netip.MustParseAddr(address)]; n > 0 {
-			s.t.Errorf("%d ARP requests for %s left the pod", n, address)
+	s.wire.Look(func(seen *podtest.Seen) {
+		if diff := cmp.Diff([]string{s.MAC.String()}, slices.Sorted(maps.Keys(seen.Sources))); diff != "" {
+			s.T.Errorf("MACs that left the pod (-want +got):\n%s", diff)
 		}
-	}
+		if seen.DHCP > 0 != shape.outside {
+			s.T.Errorf("%d DHCP frames left the pod", seen.DHCP)
+		}
+		for address := range shape.silent {
+			if n := seen.Asked[netip.MustParseAddr(address)]; n > 0 {
+				s.T.Errorf("%d ARP requests for %s left the pod", n, address)
+			}
+		}
+	})
 }

@@ -8,12 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/podnic/podnic/test/pod"
@@ -57,41 +55,21 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// network gives a pod one address, always the same MAC and index, and a gateway.
-var network = pod.Network{Scripts: pod.Scripts{
-	Address: netip.MustParseAddr("10.244.1.5"),
-	Node:    "ip address add 10.244.1.1/24 dev $LINK\nip link set $LINK up",
-	Pod:     "ip address add $ADDRESS/24 brd + dev eth0\nip link set eth0 up\nip route add default via 10.244.1.1",
-}}
-
 // site is a pod, and a state directory in it that everybody can write.
 type site struct {
-	t      *testing.T
-	podnic string
-	pod    *pod.Pod
-	before pod.State
-	mac    string
-	index  int
+	*podtest.Site
+	index int
 	// dir is what everybody may enter, and holds the state directory and what is the attacker's.
-	dir, state string
+	dir string
 }
 
 func newSite(t *testing.T) *site {
 	t.Helper()
 	podtest.NeedRoot(t)
 	t.Parallel()
-	s := &site{t: t, podnic: podtest.Program(t)}
-	s.pod = podtest.Pod(t, podtest.Node(t), pod.Spec{Name: "vm", Hostname: "vm-0", Network: network})
-	s.before = podtest.State(t, s.pod.Namespace)
-	if err := s.pod.Do(func() error {
-		link, err := net.InterfaceByName("eth0")
-		if err == nil {
-			s.mac, s.index = link.HardwareAddr.String(), link.Index
-		}
-		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
+	s := &site{Site: podtest.NewSite(t, podtest.Node(t), pod.Plain)}
+	s.Remember()
+	s.index = podtest.Link(t, s.Pod.Namespace, pod.Interface).Index
 	return s
 }
 
@@ -99,9 +77,9 @@ func newSite(t *testing.T) *site {
 func (s *site) in(t *testing.T) *site {
 	t.Helper()
 	c := *s
-	c.t, c.dir = t, t.TempDir()
-	c.state = filepath.Join(c.dir, "state")
-	err := errors.Join(os.Chmod(filepath.Dir(c.dir), 0o755), os.Chmod(c.dir, 0o777), os.Mkdir(c.state, 0o777), os.Chmod(c.state, 0o777))
+	c.Site, c.dir = s.For(t), t.TempDir()
+	c.StateDir = filepath.Join(c.dir, "state")
+	err := errors.Join(os.Chmod(filepath.Dir(c.dir), 0o755), os.Chmod(c.dir, 0o777), os.Mkdir(c.StateDir, 0o777), os.Chmod(c.StateDir, 0o777))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,55 +92,34 @@ var attacker = []string{"--reuid", "107", "--regid", "107", "--clear-groups", "-
 // attack runs a script as the emulator's user, in the directory of the state directory. It has to succeed: an attack that
 // does not take place shows nothing.
 func (s *site) attack(script string) {
-	s.t.Helper()
-	args := append(attacker, "sh", "-e", "-c", "umask 0; cd \"$1\"; PODNIC=$2\n"+script, "sh", s.dir, s.podnic)
-	if out, err := s.pod.Command(s.t.Context(), "setpriv", args...).CombinedOutput(); err != nil {
-		s.t.Fatalf("the attack did not take place: %v: %s", err, out)
+	s.T.Helper()
+	args := append(attacker, "sh", "-e", "-c", "umask 0; cd \"$1\"; PODNIC=$2\n"+script, "sh", s.dir, s.Podnic)
+	if out, err := s.Pod.Command(s.T.Context(), "setpriv", args...).CombinedOutput(); err != nil {
+		s.T.Fatalf("the attack did not take place: %v: %s", err, out)
 	}
 }
 
-func (s *site) command(args ...string) *exec.Cmd {
-	return s.pod.Command(s.t.Context(), s.podnic, append(args, "--state-dir", s.state)...)
-}
-
-func (s *site) output(cmd *exec.Cmd) (out, errs string, status int) {
-	s.t.Helper()
-	var stdout, stderr strings.Builder
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	var exit *exec.ExitError
-	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
-		s.t.Fatal(err)
-	}
-	return stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()
-}
+func (s *site) command(args ...string) *exec.Cmd { return s.Command(s.T.Context(), args...) }
 
 // run runs a command of podnic as root, checks its exit status, and that what it says has the words.
 func (s *site) run(status int, words []string, args ...string) string {
-	s.t.Helper()
+	s.T.Helper()
 	return s.says(status, words, s.command(args...))
 }
 
 func (s *site) says(status int, words []string, cmd *exec.Cmd) string {
-	s.t.Helper()
-	out, errs, got := s.output(cmd)
+	s.T.Helper()
+	out, errs, got := podtest.Run(s.T, cmd)
 	if got != status {
-		s.t.Errorf("%v: exit status %d, want %d: %s%s", cmd.Args[len(cmd.Args)-4:], got, status, out, errs)
+		s.T.Errorf("%v: exit status %d, want %d: %s%s", cmd.Args[len(cmd.Args)-4:], got, status, out, errs)
 	}
 	said := strings.Join(strings.Fields(out+errs), " ") // lines are wrapped
 	for _, word := range words {
 		if !strings.Contains(strings.ReplaceAll(said, "/ ", "/"), word) {
-			s.t.Errorf("%v does not say %q: %s%s", cmd.Args[len(cmd.Args)-4:], word, out, errs)
+			s.T.Errorf("%v does not say %q: %s%s", cmd.Args[len(cmd.Args)-4:], word, out, errs)
 		}
 	}
 	return said
-}
-
-// asBefore fails the test unless the pod has its interface as it was.
-func (s *site) asBefore() {
-	s.t.Helper()
-	if diff := s.before.Diff(podtest.State(s.t, s.pod.Namespace)); diff != "" {
-		s.t.Errorf("the namespace is not as before:\n%s", diff)
-	}
 }
 
 // hook is a call of the hook for a domain of podnic's.
@@ -171,38 +128,20 @@ func (s *site) hook(operation string) *exec.Cmd {
 	if sub == "" {
 		sub = "begin"
 	}
-	cmd := s.pod.Command(s.t.Context(), s.podnic, "hook", "vm", operation, sub, "-")
-	cmd.Env = append(os.Environ(), "PODNIC_STATE_DIR="+s.state)
+	cmd := s.Pod.Command(s.T.Context(), s.Podnic, "hook", "vm", operation, sub, "-")
+	cmd.Env = append(os.Environ(), "PODNIC_STATE_DIR="+s.StateDir)
 	cmd.Stdin = strings.NewReader(`<domain type='qemu'><name>vm</name><uuid>11111111-2222-3333-4444-555555555555</uuid>
 <metadata><podnic:pod xmlns:podnic="urn:podnic:domain:1" interface="eth0"/></metadata>
-<devices><interface type='ethernet'><mac address='` + s.mac + `'/><target dev='tap0' managed='no'/></interface></devices></domain>`)
+<devices><interface type='ethernet'><mac address='` + s.MAC.String() + `'/><target dev='tap0' managed='no'/></interface></devices></domain>`)
 	return cmd
 }
 
-// squat has a process of a user take the name of who serves eth0, until the test ends or the returned function is called.
-func (s *site) squat(user int) (pid int, end func()) {
-	s.t.Helper()
-	cmd := s.pod.Command(context.Background(), "setpriv", "--reuid", fmt.Sprint(user), "--clear-groups", squatter)
+// squat has a process of a user take the name of who serves eth0, until the test ends or it is ended.
+func (s *site) squat(user int) *podtest.Process {
+	s.T.Helper()
+	cmd := s.Pod.Command(context.Background(), "setpriv", "--reuid", fmt.Sprint(user), "--clear-groups", squatter)
 	cmd.Env = append(os.Environ(), squatName+"=@podnic/serve/eth0")
-	out, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	ended := false
-	end = func() {
-		if !ended {
-			ended = true
-			_ = cmd.Process.Signal(syscall.SIGKILL)
-			_ = cmd.Wait() // its status says what was done to it
-		}
-	}
-	s.t.Cleanup(end)
-	said := make([]byte, 128)
-	if n, err := out.Read(said); err != nil || string(said[:n]) != "bound\n" {
-		s.t.Fatalf("the squatter says %q: %v", said[:n], err)
-	}
-	return cmd.Process.Pid, end
+	p := podtest.Start(s.T, "the squatter", cmd)
+	p.Says("bound")
+	return p
 }

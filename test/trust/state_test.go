@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/test/podtest"
-	"golang.org/x/sys/unix"
 )
 
 // secret is what nobody but root may read, in a file that the attacker has podnic find.
@@ -23,10 +22,10 @@ const secret = "what is nobody's business"
 // forge leaves a record of another address, as somebody could write it who knows podnic, where the attacker may read it, and
 // the secret beside it.
 func (s *site) forge() {
-	s.t.Helper()
-	record, err := os.ReadFile(filepath.Join(s.state, "eth0", "record.json"))
+	s.T.Helper()
+	record, err := os.ReadFile(filepath.Join(s.StateDir, "eth0", "record.json"))
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	forged := strings.ReplaceAll(string(record), "10.244.1.5", "10.244.1.66")
 	s.write("forged.json", forged, 0o644)
@@ -35,15 +34,15 @@ func (s *site) forge() {
 }
 
 func (s *site) write(name, text string, mode fs.FileMode) {
-	s.t.Helper()
+	s.T.Helper()
 	if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), mode); err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 }
 
 // tree is all that is below the directory: names, kinds, owners, modes, links, and what is in the files.
 func (s *site) tree() string {
-	s.t.Helper()
+	s.T.Helper()
 	var b strings.Builder
 	err := filepath.WalkDir(s.dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
@@ -67,15 +66,15 @@ func (s *site) tree() string {
 		return nil
 	})
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	return b.String()
 }
 
 func (s *site) untouched(before string) {
-	s.t.Helper()
+	s.T.Helper()
 	if after := s.tree(); after != before {
-		s.t.Errorf("what is not podnic's was touched; it was\n%s\nand is\n%s", before, after)
+		s.T.Errorf("what is not podnic's was touched; it was\n%s\nand is\n%s", before, after)
 	}
 }
 
@@ -115,12 +114,12 @@ func TestLostRecordIsNotTakenFromOthers(t *testing.T) {
 			if strings.Contains(attack.script, "state/net1") { // of an interface that podnic had, in an earlier life
 				own, err := os.ReadFile(filepath.Join(s.dir, "forged.json"))
 				if err == nil {
-					err = os.Mkdir(filepath.Join(s.state, "net1"), 0o755)
+					err = os.Mkdir(filepath.Join(s.StateDir, "net1"), 0o755)
 				}
 				if err == nil && strings.Contains(attack.script, "state/net1 state/eth0") {
 					s.write("state/net1/record.json", strings.ReplaceAll(string(own), `"eth0"`, `"net1"`), 0o600)
 				} else if err == nil {
-					err = os.Remove(filepath.Join(s.state, "net1"))
+					err = os.Remove(filepath.Join(s.StateDir, "net1"))
 				}
 				if err != nil {
 					t.Fatal(err)
@@ -132,7 +131,7 @@ func TestLostRecordIsNotTakenFromOthers(t *testing.T) {
 				t.Errorf("status believes the forged record: %s", out)
 			}
 			s.run(0, append(attack.words, "the original was rebuilt"), "restore")
-			s.asBefore()
+			s.AsBefore()
 			s.untouched(before)
 		})
 	}
@@ -156,7 +155,7 @@ func TestNothingIsWrittenWhereOthersCan(t *testing.T) {
 			s.run(2, []string{squat.word, "--state-dir"}, "prepare")
 			s.run(1, []string{squat.word}, "doctor", "--only", "state-dir")
 			s.run(0, nil, "status")
-			s.asBefore()
+			s.AsBefore()
 			s.untouched(before)
 		})
 	}
@@ -165,46 +164,28 @@ func TestNothingIsWrittenWhereOthersCan(t *testing.T) {
 		s.run(0, nil, "prepare")
 		s.attack(away + "umask 022; mkdir state/eth0; echo '{}' >state/eth0/state.json")
 		before := s.tree()
-		server := s.command("serve")
-		var errs strings.Builder
-		server.Stderr = &errs
-		if err := server.Start(); err != nil {
-			t.Fatal(err)
-		}
-		s.until("the server", func() bool {
-			out, _, _ := s.output(s.command("status"))
-			return strings.Contains(out, "serving")
-		})
-		_ = server.Process.Signal(syscall.SIGTERM)
-		if err := server.Wait(); err != nil || !strings.Contains(errs.String(), "user 107 owns it") {
-			t.Errorf("serve: %v: %s", err, errs.String())
+		server := s.Serve()
+		if status := server.End(syscall.SIGTERM); status != 0 || !strings.Contains(server.Output(), "user 107 owns it") {
+			t.Errorf("serve: exit status %d: %s", status, server.Output())
 		}
 		s.run(0, nil, "restore")
-		s.asBefore()
+		s.AsBefore()
 		s.untouched(before)
 	})
 	// A server goes on writing into the directory that it opened, wherever that is moved.
 	t.Run("when it is moved", func(t *testing.T) {
 		s := pod.in(t)
 		s.run(0, nil, "prepare")
-		server := s.command("serve")
-		if err := server.Start(); err != nil {
-			t.Fatal(err)
-		}
-		s.until("the server", func() bool {
-			out, _, _ := s.output(s.command("status"))
-			return strings.Contains(out, "serving")
-		})
+		server := s.Serve()
 		s.attack(away + "mkdir evil; ln -s ../evil state/eth0")
-		_ = server.Process.Signal(syscall.SIGTERM)
-		if err := server.Wait(); err != nil {
-			t.Error(err)
+		if status := server.End(syscall.SIGTERM); status != 0 {
+			t.Errorf("serve: exit status %d", status)
 		}
 		if left, err := os.ReadDir(filepath.Join(s.dir, "evil")); err != nil || len(left) > 0 {
 			t.Errorf("the server wrote into another's directory: %v, %v", left, err)
 		}
 		s.run(0, nil, "restore")
-		s.asBefore()
+		s.AsBefore()
 	})
 }
 
@@ -212,12 +193,12 @@ func TestNothingIsWrittenWhereOthersCan(t *testing.T) {
 func TestGroupMayNotWriteEither(t *testing.T) {
 	s := newSite(t).in(t)
 	s.run(0, nil, "prepare")
-	if err := os.Chmod(filepath.Join(s.state, "eth0"), 0o775); err != nil {
+	if err := os.Chmod(filepath.Join(s.StateDir, "eth0"), 0o775); err != nil {
 		t.Fatal(err)
 	}
 	s.run(2, []string{"user 0 owns it (mode drwxrwxr-x)"}, "prepare")
 	s.run(0, []string{"user 0 owns it (mode drwxrwxr-x)", "rebuilt"}, "restore")
-	s.asBefore()
+	s.AsBefore()
 }
 
 // TestLogsAreNotLinksOfOthers has links to a file of root's where the logs and the lock of the hook are, or were.
@@ -232,7 +213,7 @@ func TestLogsAreNotLinksOfOthers(t *testing.T) {
 		s.says(2, []string{".podnic is not podnic's own: user 107 owns it"}, s.hook("prepare"))
 		s.says(0, nil, s.hook("release"))
 		s.run(1, []string{".podnic is not podnic's own"}, "doctor", "--only", "state-dir")
-		s.asBefore()
+		s.AsBefore()
 		s.untouched(before)
 	})
 	t.Run("where older podnics had them", func(t *testing.T) {
@@ -241,7 +222,7 @@ func TestLogsAreNotLinksOfOthers(t *testing.T) {
 		s.attack("set -- state\n" + files)
 		s.says(0, nil, s.hook("prepare"))
 		s.says(0, nil, s.hook("release"))
-		s.asBefore()
+		s.AsBefore()
 		if text, err := os.ReadFile(filepath.Join(s.dir, "secret")); err != nil || string(text) != secret {
 			t.Errorf("root wrote into the file: %q, %v", text, err)
 		}
@@ -252,7 +233,7 @@ func TestLogsAreNotLinksOfOthers(t *testing.T) {
 		s.says(0, nil, s.hook("prepare"))
 		s.attack("mv state/.podnic state/gone; mkdir state/.podnic; mkfifo state/.podnic/hook.lock state/.podnic/hook.log")
 		s.says(0, nil, s.hook("release"))
-		s.asBefore()
+		s.AsBefore()
 	})
 }
 
@@ -262,7 +243,7 @@ func TestBundleHoldsNothingOfLinks(t *testing.T) {
 	s.write("secret", secret, 0o600)
 	s.attack(`umask 022; mkdir state/eth0 state/.podnic
 for f in eth0/record.json eth0/state.json .podnic/hook.log .podnic/x.log x.log hook.log record.json state.json; do ln -s "$PWD/secret" state/$f; done`)
-	out, errs, status := s.output(s.command("doctor", "bundle", "-"))
+	out, errs, status := podtest.Run(s.T, s.command("doctor", "bundle", "-"))
 	archive, err := gzip.NewReader(strings.NewReader(out))
 	if status != 0 || err != nil {
 		t.Fatalf("status %d, %v: %s", status, err, errs)
@@ -273,44 +254,41 @@ for f in eth0/record.json eth0/state.json .podnic/hook.log .podnic/x.log x.log h
 	}
 }
 
+// as is a command of podnic that a user runs with the capability to listen, and no other.
+func (s *site) as(user string, args ...string) *exec.Cmd {
+	options := []string{"--reuid", user, "--clear-groups", "--inh-caps=-all,+net_raw", "--ambient-caps=-all,+net_raw", s.Podnic}
+	return s.Pod.Command(s.T.Context(), "setpriv", append(append(options, args...), "--state-dir", s.StateDir)...)
+}
+
 // TestStatusIsOfWhoServes has nobody serve, as in a pod that the CNI plugin wires, and others ask.
 func TestStatusIsOfWhoServes(t *testing.T) {
 	s := newSite(t).in(t)
 	s.run(0, nil, "prepare")
-	if err := os.Rename(filepath.Join(s.state, "eth0"), filepath.Join(s.dir, "away")); err != nil { // the record is not in the pod
+	if err := os.Rename(filepath.Join(s.StateDir, "eth0"), filepath.Join(s.dir, "away")); err != nil { // the record is not in the pod
 		t.Fatal(err)
 	}
-	as := func(user string, args ...string) *exec.Cmd {
-		options := []string{"--reuid", user, "--clear-groups", "--inh-caps=-all,+net_raw", "--ambient-caps=-all,+net_raw", s.podnic}
-		return s.pod.Command(t.Context(), "setpriv", append(append(options, args...), "--state-dir", s.state)...)
-	}
-	server := as("65534", "serve")
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	end := func() { _ = server.Process.Signal(syscall.SIGTERM); _ = server.Wait() }
-	t.Cleanup(end)
+	server := podtest.Start(t, "podnic serve", s.as("65534", "serve"))
 	const told = `"event": "serving"`
 	s.until("the server's state", func() bool {
-		out, _, _ := s.output(as("65534", "status", "-o", "json"))
+		out, _, _ := podtest.Run(s.T, s.as("65534", "status", "-o", "json"))
 		return strings.Contains(out, told)
 	})
 	for _, user := range []string{"0", "107"} {
-		if out := s.says(0, []string{told}, as(user, "status", "-o", "json")); strings.Contains(out, "own: user") {
+		if out := s.says(0, []string{told}, s.as(user, "status", "-o", "json")); strings.Contains(out, "own: user") {
 			t.Errorf("status warns of the server's directory: %s", out)
 		}
-		if out := s.says(0, nil, as(user, "doctor", "--only", "state-dir,wiring", "--ignore", "wiring")); strings.Contains(out, "own: user") {
+		if out := s.says(0, nil, s.as(user, "doctor", "--only", "state-dir,wiring", "--ignore", "wiring")); strings.Contains(out, "own: user") {
 			t.Errorf("so does doctor: %s", out)
 		}
 	}
 	// Not of somebody else than that one.
 	s.attack("mkdir -m 755 evil; cp state/eth0/state.json evil/; mv state/eth0 state/gone; mv evil state/eth0")
-	if out := s.says(0, []string{"user 107 owns it"}, as("0", "status", "-o", "json")); strings.Contains(out, told) {
+	if out := s.says(0, []string{"user 107 owns it"}, s.as("0", "status", "-o", "json")); strings.Contains(out, told) {
 		t.Errorf("status believes another than who serves: %s", out)
 	}
-	end()
+	server.End(syscall.SIGTERM)
 	s.run(0, nil, "restore")
-	s.asBefore()
+	s.AsBefore()
 }
 
 // TestServerOfAnotherUserHasADirectoryBeside that of root, who has prepared in the same state directory. It goes on where it was,
@@ -318,20 +296,14 @@ func TestStatusIsOfWhoServes(t *testing.T) {
 func TestServerOfAnotherUserHasADirectoryBeside(t *testing.T) {
 	s := newSite(t).in(t)
 	s.run(0, nil, "prepare")
-	before := podtest.Files(t, s.state)
-	server := s.pod.Command(t.Context(), "setpriv", "--reuid", "65534", "--clear-groups", "--inh-caps=-all,+net_raw", "--ambient-caps=-all,+net_raw",
-		s.podnic, "serve", "--state-dir", s.state)
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	end := func() { _ = server.Process.Signal(syscall.SIGTERM); _ = server.Wait() }
-	t.Cleanup(end)
+	before := podtest.Files(t, s.StateDir)
+	server := podtest.Start(t, "podnic serve", s.as("65534", "serve"))
 	const told = `"event": "serving"`
 	s.until("the server's state", func() bool {
-		out, _, _ := s.output(s.command("status", "-o", "json"))
+		out, _, _ := podtest.Run(s.T, s.command("status", "-o", "json"))
 		return strings.Contains(out, told) && strings.Contains(out, `"event": "wired"`)
 	})
-	if after := podtest.Files(t, s.state); len(after) != len(before)+1 || after[0] != ".eth0.65534/state.json" {
+	if after := podtest.Files(t, s.StateDir); len(after) != len(before)+1 || after[0] != ".eth0.65534/state.json" {
 		t.Errorf("there are %v", after)
 	}
 	// A directory that has another's name is not that user's.
@@ -340,39 +312,35 @@ func TestServerOfAnotherUserHasADirectoryBeside(t *testing.T) {
 		t.Errorf("status believes another than who serves: %s", out)
 	}
 	s.attack("rm -r state/.eth0.65534; mv state/gone state/.eth0.65534")
-	end()
+	server.End(syscall.SIGTERM)
 	s.run(0, nil, "restore")
-	s.asBefore()
-	if left := podtest.Files(t, s.state); len(left) > 0 {
+	s.AsBefore()
+	if left := podtest.Files(t, s.StateDir); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
 }
 
 // bystander is a process of root's that nobody may end.
-func (s *site) bystander() *exec.Cmd {
-	s.t.Helper()
-	cmd := exec.Command("sleep", "600")
-	if err := cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	return cmd
+func (s *site) bystander() *podtest.Process {
+	s.T.Helper()
+	return podtest.Start(s.T, "a bystander", exec.Command("sleep", "600"))
 }
 
-func (s *site) lives(what string, pid int) {
-	s.t.Helper()
-	if ended, err := unix.Wait4(pid, nil, unix.WNOHANG, nil); ended != 0 || err != nil {
-		s.t.Errorf("%s was ended (%v)", what, err)
+// lives fails the test if a process has ended.
+func (s *site) lives(what string, p *podtest.Process) {
+	s.T.Helper()
+	if !p.Lives() {
+		s.T.Errorf("%s was ended", what)
 	}
 }
 
 // forgedState writes the state of a detached server that is another process, where the attacker may read it.
 func (s *site) forgedState(pid int) {
-	s.t.Helper()
-	state, err := os.ReadFile(filepath.Join(s.state, "eth0", "state.json"))
+	s.T.Helper()
+	state, err := os.ReadFile(filepath.Join(s.StateDir, "eth0", "state.json"))
 	stat, statErr := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil || statErr != nil {
-		s.t.Fatal(err, statErr)
+		s.T.Fatal(err, statErr)
 	}
 	start := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))[22-3]
 	server := fmt.Sprintf("{\n  \"server\": {\"pid\": %d, \"start\": %s, \"detached\": true},", pid, start)
@@ -381,7 +349,7 @@ func (s *site) forgedState(pid int) {
 
 // takeForgedState has the attacker put it in the place of podnic's.
 func (s *site) takeForgedState(pid int) {
-	s.t.Helper()
+	s.T.Helper()
 	s.forgedState(pid)
 	s.attack(away + "umask 022; mkdir state/eth0; cp state-forged.json state/eth0/state.json")
 }
@@ -389,58 +357,54 @@ func (s *site) takeForgedState(pid int) {
 // TestHookEndsItsServerAlone has a forged state file name a process that is none.
 func TestHookEndsItsServerAlone(t *testing.T) {
 	pod := newSite(t)
-	t.Run("with the server's place empty", func(t *testing.T) {
-		s := pod.in(t)
-		other := s.bystander()
-		s.run(0, nil, "prepare")
-		s.takeForgedState(other.Process.Pid)
-		s.says(0, nil, s.hook("release"))
-		s.run(0, nil, "restore")
-		s.lives("a bystander", other.Process.Pid)
-		s.asBefore()
-	})
-	t.Run("with a squatter in the server's place", func(t *testing.T) {
-		s := pod.in(t)
-		other := s.bystander()
-		s.run(0, nil, "prepare")
-		pid, end := s.squat(107)
-		s.takeForgedState(other.Process.Pid)
-		s.says(0, nil, s.hook("release"))
-		s.lives("a bystander", other.Process.Pid)
-		s.lives("the squatter", pid)
-		end()
-		s.run(0, nil, "restore")
-		s.asBefore()
-	})
-	// As when a server was killed, and its process id is another's by now: the file is podnic's own, and it is not enough.
-	t.Run("with a file of podnic's that is out of date", func(t *testing.T) {
-		s := pod.in(t)
-		other := s.bystander()
-		s.run(0, nil, "prepare")
-		pid, end := s.squat(0)
-		s.forgedState(other.Process.Pid)
-		if err := os.Rename(filepath.Join(s.dir, "state-forged.json"), filepath.Join(s.state, "eth0", "state.json")); err != nil {
-			t.Fatal(err)
-		}
-		s.says(0, nil, s.hook("release"))
-		s.lives("a bystander", other.Process.Pid)
-		s.lives("who has the socket", pid)
-		end()
-		s.run(0, nil, "restore")
-		s.asBefore()
-	})
-	t.Run("with the server in its place", func(t *testing.T) {
-		s := pod.in(t)
-		other := s.bystander()
-		s.says(0, nil, s.hook("prepare"))
-		s.takeForgedState(other.Process.Pid)
-		s.says(0, nil, s.hook("release"))
-		s.lives("a bystander", other.Process.Pid)
-		if out := s.run(0, nil, "status"); strings.Contains(out, "serving") {
-			t.Errorf("the server has not ended: %s", out)
-		}
-		s.asBefore()
-	})
+	const nobody = -1
+	for _, test := range []struct {
+		name     string
+		squatter int  // the user whose process is in the server's place
+		own      bool // the file is podnic's own
+		served   bool // the server is in its place
+	}{
+		{name: "with the server's place empty", squatter: nobody},
+		{name: "with a squatter in the server's place", squatter: 107},
+		// As when a server was killed, and its process id is another's by now: that the file is podnic's own is not enough.
+		{name: "with a file of podnic's that is out of date", squatter: 0, own: true},
+		{name: "with the server in its place", squatter: nobody, served: true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := pod.in(t)
+			other := s.bystander()
+			if test.served {
+				s.says(0, nil, s.hook("prepare"))
+			} else {
+				s.run(0, nil, "prepare")
+			}
+			var squatter *podtest.Process
+			if test.squatter != nobody {
+				squatter = s.squat(test.squatter)
+			}
+			if test.own {
+				s.forgedState(other.PID())
+				if err := os.Rename(filepath.Join(s.dir, "state-forged.json"), filepath.Join(s.StateDir, "eth0", "state.json")); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				s.takeForgedState(other.PID())
+			}
+			s.says(0, nil, s.hook("release"))
+			s.lives("a bystander", other)
+			if squatter != nil {
+				s.lives("who has the server's place", squatter)
+				squatter.End(syscall.SIGKILL)
+			}
+			if out := s.run(0, nil, "status"); test.served && strings.Contains(out, "serving") {
+				t.Errorf("the server has not ended: %s", out)
+			}
+			if !test.served {
+				s.run(0, nil, "restore")
+			}
+			s.AsBefore()
+		})
+	}
 }
 
 // TestSquatterIsNoServer takes the name of who serves, which needs no privilege.
@@ -449,29 +413,29 @@ func TestSquatterIsNoServer(t *testing.T) {
 	for name, user := range map[string]int{"the emulator": 107, "a program of root": 0} {
 		t.Run(name, func(t *testing.T) {
 			s := pod.in(t)
-			pid, end := s.squat(user)
-			who := []string{fmt.Sprintf("process %d", pid), fmt.Sprintf("user %d", user)}
+			squatter := s.squat(user)
+			who := []string{fmt.Sprintf("process %d", squatter.PID()), fmt.Sprintf("user %d", user)}
 			s.says(2, who, s.hook("prepare"))
-			s.asBefore()
+			s.AsBefore()
 			s.run(0, nil, "prepare")
 			s.run(2, who, "serve")
 			s.says(2, who, s.hook("prepare"))
-			end()
+			squatter.End(syscall.SIGKILL)
 			s.run(0, nil, "restore")
 			s.says(0, nil, s.hook("prepare"))
 			s.says(0, nil, s.hook("release"))
-			s.asBefore()
+			s.AsBefore()
 		})
 	}
 }
 
 // until waits for a state that no file or socket announces to everybody.
 func (s *site) until(what string, done func() bool) {
-	s.t.Helper()
+	s.T.Helper()
 	deadline := time.Now().Add(30 * time.Second)
 	for !done() {
 		if time.Now().After(deadline) {
-			s.t.Fatalf("%s: not in 30 s", what)
+			s.T.Fatalf("%s: not in 30 s", what)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

@@ -8,10 +8,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
-	"github.com/podnic/podnic/test/podtest"
 	"golang.org/x/sys/unix"
+
+	"github.com/podnic/podnic/test/podtest"
 )
 
 // What podnic wrote before interfaces had directories (at 351c315, prepare and serve in this pod), with the ids of a
@@ -26,19 +28,19 @@ var stateOfVersion1 string
 // first puts files of version 1 into a state directory that is root's own, for a namespace that is wired, in the place of
 // those that are there. pid is who serves.
 func (s *site) first(pid int) {
-	s.t.Helper()
-	if err := os.Chmod(s.state, 0o755); err != nil {
-		s.t.Fatal(err)
+	s.T.Helper()
+	if err := os.Chmod(s.StateDir, 0o755); err != nil {
+		s.T.Fatal(err)
 	}
-	if err := os.RemoveAll(filepath.Join(s.state, "eth0")); err != nil {
-		s.t.Fatal(err)
+	if err := os.RemoveAll(filepath.Join(s.StateDir, "eth0")); err != nil {
+		s.T.Fatal(err)
 	}
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	var cookie uint64
-	err = s.pod.Do(func() error {
+	err = s.Pod.Do(func() error {
 		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			return err
@@ -48,13 +50,13 @@ func (s *site) first(pid int) {
 		return err
 	})
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	adapt := func(text string) string {
 		for pattern, with := range map[string]string{
 			`"boot": "[^"]*"`: fmt.Sprintf(`"boot": "%s"`, strings.TrimSpace(string(boot))), `"cookie": \d+`: fmt.Sprintf(`"cookie": %d`, cookie),
 			`"index": \d+`: fmt.Sprintf(`"index": %d`, s.index), `"pid": \d+`: fmt.Sprintf(`"pid": %d`, pid),
-			`0a:58:0a:f4:01:05`: s.mac, `fe80::858:aff:fef4:105`: s.linkLocal(),
+			`0a:58:0a:f4:01:05`: s.MAC.String(), `fe80::858:aff:fef4:105`: s.linkLocal(),
 		} {
 			text = regexp.MustCompile(pattern).ReplaceAllString(text, with)
 		}
@@ -66,10 +68,7 @@ func (s *site) first(pid int) {
 
 // linkLocal is the address that the kernel makes of the MAC (RFC 4291, appendix A).
 func (s *site) linkLocal() string {
-	m, err := net.ParseMAC(s.mac)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	m := s.MAC
 	ip := net.IP{0xfe, 0x80, 0, 0, 0, 0, 0, 0, m[0] ^ 2, m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5]}
 	return ip.String()
 }
@@ -84,8 +83,8 @@ func TestVersion1IsReadAndMoves(t *testing.T) {
 		if out := s.run(0, nil, "restore"); strings.Contains(out, "warning") {
 			t.Errorf("restore warns: %s", out)
 		}
-		s.asBefore()
-		if left := podtest.Files(t, s.state); len(left) > 0 {
+		s.AsBefore()
+		if left := podtest.Files(t, s.StateDir); len(left) > 0 {
 			t.Errorf("left: %v", left)
 		}
 	})
@@ -94,22 +93,22 @@ func TestVersion1IsReadAndMoves(t *testing.T) {
 		s.run(0, nil, "prepare")
 		s.first(1)
 		s.run(0, nil, "status") // changes nothing
-		if left := podtest.Files(t, s.state); strings.Join(left, " ") != "record.json state.json" {
+		if left := podtest.Files(t, s.StateDir); strings.Join(left, " ") != "record.json state.json" {
 			t.Errorf("after status there are %v", left)
 		}
 		if out := s.run(0, []string{"wired already"}, "prepare"); strings.Contains(out, "rebuilt") {
 			t.Errorf("the record was lost: %s", out)
 		}
 		// An older podnic refuses a record of which the version is above 1.
-		if text, err := os.ReadFile(filepath.Join(s.state, "record.json")); err != nil || string(text) != "{\"version\":2}\n" {
+		if text, err := os.ReadFile(filepath.Join(s.StateDir, "record.json")); err != nil || string(text) != "{\"version\":2}\n" {
 			t.Errorf("in the place of version 1 there is %q, %v", text, err)
 		}
-		if text, err := os.ReadFile(filepath.Join(s.state, "eth0", "record.json")); err != nil || !strings.Contains(string(text), `"version": 2`) {
+		if text, err := os.ReadFile(filepath.Join(s.StateDir, "eth0", "record.json")); err != nil || !strings.Contains(string(text), `"version": 2`) {
 			t.Errorf("the record is %q, %v", text, err)
 		}
 		s.run(0, nil, "restore")
-		s.asBefore()
-		if left := podtest.Files(t, s.state); len(left) > 0 {
+		s.AsBefore()
+		if left := podtest.Files(t, s.StateDir); len(left) > 0 {
 			t.Errorf("left: %v", left)
 		}
 	})
@@ -117,11 +116,11 @@ func TestVersion1IsReadAndMoves(t *testing.T) {
 		s := pod.in(t)
 		s.run(0, nil, "prepare")
 		s.first(1)
-		if err := os.Chmod(s.state, 0o777); err != nil {
+		if err := os.Chmod(s.StateDir, 0o777); err != nil {
 			t.Fatal(err)
 		}
 		s.run(0, []string{"user 0 owns it (mode drwxrwxrwx)", "rebuilt"}, "restore")
-		s.asBefore()
+		s.AsBefore()
 	})
 }
 
@@ -129,22 +128,22 @@ func TestVersion1IsReadAndMoves(t *testing.T) {
 func TestOlderServerKeepsItsFiles(t *testing.T) {
 	s := newSite(t).in(t)
 	s.run(0, nil, "prepare")
-	older, end := s.squat(0)
-	s.first(older)
+	older := s.squat(0)
+	s.first(older.PID())
 	s.run(0, []string{"serving"}, "status") // is an event of its timeline
-	process := []string{fmt.Sprintf("process %d", older), "older"}
+	process := []string{fmt.Sprintf("process %d", older.PID()), "older"}
 	s.run(2, process, "restore", "--force")
 	s.run(2, process, "restore")
-	s.run(2, []string{fmt.Sprintf("process %d", older)}, "serve")
+	s.run(2, []string{fmt.Sprintf("process %d", older.PID())}, "serve")
 	s.run(0, nil, "prepare")
-	if left := podtest.Files(t, s.state); strings.Join(left, " ") != "record.json state.json" {
+	if left := podtest.Files(t, s.StateDir); strings.Join(left, " ") != "record.json state.json" {
 		t.Errorf("with an older server there are %v", left)
 	}
-	end()
+	older.End(syscall.SIGKILL)
 	s.run(0, nil, "prepare")
 	s.run(0, nil, "restore", "--force")
-	s.asBefore()
-	if left := podtest.Files(t, s.state); len(left) > 0 {
+	s.AsBefore()
+	if left := podtest.Files(t, s.StateDir); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
 }

@@ -23,8 +23,8 @@ import (
 type Needs struct {
 	// Capabilities, such as unix.CAP_NET_RAW. Those that the process does not have it does not get.
 	Capabilities []int
-	// Directories in which files are read, written, made, renamed and removed, and all below them. None means that files are
-	// not restricted.
+	// Directories in which files are read, written, made, renamed and removed, and directories made, and all below them. None
+	// means that files are not restricted.
 	Directories []string
 	// Files that are read, now and when another has taken the place of one.
 	Files []string
@@ -63,6 +63,10 @@ func dropCapabilities(needed []int) error {
 	return nil
 }
 
+// counters is where a program that counts what runs of it (built with the tag coverage, for tests) writes at its end. Others
+// have no such place.
+var counters = func() []string { return nil }
+
 // restrictFiles has the rights to files of Landlock's fifth version. Sockets are left out: rules for TCP do not hold for
 // MPTCP, and scopes are a thread's own here, so that on kernels before 6.15 the runtime could not signal its threads.
 func restrictFiles(n Needs) error {
@@ -72,10 +76,10 @@ func restrictFiles(n Needs) error {
 	const (
 		read  = access.AccessFSReadFile
 		write = read | access.AccessFSReadDir | access.AccessFSWriteFile | access.AccessFSTruncate |
-			access.AccessFSMakeReg | access.AccessFSRemoveFile
+			access.AccessFSMakeReg | access.AccessFSMakeDir | access.AccessFSRemoveFile
 	)
 	rules := []landlock.Rule{
-		landlock.PathAccess(write, n.Directories...).IgnoreIfMissing(),
+		landlock.PathAccess(write, slices.Concat(n.Directories, counters())...).IgnoreIfMissing(),
 		// Settings and what the process uses. Of other processes Landlock shows nothing that a debugger might ask for.
 		landlock.PathAccess(read, "/proc").IgnoreIfMissing(),
 	}

@@ -19,8 +19,8 @@ import (
 
 // A detached server is a `podnic serve` that outlives the process that started it. The two have a socket pair between them:
 // the server says "ready" when it can hear the guest, or why it will not; the starter answers "stay", and is free to end.
-// A server whose starter ends before that ends too, so that whoever is killed at whatever moment leaves no server that
-// nobody knows of.
+// A server whose starter ends before that ends too, so that a kill at any moment leaves no server that nobody
+// knows of.
 const (
 	sayReady = "ready\n"
 	sayStay  = "stay\n"
@@ -29,8 +29,18 @@ const (
 // starterFD is the server's end of the socket pair: the first descriptor after the three that every program has.
 const starterFD = 3
 
+// Processors is the variable by which the runtime learns, when it starts, on how many processors it runs. A server runs on one.
+const Processors = "GOMAXPROCS"
+
 // StarterFlag is the flag by which `podnic serve` learns that it is detached.
 const StarterFlag = "starter-fd"
+
+// GuestFlag and GuestMTUFlag are flags by which `podnic serve` is told whose interfaces it serves besides those that are named, as
+// UUID/NAME, and which MTU the guest's card of an interface takes, as INTERFACE=BYTES.
+const (
+	GuestFlag    = "guest"
+	GuestMTUFlag = "guest-mtu"
+)
 
 // Start starts a server with these arguments of `podnic serve`, and returns its process id when it can hear the
 // guest.
@@ -62,6 +72,9 @@ func Start(ctx context.Context, stateDir string, args []string) (int, error) {
 		ExtraFiles:  []*os.File{theirs},
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
+	if os.Getenv(Processors) == "" {
+		cmd.Env = append(os.Environ(), Processors+"=1") // else the server would start itself again to have it
+	}
 	err = cmd.Start()
 	theirs.Close()
 	if err != nil {
@@ -85,8 +98,8 @@ func Start(ctx context.Context, stateDir string, args []string) (int, error) {
 	return pid, cmd.Process.Release()
 }
 
-// keepDescriptors keeps from the server what this process was started with: whoever left it a descriptor may wait for its end,
-// which would be the server's. close_range(2) could do it, but is newer than what some containers let through.
+// keepDescriptors keeps from the server what this process was started with: the process that left it a descriptor may wait for its
+// end, which would be the server's. close_range(2) could do it, but is newer than what some containers let through.
 func keepDescriptors() error {
 	open, err := os.ReadDir("/proc/self/fd")
 	if err != nil {

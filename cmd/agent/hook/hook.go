@@ -9,6 +9,7 @@ import (
 	"io"
 	"path"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/podnic/podnic/cmd/agent/wiring"
 	"github.com/podnic/podnic/domain"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/plan"
 	"github.com/podnic/podnic/network/statedir"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
@@ -35,9 +37,8 @@ type Task struct {
 	// Timeout bounds the whole call, from when the program was started.
 	Timeout time.Duration
 	Started time.Time
-	// ServeArgs are the arguments of `podnic serve` that its server gets, MTU what they say of the MTU, 0 for nothing.
+	// ServeArgs are the arguments of `podnic serve` that its server gets.
 	ServeArgs []string
-	MTU       int
 }
 
 // Named reports whether a domain is podnic's by its name, which matches a pattern. The error is a pattern that is none.
@@ -99,10 +100,9 @@ type hook struct {
 	doing atomic.Value
 
 	document *domain.Document
-	nic      domain.Interface
 }
 
-// stage says what is done from now on, for whoever finds that it takes too long.
+// stage says what is done from now on, for the message that it takes too long.
 func (h *hook) stage(what string) { h.doing.Store(what) }
 
 // did adds to the log's line.
@@ -128,7 +128,7 @@ func (h *hook) run(ctx context.Context) (r hookResult) {
 	}()
 	concerned, err := h.read()
 	if err != nil {
-		return hookResult{&h.entry, &network.RefusalError{Reason: err}}
+		return hookResult{&h.entry, &plan.RefusalError{Reason: err}}
 	}
 	if !concerned {
 		return hookResult{}
@@ -177,16 +177,16 @@ func (h *hook) dispatch(ctx context.Context) error {
 }
 
 // lockHooks excludes other calls of the hook: libvirt starts guests side by side, and each call looks, decides and acts.
-// Whoever waits too long is ended by the timeout.
+// A call that waits too long is ended by the timeout.
 func lockHooks(stateDir string) (unlock func(), err error) {
 	d, err := statedir.Make(stateDir, statedir.Own)
 	if err != nil {
-		return nil, network.Refuse("the state directory cannot be made or written (%w): name another with state-dir", err)
+		return nil, plan.Refuse("the state directory cannot be made or written (%w): name another with state-dir", err)
 	}
 	defer d.Close()
 	f, err := d.OpenLock("hook.lock")
 	if err != nil {
-		return nil, network.Refuse("the state directory cannot be written (%w): name another with state-dir", err)
+		return nil, plan.Refuse("the state directory cannot be written (%w): name another with state-dir", err)
 	}
 	for {
 		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX); !errors.Is(err, unix.EINTR) {
@@ -206,109 +206,93 @@ func (h *hook) guest() *network.DomainRef {
 
 // isGuest reports whether the record's guest is this one.
 func (h *hook) isGuest(ref *network.DomainRef) bool {
-	switch {
-	case ref == nil:
-		return false
-	case ref.UUID != "" && h.document.UUID() != "":
-		return ref.UUID == h.document.UUID()
-	}
-	return ref.Name == h.document.Name()
+	return ref.Is(h.document.Name(), h.document.UUID())
 }
 
-// prepare gives the pod's interface to the guest that is about to start, and makes sure that it is served.
+// prepare gives the pod's interfaces to the guest that is about to start, all or none, and makes sure that they are served.
 func (h *hook) prepare(ctx context.Context) error {
 	h.stage("look at the namespace")
-	pod, err := h.document.Pod()
-	if err != nil {
-		return &network.RefusalError{Reason: err}
-	}
-	if pod != nil && pod.Interface != "" {
-		h.Options.Interface = pod.Interface
-	}
-	if pod != nil && pod.Binding != "" {
-		h.Options.Binding = pod.Binding
-	}
-	if err := h.readInterface(); err != nil {
-		return err
-	}
-	seen, err := network.Inspect(h.Request)
+	cards, err := h.cards()
 	if err != nil {
 		return err
 	}
-	if seen.Wired {
-		if seen, err = h.settle(ctx, seen); err != nil {
+	for _, c := range cards {
+		if c.seen.Wired {
+			if err := h.settle(ctx, c); err != nil {
+				return err
+			}
+		}
+		if err := h.fits(c); err != nil {
 			return err
 		}
 	}
-	if err := h.fits(seen); err != nil {
+	if err := h.wire(ctx, cards); err != nil {
 		return err
 	}
-	h.Options.Tap, h.Options.Queues = h.nic.Tap, h.nic.TapQueues()
-	if err := h.wire(ctx, seen); err != nil {
+	err = h.serve(ctx, cards)
+	fresh := slices.DeleteFunc(slices.Clone(cards), func(c *card) bool { return c.seen.Wired })
+	if err == nil || len(fresh) == 0 {
 		return err
 	}
-	err = h.serve(ctx, seen)
-	if err == nil || seen.Wired {
-		return err
-	}
-	h.stage("give the pod its interface back")
-	if _, failed := wiring.Restore(context.Background(), h.Request, false); failed != nil {
+	h.stage("give the pod its interfaces back")
+	if _, failed := wiring.RestoreAll(context.Background(), h.of(fresh...), false); failed != nil {
 		return errors.Join(err, failed)
 	}
 	return fmt.Errorf("%w (everything was put back)", err)
 }
 
-// readInterface finds the interface in the domain that the pod's is for.
-func (h *hook) readInterface() (err error) {
-	name := h.Options.Tap
-	if name == "" {
-		name = network.DefaultTap
+// of is the request for the interfaces of cards, and no others.
+func (h *hook) of(cards ...*card) network.Request {
+	var options []plan.Options
+	for _, c := range cards {
+		o := c.asked
+		o.Interface = c.name()
+		options = append(options, o)
 	}
-	if h.nic, err = h.document.Tap(name); err != nil {
-		return &network.RefusalError{Reason: err}
-	}
-	return nil
+	return h.Only(options...)
 }
 
 // settle decides whose wiring it is that is there. What an earlier guest left is taken back. What somebody else prepared or
 // serves is used as it is.
-func (h *hook) settle(ctx context.Context, seen *network.State) (*network.State, error) {
+func (h *hook) settle(ctx context.Context, c *card) (err error) {
+	seen := c.seen
 	ref := wiring.RecordedDomain(seen)
 	if seen.Attached {
 		owner := "a guest"
 		if ref != nil {
 			owner = fmt.Sprintf("the guest %q", ref.Name)
 		}
-		return nil, network.Refuse("%s is held by %s, and a pod's interface is for one: end that one first", seen.Names.Tap, owner)
+		return plan.Refuse("%s is held by %s, and a pod's interface is for one: end that one first", seen.Names.Tap, owner)
 	}
 	alive, own, err := h.served(ctx, seen)
 	switch {
 	case err != nil:
-		return nil, err
+		return err
 	case ref == nil && seen.Record != nil: // by `podnic prepare`
-		return seen, nil
+		return nil
 	case alive && ref != nil && !h.isGuest(ref):
-		return nil, network.Refuse("%s is given to the guest %q, which is being started or was not released: end it, or run `podnic restore`", seen.Names.Interface, ref.Name)
+		return plan.Refuse("%s is given to the guest %q, which is being started or was not released: end it, or run `podnic restore`", seen.Names.Interface, ref.Name)
 	case alive && !own:
-		return seen, nil
+		return nil
 	}
 	h.stage("take back what an earlier guest left")
-	if _, err := wiring.Restore(ctx, h.Request, false); err != nil {
-		return nil, err
+	if _, err := wiring.Restore(ctx, h.of(c), false); err != nil {
+		return err
 	}
 	h.did("took back what an earlier guest left")
-	return network.Inspect(h.Request)
+	c.seen, err = network.Inspect(h.of(c))
+	return err
 }
 
 // served reports whether a process serves the interface, and whether it is a detached server. Somebody who has the name of
 // who serves and is no podnic that a state file names is a refusal: the guest would start without a server.
-func (h *hook) served(ctx context.Context, seen *network.State) (alive, own bool, err error) {
+func (h *hook) served(ctx context.Context, seen *network.Inspection) (alive, own bool, err error) {
 	ns, err := network.OpenNamespace(h.Namespace)
 	if err != nil {
 		return false, false, err
 	}
 	defer ns.Close()
-	look := func() (*network.SocketHolder, *presence.Server, error) {
+	look := func() (*network.SocketHolder, *presence.Process, error) {
 		holder, err := presence.Of(ns, seen.Names.Interface)
 		if err != nil || holder == nil {
 			return nil, nil, err
@@ -339,7 +323,7 @@ func (h *hook) served(ctx context.Context, seen *network.State) (alive, own bool
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return false, false, network.Refuse("%s has the socket @%s, by which podnic knows who serves, and no state in %s names it: end it, or have it use this directory",
+			return false, false, plan.Refuse("%s has the socket @%s, by which podnic knows who serves, and no state in %s names it: end it, or have it use this directory",
 				holder, holder.Name, h.StateDir)
 		}
 	}
@@ -348,37 +332,59 @@ func (h *hook) served(ctx context.Context, seen *network.State) (alive, own bool
 // namedPatience is how long a server that has begun may take until its state file names it.
 const namedPatience = time.Second
 
-// fits refuses an interface that asks for what the pod, or the wiring that is there, does not have.
-func (h *hook) fits(seen *network.State) error {
-	link := seen.Original.Link(network.NIC)
-	want := domain.NIC{Tap: h.Options.Tap, MAC: link.MAC, MTU: seen.Original.GuestMTU(), Queues: h.Options.Queues}
-	if seen.Wired {
-		want.Tap, want.Queues = seen.Options.Tap, seen.Options.Queues
+// fits refuses an interface that asks for what the pod, or the existing wiring, does not have.
+func (h *hook) fits(c *card) error {
+	link := c.seen.Original.Link(plan.NIC)
+	want := domain.NIC{Tap: c.asked.Tap, MAC: link.MAC, MTU: c.seen.Original.GuestMTU(), Queues: c.asked.Queues}
+	if c.seen.Wired {
+		want.Tap, want.Queues = c.seen.Options.Tap, c.seen.Options.Queues
 	}
-	if iface := h.Options.Interface; seen.Wired && iface != "" && iface != seen.Names.Interface {
-		return network.Refuse("domain %q is for %s, and %s is wired already: change interface='%s' in its metadata, or run `podnic restore`",
-			h.document.Name(), iface, seen.Names.Interface, iface)
-	}
-	if err := h.nic.Fits(want); err != nil {
-		return network.Refuse("domain %q does not fit %s: %w", h.document.Name(), seen.Names.Interface, err)
+	if err := c.nic.Fits(want); err != nil {
+		return plan.Refuse("domain %q does not fit %s: %w", h.document.Name(), c.name(), err)
 	}
 	return nil
 }
 
-// wire makes the wiring, or mends the one that is there. The record names the guest if the wiring is made for it.
-func (h *hook) wire(ctx context.Context, seen *network.State) error {
-	h.stage("wire " + seen.Names.Interface)
-	req := h.Request
-	if seen.Wired {
-		req.Options = seen.Options
+// wire makes the wirings, all or none, and mends those that are there. The record names the guest if a wiring is made for it.
+func (h *hook) wire(ctx context.Context, cards []*card) error {
+	var own, byHand []*card
+	for _, c := range cards {
+		if !c.seen.Wired || c.seen.Record == nil || h.isGuest(wiring.RecordedDomain(c.seen)) {
+			own = append(own, c)
+		} else {
+			byHand = append(byHand, c)
+		}
 	}
-	if !seen.Wired || seen.Record == nil || h.isGuest(wiring.RecordedDomain(seen)) {
-		req.Domain = h.guest()
+	for _, group := range []struct {
+		cards []*card
+		guest *network.DomainRef
+	}{{byHand, nil}, {own, h.guest()}} {
+		if len(group.cards) == 0 {
+			continue
+		}
+		var options []plan.Options
+		var names []string
+		for _, c := range group.cards {
+			options, names = append(options, c.options()), append(names, c.name())
+		}
+		h.stage("wire " + strings.Join(names, ", "))
+		req := h.Only(options...)
+		req.Domain = group.guest
+		all, err := wiring.PrepareAll(ctx, req, h.Started)
+		if err != nil {
+			return err
+		}
+		for _, r := range all {
+			if err := h.wired(r); err != nil {
+				return err
+			}
+		}
 	}
-	r, err := wiring.Prepare(ctx, req, h.Started)
-	if err != nil {
-		return err
-	}
+	return nil
+}
+
+// wired notes what was done.
+func (h *hook) wired(r *network.Result) error {
 	switch {
 	case r.Repaired:
 		h.did("mended the wiring of %s (%d changes)", r.Names.Interface, len(r.Steps))
@@ -393,19 +399,34 @@ func (h *hook) wire(ctx context.Context, seen *network.State) error {
 }
 
 // serve makes sure that somebody serves the guest, and returns when the guest can be heard.
-func (h *hook) serve(ctx context.Context, seen *network.State) error {
-	h.stage("ask who serves " + seen.Names.Interface)
-	alive, _, err := h.served(ctx, seen)
-	if err != nil {
-		return err
+func (h *hook) serve(ctx context.Context, cards []*card) error {
+	var unserved []*card
+	for _, c := range cards {
+		h.stage("ask who serves " + c.name())
+		alive, _, err := h.served(ctx, c.seen)
+		if err != nil {
+			return err
+		}
+		if !alive {
+			unserved = append(unserved, c)
+			continue
+		}
+		h.stage("wait for the server of " + c.name())
+		if err := presence.Await(ctx, h.StateDir, c.seen); err != nil {
+			return err
+		}
 	}
-	if alive {
-		h.stage("wait for the server of " + seen.Names.Interface)
-		return awaitServer(ctx, h.StateDir, seen)
+	if len(unserved) == 0 {
+		return nil
 	}
-	args := slices.Clone(h.ServeArgs)
-	if mtu := h.nic.MTU; mtu > 0 && mtu < seen.Original.GuestMTU() && (h.MTU == 0 || mtu < h.MTU) {
-		args = append(args, fmt.Sprintf("--mtu=%d", mtu)) // the guest's driver takes no more
+	// Each domain's server is one of its own.
+	args := slices.DeleteFunc(slices.Clone(h.ServeArgs), func(arg string) bool { return strings.HasPrefix(arg, "--interface=") })
+	args = append(args, "--"+detached.GuestFlag+"="+h.document.UUID()+"/"+h.document.Name())
+	for _, c := range unserved {
+		args = append(args, "--interface="+c.name())
+		if mtu := c.nic.MTU; mtu > 0 && mtu < c.seen.Original.GuestMTU() {
+			args = append(args, fmt.Sprintf("--%s=%s=%d", detached.GuestMTUFlag, c.name(), mtu)) // the guest's driver takes no more
+		}
 	}
 	h.stage("start a server")
 	pid, err := detached.Start(ctx, h.StateDir, args)
@@ -416,100 +437,113 @@ func (h *hook) serve(ctx context.Context, seen *network.State) error {
 	return nil
 }
 
-// awaitServer waits until the server of an interface says that it can hear the guest.
-func awaitServer(ctx context.Context, stateDir string, seen *network.State) error {
-	iface, id := seen.Names.Interface, seen.ID
-	// Most often it can. A watch is made only where it cannot yet, since to give one back takes the kernel milliseconds.
-	if heard, err := hears(stateDir, iface, id); heard || err != nil {
-		return err
-	}
-	changed, stop, err := statefile.Watch(stateDir, iface)
-	if err != nil {
-		return err
-	}
-	defer stop()
-	for {
-		if heard, err := hears(stateDir, iface, id); heard || err != nil {
-			return err
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return errors.New("the server that is there cannot hear the guest: see what `podnic status` warns of")
-		}
-	}
-}
-
-// hears reports whether the server says that it can hear the guest, or nothing.
-func hears(stateDir, iface string, id network.NamespaceID) (bool, error) {
-	state, err := statefile.Load(stateDir, iface, id)
-	switch {
-	case err != nil:
-		return false, err
-	case state == nil || state.Server == nil || !state.Ready.IsZero():
-		return true, nil
-	case state.Failed != "":
-		return false, errors.New(state.Failed)
-	}
-	start, err := statefile.StartTime(state.Server.ID)
-	return err != nil || start != state.Server.Start, nil // left by one that has ended
-}
-
 // check looks after the network of a guest that runs, or is about to.
 func (h *hook) check(ctx context.Context) error {
 	h.stage("look at the namespace")
-	seen, err := network.Inspect(h.Request)
+	cards, err := h.cards()
 	if err != nil {
 		return err
 	}
-	if !seen.Wired {
-		return fmt.Errorf("%s is not wired, so the guest has no network: start it again", seen.Names.Interface)
-	}
-	if ref := wiring.RecordedDomain(seen); ref != nil && !h.isGuest(ref) {
-		return fmt.Errorf("%s is given to the guest %q, so this one has no network: end one of them", seen.Names.Interface, ref.Name)
-	}
-	if err := h.readInterface(); err != nil {
+	if cards, err = h.attached(cards); err != nil {
 		return err
 	}
-	if len(seen.Missing) > 0 || seen.Record == nil {
-		if err := h.wire(ctx, seen); err != nil {
-			return err
+	var broken []*card
+	for _, c := range cards {
+		if !c.seen.Wired {
+			return fmt.Errorf("%s is not wired, so the guest has no network: start it again", c.name())
+		}
+		if ref := wiring.RecordedDomain(c.seen); ref != nil && !h.isGuest(ref) {
+			return fmt.Errorf("%s is given to the guest %q, so this one has no network: end one of them", c.name(), ref.Name)
+		}
+		if len(c.seen.Repairs) > 0 || c.seen.Record == nil {
+			broken = append(broken, c)
 		}
 	}
-	return h.serve(ctx, seen)
+	if err := h.wire(ctx, broken); err != nil {
+		return err
+	}
+	return h.serve(ctx, cards)
 }
 
 // end takes back what was given to the guest, which has ended. What is another guest's, or was prepared by hand, stays.
 func (h *hook) end(ctx context.Context) error {
 	h.stage("look whose wiring it is")
-	record, err := network.Recorded(h.Request)
+	ours, err := network.GivenTo(h.Request, *h.guest())
 	if err != nil {
 		return err
 	}
-	ours := record != nil && h.isGuest(record.Domain)
-	if !ours {
-		if record != nil && record.Domain != nil {
-			return nil
+	var errs []error
+	if len(ours) > 0 {
+		var options []plan.Options
+		for _, name := range ours {
+			options = append(options, plan.Options{Interface: name})
 		}
-		// It was prepared by hand, or nothing is wired, or the record was lost. Whether another guest has it, the tap says.
-		if seen, err := network.Inspect(h.Request); err == nil && seen.Attached {
-			return nil
+		// The guest is gone, libvirt says, so nobody loses a network by force.
+		errs = append(errs, h.takeBack(ctx, options, true))
+	}
+	asked, err := h.asked()
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	for _, o := range eachOf(asked) {
+		if o.Interface == "" && len(ours) > 0 || slices.Contains(ours, o.Interface) {
+			continue
 		}
+		errs = append(errs, h.endUnrecorded(ctx, o))
 	}
-	h.stage("end the server")
-	pid, err := presence.EndDetached(h.Request, "")
-	if pid > 0 {
-		h.did("ended the server (process %d)", pid)
-	}
-	if record != nil && !ours {
+	return errors.Join(errs...)
+}
+
+// endUnrecorded takes back an interface that no record gives to the guest, if it is nobody's.
+func (h *hook) endUnrecorded(ctx context.Context, o plan.Options) error {
+	req := h.Only(o)
+	record, err := network.Recorded(req)
+	if err != nil {
 		return err
 	}
-	h.stage("give the pod its interface back")
-	// The guest is gone, libvirt says, so nobody loses a network by force.
-	r, failed := wiring.Restore(ctx, h.Request, ours)
-	if failed == nil && len(r.Steps) > 0 {
-		h.did("restored %s (%d changes)", r.Names.Interface, len(r.Steps))
-		h.entry.Warnings = append(h.entry.Warnings, r.Warnings...)
+	if record != nil && record.Domain != nil {
+		return nil
 	}
-	return errors.Join(err, failed)
+	// It was prepared by hand, or nothing is wired, or the record was lost. Whether another guest has it, the tap says.
+	if seen, err := network.Inspect(req); err == nil && seen.Attached {
+		return nil
+	}
+	if record == nil {
+		return h.takeBack(ctx, []plan.Options{o}, false)
+	}
+	h.stage("end the server")
+	return h.endServer(record.Options.Interface)
+}
+
+// takeBack ends the servers of interfaces and gives the pod these back. What is not wired any more needs neither.
+func (h *hook) takeBack(ctx context.Context, options []plan.Options, force bool) error {
+	h.stage("end the server")
+	var served []string
+	for _, o := range options {
+		if o.Interface != "" {
+			served = append(served, o.Interface)
+		}
+	}
+	errs := []error{h.endServer(served...)}
+	h.stage("give the pod its interface back")
+	for _, o := range options {
+		r, err := wiring.Restore(ctx, h.Only(o), force)
+		switch {
+		case network.IsNotWired(err):
+		case err != nil:
+			errs = append(errs, err)
+		case len(r.Steps) > 0:
+			h.did("restored %s (%d changes)", r.Names.Interface, len(r.Steps))
+			h.entry.Warnings = append(h.entry.Warnings, r.Warnings...)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (h *hook) endServer(served ...string) error {
+	pids, err := presence.EndDetached(h.Request, served...)
+	for _, pid := range pids {
+		h.did("ended the server (process %d)", pid)
+	}
+	return err
 }

@@ -7,7 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/plan"
 )
 
 // Place says where libvirt looks for hooks: SysConfDir/libvirt/hooks, in the file system that begins at Root.
@@ -42,10 +42,10 @@ func Install(place Place, program string) (*Installation, error) {
 	}
 	info, err := os.Stat(filepath.Join(place.Root, program))
 	if err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
-		return nil, network.Refuse("there is no program %s below %s: name podnic's path there with --program", program, place.Root)
+		return nil, plan.Refuse("there is no program %s below %s: name podnic's path there with --program", program, place.Root)
 	}
 	if info, err := os.Stat(filepath.Dir(place.hooks())); err != nil || !info.IsDir() {
-		return nil, network.Refuse("there is no directory %s: install libvirt, or name its directory of configuration with --sysconfdir", filepath.Dir(place.hooks()))
+		return nil, plan.Refuse("there is no directory %s: install libvirt, or name its directory of configuration with --sysconfdir", filepath.Dir(place.hooks()))
 	}
 	r := &Installation{Path: place.target(), Other: place.other()}
 	switch there, err := place.there(program, info); {
@@ -75,14 +75,14 @@ func (p Place) there(program string, info fs.FileInfo) (bool, error) {
 	case os.SameFile(have, info):
 		return true, nil // the program itself lies there
 	case have.Mode()&fs.ModeSymlink == 0:
-		return false, network.Refuse("%s is there and not podnic's link: move it away first", p.target())
+		return false, plan.Refuse("%s is there and not podnic's link: move it away first", p.target())
 	}
 	link, err := os.Readlink(p.target())
 	if err != nil {
 		return false, fmt.Errorf("look at the hook: %w", err)
 	}
 	if link != program {
-		return false, network.Refuse("%s is a link to %s already: run `podnic hook uninstall` first", p.target(), link)
+		return false, plan.Refuse("%s is a link to %s already: run `podnic hook uninstall` first", p.target(), link)
 	}
 	return true, nil
 }
@@ -108,7 +108,7 @@ func Uninstall(place Place) (*Installation, error) {
 	case err != nil:
 		return nil, fmt.Errorf("uninstall the hook: %w", err)
 	case info.Mode()&fs.ModeSymlink == 0:
-		return nil, network.Refuse("%s is not a link that `podnic hook install` made: remove it by hand", r.Path)
+		return nil, plan.Refuse("%s is not a link that `podnic hook install` made: remove it by hand", r.Path)
 	}
 	if err := os.Remove(r.Path); err != nil {
 		return nil, fmt.Errorf("uninstall the hook: %w", err)

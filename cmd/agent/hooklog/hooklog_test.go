@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/cmd/agent/logs"
-	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/plan"
 	"github.com/podnic/podnic/network/statedir"
 )
 
@@ -19,7 +19,7 @@ func hookLogPath(dir string) string { return filepath.Join(dir, statedir.Own, ho
 func TestHookLogIsReadAsItWasWritten(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	started := time.Now()
-	outcomes := map[string]error{"done": nil, "failed": errors.New("two\nlines"), "refused": network.Refuse("change <mac address='x'/>")}
+	outcomes := map[string]error{"done": nil, "failed": errors.New("two\nlines"), "refused": plan.Refuse("change <mac address='x'/>")}
 	for _, outcome := range []string{"done", "failed", "refused"} {
 		e := &Entry{Guest: outcome, Operation: "prepare", SubOperation: "begin", Did: []string{"wired eth0"}}
 		e.Finish(outcomes[outcome], started)

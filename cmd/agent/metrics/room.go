@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"io"
 	"net"
 	"slices"
 	"sync"
@@ -14,16 +15,19 @@ const (
 	// stay is how long each has at least to ask, however many come. So 1,280 a second come in, and the 4,096 that the kernel
 	// keeps in its queue at most (net.core.somaxconn) all within four seconds; Prometheus waits for ten.
 	stay = 50 * time.Millisecond
+	// drainTime and drainBytes bound what is read of a client that has its answer.
+	drainTime, drainBytes = 500 * time.Millisecond, 64 << 10
 )
 
 // room is a listener with room for so many connections. One that comes when it is full is let in, and the one that has
 // been there longest without asking anything has to go: a client that asks has its answer, however many there are that
 // say nothing, or say it slowly. Whom this process has not listened to yet, since the machine is busy, is not silent.
 type room struct {
-	net.Listener
+	listener net.Listener
 
-	mu   sync.Mutex
-	here []*visitor // in the order of their coming
+	mu     sync.Mutex
+	here   []*visitor // in the order of their coming
+	closed bool
 }
 
 // visitor is a connection in the room.
@@ -34,19 +38,34 @@ type visitor struct {
 	busy bool // has asked
 }
 
-// Accept is for one goroutine.
-func (r *room) Accept() (net.Conn, error) {
-	conn, err := r.Listener.Accept()
+// accept is for one goroutine. Its error is net.ErrClosed once the room is closed.
+func (r *room) accept() (*visitor, error) {
+	conn, err := r.listener.Accept()
 	if err != nil {
 		return nil, err
 	}
 	v := &visitor{Conn: conn, room: r}
 	r.makeRoom()
 	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		conn.Close()
+		return nil, net.ErrClosed
+	}
 	v.came = time.Now()
 	r.here = append(r.here, v)
-	r.mu.Unlock()
 	return v, nil
+}
+
+// close closes the listener and all who are here.
+func (r *room) close() {
+	r.listener.Close()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	for _, v := range r.here {
+		v.Conn.Close()
+	}
 }
 
 func (r *room) makeRoom() {
@@ -92,12 +111,16 @@ func (v *visitor) unheard() (unheard bool) {
 	return unheard
 }
 
-// CloseWrite is what net/http looks for, so that a client which is refused can read why.
-func (v *visitor) CloseWrite() error {
-	if c, ok := v.Conn.(interface{ CloseWrite() error }); ok {
-		return c.CloseWrite()
+// drain reads what a client still sends that was refused, for a moment: to close a connection on which something was not read
+// resets it, and the client loses the answer. Whoever comes meanwhile may have the place.
+func (v *visitor) drain() {
+	v.room.mu.Lock()
+	v.busy = false
+	v.room.mu.Unlock()
+	if c, ok := v.Conn.(interface{ CloseWrite() error }); ok && c.CloseWrite() == nil {
+		_ = v.SetReadDeadline(time.Now().Add(drainTime))
+		_, _ = io.CopyN(io.Discard, v, drainBytes)
 	}
-	return nil
 }
 
 func (v *visitor) Close() error {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,14 +22,16 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // patience bounds each wait for something that takes a moment on a quiet machine.
 const patience = 20 * time.Second
 
+// serve has a guest that is ready when somebody asks again.
 func serve(t *testing.T) (s *Server, path string) {
 	t.Helper()
+	var asked atomic.Int32
 	path = filepath.Join(t.TempDir(), "metrics.sock")
 	l, err := Address{Socket: path}.Listen()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s = Serve(l, func() []byte { return Text(families) })
+	s = Serve(l, func() []byte { return Text(families) }, func() bool { return asked.Add(1) > 1 })
 	t.Cleanup(s.Close)
 	return s, path
 }
@@ -59,9 +62,13 @@ func TestRequests(t *testing.T) {
 		{"HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n", "HEAD", 200, ""},
 		{"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "GET", 404, "metrics are at /metrics\n"},
 		{"GET /metrics/ HTTP/1.1\r\nHost: x\r\n\r\n", "GET", 404, "metrics are at /metrics\n"},
+		{"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n", "GET", 503, "the guest has taken no address yet\n"},
+		{"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n", "GET", 200, "ready\n"},
+		{"POST /ready HTTP/1.1\r\nHost: x\r\n\r\n", "POST", 405, "GET or HEAD\n"},
 		{"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", "POST", 405, "GET or HEAD\n"},
 		{"hello\r\n\r\n", "GET", 400, "400 Bad Request"},
 		{"GET /metrics\r\n\r\n", "GET", 400, "400 Bad Request"},
+		{"GET http://podnic/metrics HTTP/1.1\r\nHost: podnic\r\n\r\n", "GET", 200, text},
 		{"GET /metrics HTTP/1.1\r\nX: " + strings.Repeat("x", maxRequest+8<<10), "GET", 431, "431 Request Header Fields Too Large"},
 	} {
 		conn := dial(t, path)
@@ -75,7 +82,7 @@ func TestRequests(t *testing.T) {
 		if err != nil || r.StatusCode != test.status || string(body) != test.body || !r.Close {
 			t.Errorf("%.40q: %s, %v:\n%s", test.request, r.Status, err, body)
 		}
-		if test.status == 200 && r.Header.Get("Content-Type") != ContentType {
+		if test.status == 200 && !strings.Contains(test.request, ReadyPath) && r.Header.Get("Content-Type") != ContentType {
 			t.Errorf("the content is %s", r.Header.Get("Content-Type"))
 		}
 	}

@@ -3,6 +3,7 @@ package presence
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
 
@@ -11,7 +12,7 @@ import (
 )
 
 // open returns a descriptor for the server's process, whatever becomes of its id; -1 when it has ended.
-func (s *Server) open() (pidfd int, err error) {
+func (s *Process) open() (pidfd int, err error) {
 	fd, err := unix.PidfdOpen(s.PID, 0)
 	if errors.Is(err, unix.ESRCH) {
 		return -1, nil
@@ -30,39 +31,49 @@ func (s *Server) open() (pidfd int, err error) {
 // endPatience is what a detached server has to end in when told to, before it is killed.
 const endPatience = 2 * time.Second
 
-// EndDetached ends the detached server of an interface, or of any if none is named, and returns its process id, 0 when there
-// was none. It ends nothing but what is proven to be one: what a file says of a process is not enough.
-func EndDetached(req network.Request, iface string) (int, error) {
+// EndDetached ends the detached servers that serve none but these interfaces, or all if none is named, and returns their process
+// ids. It ends nothing but what is proven to be one: what a file says of a process is not enough.
+func EndDetached(req network.Request, ifaces ...string) ([]int, error) {
 	ns, err := network.OpenNamespace(req.Namespace)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer ns.Close()
+	holders, err := All(ns)
+	if err != nil || len(holders) == 0 {
+		return nil, err
+	}
 	id, err := ns.ID()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	holders, err := ns.Holders(presencePrefix + iface)
-	if err != nil {
-		return 0, err
-	}
+	meant := func(h network.SocketHolder) bool { return len(ifaces) == 0 || slices.Contains(ifaces, interfaceOf(&h)) }
+	var ended []int
 	for _, holder := range holders {
-		if iface != "" && holder.Name != presencePrefix+iface {
+		if !meant(holder) {
 			continue
 		}
 		server, err := Proven(&holder, req.StateDir, id)
 		if err != nil {
-			return 0, err
+			return ended, err
 		}
-		if server != nil && server.Detached {
-			return server.end()
+		if server == nil || !server.Detached || slices.Contains(ended, server.PID) ||
+			slices.ContainsFunc(holders, func(o network.SocketHolder) bool { return !meant(o) && o.HeldBy(server.PID) }) {
+			continue // it notices by itself that this interface is gone
+		}
+		pid, err := server.end()
+		if err != nil {
+			return ended, err
+		}
+		if pid > 0 {
+			ended = append(ended, pid)
 		}
 	}
-	return 0, nil
+	return ended, nil
 }
 
 // end ends the server and returns its process id, 0 when it had ended.
-func (s *Server) end() (int, error) {
+func (s *Process) end() (int, error) {
 	pid := s.PID
 	fd, err := s.open()
 	if fd < 0 {

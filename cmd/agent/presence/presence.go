@@ -11,6 +11,7 @@ import (
 	"github.com/podnic/podnic/cmd/agent/detached"
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/plan"
 	"github.com/podnic/podnic/network/statedir"
 )
 
@@ -27,7 +28,7 @@ func Address(iface string) *net.UnixAddr {
 
 // Squatted refuses since an unprivileged process, which may be podnic and need not be, has the name of who serves.
 func Squatted(holder *network.SocketHolder) error {
-	return network.Refuse("%s has the socket @%s, by which podnic knows who serves: end it first", holder, holder.Name)
+	return plan.Refuse("%s has the socket @%s, by which podnic knows who serves: end it first", holder, holder.Name)
 }
 
 // Of is who has the place of the process that serves the interface; nil if nobody has.
@@ -39,7 +40,7 @@ func Of(ns *network.Namespace, iface string) (*network.SocketHolder, error) {
 	return holder, nil
 }
 
-// All are those who have the place of a process that serves an interface, of whichever.
+// All are those who have the place of a process that serves some interface.
 func All(ns *network.Namespace) ([]network.SocketHolder, error) { return ns.Holders(presencePrefix) }
 
 // interfaceOf is the interface that the holder of a socket serves.
@@ -47,8 +48,8 @@ func interfaceOf(holder *network.SocketHolder) string {
 	return strings.TrimPrefix(holder.Name, presencePrefix)
 }
 
-// Server is a process that serves an interface, proven: its user is root or this one, and it has the socket of who serves.
-type Server struct {
+// Process is one that serves an interface, proven: its user is root or this one, and it has the socket of who serves.
+type Process struct {
 	Holder network.SocketHolder
 	PID    int // 0 where it is not to be seen: in another container, say, whose process ids are others
 	// detached says that the hook started it.
@@ -58,21 +59,21 @@ type Server struct {
 // Proven is who serves, if it is a podnic that this process believes: the one that a state file names which is to be
 // believed, or else the one that is a `podnic serve` of the hook's by its command line. It is nil, without an error, where the
 // socket's holder is neither.
-func Proven(holder *network.SocketHolder, stateDir string, id network.NamespaceID) (*Server, error) {
+func Proven(holder *network.SocketHolder, stateDir string, id network.NamespaceID) (*Process, error) {
 	if !holder.Trusted() {
 		return nil, nil
 	}
 	state, err := statefile.Load(stateDir, interfaceOf(holder), id)
 	named := state != nil && state.Server != nil
 	if named && holder.HeldBy(state.Server.ID) {
-		return &Server{*holder, state.Server.ID, state.Server.Detached}, nil
+		return &Process{*holder, state.Server.ID, state.Server.Detached}, nil
 	}
 	pid := holder.Process()
 	switch {
 	case named && pid == 0:
-		return &Server{Holder: *holder}, nil
+		return &Process{Holder: *holder}, nil
 	case pid > 0 && isDetached(network.CommandOf(pid)): // the file is lost, or it is in another directory
-		return &Server{*holder, pid, true}, nil
+		return &Process{*holder, pid, true}, nil
 	}
 	if statedir.IsUntrusted(err) {
 		err = nil

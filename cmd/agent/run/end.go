@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/podnic/podnic/cmd/agent/statefile"
@@ -24,12 +25,12 @@ func (r *run) heed(stop <-chan os.Signal, interrupt context.CancelCauseFunc, sta
 		case <-ended:
 		}
 	}
-	grace := r.Grace
+	grace := r.task.Grace
 	for signals := 0; ; {
 		select {
 		case s := <-stop:
 			if signals++; signals > 1 {
-				grace = 0 // whoever asks again will not wait
+				grace = 0 // the second request does not wait
 			}
 			interrupt(ErrInterrupted)
 			if started == nil {
@@ -51,13 +52,29 @@ func (r *run) heed(stop <-chan os.Signal, interrupt context.CancelCauseFunc, sta
 // follow waits for the guest's end.
 func (r *run) follow() (domain.Ending, error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	defer cancel(nil)
 	go func() {
 		if err := r.watchOrphan(ctx); err != nil {
 			cancel(err)
 		}
 	}()
-	ending, err := r.guest.Follow(ctx, func(state domain.State) {
+	var carrier sync.WaitGroup
+	defer carrier.Wait() // it says what it does in a file that is closed next
+	defer cancel(nil)
+	follow := func(one *network.Inspection, lowered bool) {
+		here, end := context.WithCancel(ctx)
+		gone := r.serving.Gone(one.Names.Interface)
+		context.AfterFunc(gone, end)
+		carrier.Go(func() {
+			defer end()
+			r.followCarrier(here, one, lowered)
+		})
+	}
+	for _, w := range r.wired {
+		follow(w.State, r.lowered(w.Names.Interface))
+	}
+	r.serving.OnTaken(func(one *network.Inspection) { follow(one, false) }) // one that was attached
+	defer r.serving.OnTaken(nil)
+	ending, err := r.guest.Follow(ctx, func(state domain.GuestState) {
 		r.serving.Change(func(s *statefile.State) { s.Domain = &statefile.Domain{Name: r.guest.Name(), State: string(state)} })
 	})
 	if unseen, ok := errors.AsType[unseenEnding](context.Cause(ctx)); ok && err != nil {
@@ -108,11 +125,10 @@ func (r *run) watchOrphan(ctx context.Context) error {
 			return nil
 		}
 		lost := r.libvirt.LostSince()
-		if lost.IsZero() || time.Since(lost) < min(orphanPatience, r.Grace) {
+		if lost.IsZero() || time.Since(lost) < min(orphanPatience, r.task.Grace) {
 			continue
 		}
-		tap := r.prepared.Names.Tap
-		held, err := network.LookAtTap(r.Request, tap)
+		tap, held, err := r.orphanHolds()
 		switch {
 		case err != nil:
 			if reported != lost {
@@ -126,7 +142,7 @@ func (r *run) watchOrphan(ctx context.Context) error {
 			return unseenEnding{domain.Unknown, "libvirt is away, and nobody holds " + tap + " any more"}
 		case time.Now().Before(over):
 			continue
-		case r.KillOrphan && len(held.Holders) > 0:
+		case r.task.KillOrphan && len(held.Holders) > 0:
 			r.log.Warn("the guest has not ended, and libvirt is away: ending the process that holds its tap", zap.String("tap", tap), zap.String("holder", held.Who()))
 			killed = held.Who()
 			for _, holder := range held.Holders {
@@ -135,7 +151,7 @@ func (r *run) watchOrphan(ctx context.Context) error {
 				}
 			}
 			continue
-		case r.KillOrphan || !first:
+		case r.task.KillOrphan || !first:
 			return r.orphaned(tap, held, nil)
 		case reported != lost:
 			r.log.Error("the guest has not ended, and libvirt, which could end it, is away: end the process that holds the tap, or send podnic another signal to leave the guest as it is",
@@ -145,13 +161,23 @@ func (r *run) watchOrphan(ctx context.Context) error {
 	}
 }
 
+// orphanHolds is who holds one of the guest's taps. Of one that was detached nobody does.
+func (r *run) orphanHolds() (tap string, held network.Holding, err error) {
+	for _, w := range r.wired {
+		if held, err = network.InspectTap(r.Request, w.Names.Tap); held.Held || err != nil {
+			return w.Names.Tap, held, err
+		}
+	}
+	return r.wired[0].Names.Tap, held, nil
+}
+
 // orphaned says that a guest is left behind, with the wiring that it uses.
 func (r *run) orphaned(tap string, held network.Holding, cause error) error {
 	err := fmt.Errorf("the guest still runs, and libvirt, which could end it, is away: %s is held by %s", tap, held.Who())
 	switch {
 	case cause != nil:
 		err = fmt.Errorf("%w: %w", err, cause)
-	case !r.KillOrphan:
+	case !r.task.KillOrphan:
 		err = fmt.Errorf("%w: end it, or use --kill-orphan", err)
 	}
 	if r.given {

@@ -1,8 +1,9 @@
-// Package run gives the interface to a guest of libvirt's, starts the guest, serves it, and takes the interface back when
-// it has ended. It makes no network change and builds no packet itself.
+// Package run gives interfaces to a guest of libvirt's, starts the guest, serves it, and takes the interfaces back when it has
+// ended. It makes no network change and builds no packet itself.
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,15 +12,16 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/cmd/agent/offering"
-	"github.com/podnic/podnic/cmd/agent/serving"
+	"github.com/podnic/podnic/cmd/agent/presence"
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/cmd/agent/wiring"
 	"github.com/podnic/podnic/domain"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/plan"
 	"go.uber.org/zap"
 )
 
-// Task is a guest and the namespace that it gets the interface of.
+// Task is a guest and the namespace that it gets interfaces of.
 type Task struct {
 	network.Request
 	Service offering.Service
@@ -31,6 +33,8 @@ type Task struct {
 	ConnectTimeout, Grace time.Duration
 	// KillOrphan ends the process that holds the tap when the grace period is over and there is no libvirt to do it.
 	KillOrphan bool
+	// FollowCarrier has the guest's link go down and up with the carrier of the pod's interface.
+	FollowCarrier bool
 	// Started is when the program was.
 	Started time.Time
 }
@@ -38,45 +42,59 @@ type Task struct {
 // ErrInterrupted says that a signal came before the guest was started.
 var ErrInterrupted = errors.New("ended by a signal before the guest was started")
 
-// Run gives the pod's interface to a guest, starts it, follows it until it ends, and takes the interface back. A guest of
-// this name that an earlier Run started in this namespace is taken over in place of starting it. The first signal on stop
-// asks the guest to shut down, the second does not wait for it.
+// Run gives interfaces of the pod to a guest, starts it, follows it until it ends, and takes them back. A guest of this name
+// that an earlier Run started in this namespace is taken over in place of starting it. The first signal on stop asks the guest
+// to shut down, the second does not wait for it.
 func Run(r Task, stop, reload <-chan os.Signal, log *zap.Logger) (domain.Ending, error) {
 	document, err := domain.Parse(r.XML)
 	if err != nil {
-		return domain.Ending{}, &network.RefusalError{Reason: err}
+		return domain.Ending{}, &plan.RefusalError{Reason: err}
 	}
-	if r.Options.Tap == "" {
-		r.Options.Tap = network.DefaultTap
-		if seen, err := network.Inspect(r.Request); err == nil && seen.Wired {
-			r.Options.Tap = seen.Names.Tap
-		}
-	}
-	queues, err := document.Queues(r.Options.Tap, "")
+	selected, warnings, err := network.Select(r.Request)
 	if err != nil {
-		return domain.Ending{}, &network.RefusalError{Reason: err}
+		return domain.Ending{}, err
 	}
-	if r.Options.Queues == 0 {
-		r.Options.Queues = queues
+	for _, w := range warnings {
+		log.Warn(w)
 	}
-	run := &run{Task: r, document: document, log: log}
+	matched, err := document.Match(cards(selected))
+	if err != nil {
+		return domain.Ending{}, &plan.RefusalError{Reason: err}
+	}
+	run := &run{task: r, document: document, down: make(map[string]bool)}
+	var options []plan.Options
+	for i, m := range matched {
+		o := selected[i].Options
+		o.Tap = selected[i].Tap
+		if o.Queues == 0 {
+			o.Queues = m.AskedQueues()
+		}
+		run.down[o.Interface] = m != nil && m.LinkDown
+		options = append(options, o)
+	}
+	run.loan = loan{Request: r.Only(options...), service: r.Service, started: r.Started, log: log}
 	return run.do(stop, reload)
+}
+
+// cards are the selected interfaces as a domain is asked for them.
+func cards(selected []network.Selection) []domain.NIC {
+	nics := make([]domain.NIC, len(selected))
+	for i, s := range selected {
+		nics[i] = domain.NIC{Name: s.Options.Interface, Tap: s.Tap, MAC: s.MAC}
+	}
+	return nics
 }
 
 // run is one guest on its way.
 type run struct {
-	Task
+	loan
+	task     Task
 	document *domain.Document
-	log      *zap.Logger
+	down     map[string]bool // the interfaces whose link the domain's XML has down
 
-	libvirt  *domain.Connection
-	guest    *domain.Guest  // set from the beginning if there is one to adopt
-	given    bool           // the wiring is somebody else's: neither made nor taken back here
-	iface    string         // the pod's name for it
-	claim    *serving.Claim // until serving has it
-	prepared *network.Result
-	serving  *serving.Server
-	asked    chan time.Duration // how long the guest that was asked to end has for it
+	libvirt *domain.Connection
+	guest   *domain.Guest      // set from the beginning if there is one to adopt
+	asked   chan time.Duration // how long the guest that was asked to end has for it
 }
 
 func (r *run) do(stop, reload <-chan os.Signal) (domain.Ending, error) {
@@ -92,7 +110,7 @@ func (r *run) do(stop, reload <-chan os.Signal) (domain.Ending, error) {
 	}
 	defer r.libvirt.Close()
 	if err := r.prepare(ctx); err != nil {
-		r.claim.Release()
+		r.serving.Close()
 		return domain.Ending{}, orCause(ctx, err)
 	}
 	end, err := r.serve(reload)
@@ -111,6 +129,7 @@ func (r *run) do(stop, reload <-chan os.Signal) (domain.Ending, error) {
 	}
 	r.log.Info("guest "+ending.How.String(), zap.String("domain", r.guest.Name()), zap.String("reason", ending.Reason))
 	end()
+	r.lookAgain()
 	return ending, r.restore()
 }
 
@@ -128,10 +147,12 @@ func orCause(ctx context.Context, err error) error {
 func (r *run) connect(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	defer r.waiting("for libvirt's daemon: start libvirtd or virtqemud in this container, or share its socket directory with it",
+		zap.String("uri", cmp.Or(r.task.URI, "libvirt's default")), zap.Duration("connectTimeout", r.task.ConnectTimeout))()
 	connected := make(chan error, 1)
 	go func() {
 		var err error
-		r.libvirt, err = domain.Connect(ctx, r.URI, r.ConnectTimeout, r.log)
+		r.libvirt, err = domain.Connect(ctx, r.task.URI, r.task.ConnectTimeout, r.log)
 		connected <- err
 	}()
 	err := r.examine(ctx)
@@ -140,7 +161,7 @@ func (r *run) connect(ctx context.Context) error {
 	}
 	if failed := <-connected; failed != nil {
 		if err == nil {
-			err = &network.RefusalError{Reason: failed}
+			err = &plan.RefusalError{Reason: failed}
 		}
 		return err
 	}
@@ -153,70 +174,131 @@ func (r *run) connect(ctx context.Context) error {
 	return err
 }
 
-// examine checks that the namespace can be wired. Where this process may not, and somebody who may has done so, that
-// wiring will do.
-func (r *run) examine(ctx context.Context) error {
-	_, err := network.Plan(ctx, r.Request)
-	if err == nil || network.MayWire() == nil {
-		return err
-	}
-	if seen, failed := network.Inspect(r.Request); failed == nil && seen.Wired {
-		r.given = true
-		return nil
-	}
-	return err
-}
-
 // claimGuest finds the guest to adopt, if there is one, and makes this process the one that serves it, before anything is
-// changed: another podnic that serves the interface has a guest on it.
+// changed: another podnic that serves an interface has a guest on it.
 func (r *run) claimGuest() error {
-	seen, err := network.Inspect(r.Request)
+	seen, err := network.InspectAll(r.ofNames())
 	if err != nil {
 		return err
 	}
-	if err := r.adopt(seen); err != nil {
-		return err
-	}
-	r.iface = seen.Names.Interface
-	if r.claim, err = serving.NewClaim(r.Request, seen.Names.Interface); err != nil {
-		return err
-	}
-	if err = r.claim.Listen(r.Service.Metrics, seen); err != nil {
-		r.claim.Release()
-	}
-	return err
-}
-
-// adopt looks for a running domain of the name. It is ours if the record says so.
-func (r *run) adopt(seen *network.State) error {
 	guest, err := r.libvirt.Find(r.document.Name())
 	if err != nil {
 		return err
 	}
-	if guest == nil {
-		if seen.Attached {
-			return network.Refuse("%s is held by somebody else's guest: end it first", seen.Names.Tap)
+	if guest != nil {
+		if seen, err = r.adopt(guest, seen); err != nil {
+			return err
 		}
-		return nil
+		// What was attached while nobody served the guest has a server of its own, whose place is this process's now.
+		if _, err := presence.EndDetached(r.Request, r.names...); err != nil {
+			return err
+		}
+		return r.claim(seen...)
 	}
-	if !r.isOurs(guest, seen) {
-		return network.Refuse("a domain called %s is running already (%s), and not as this pod's guest: end it, or give this one another name", guest.Name(), guest.UUID())
+	for _, one := range seen {
+		if one.Attached {
+			return plan.Refuse("%s is held by somebody else's guest: end it first", one.Names.Tap)
+		}
+	}
+	return r.claim(seen...)
+}
+
+// adopt takes over a running domain of the name, and returns the interfaces that it has: those that were asked for, and what
+// was attached to it since it was started. It is ours if it has at least one tap that a record gives to it, and none that one
+// gives to another.
+func (r *run) adopt(guest *domain.Guest, asked []*network.Inspection) (has []*network.Inspection, err error) {
+	wired, err := r.allWired()
+	if err != nil {
+		return nil, err
+	}
+	ours := false
+	for _, one := range wired {
+		if !slices.Contains(guest.Taps(), one.Names.Tap) {
+			continue
+		}
+		if !r.isOurs(guest, one) {
+			ours = false
+			break
+		}
+		ours = true
+	}
+	if !ours {
+		return nil, plan.Refuse("a domain called %s is running already (%s), and not as this pod's guest: end it, or give this one another name", guest.Name(), guest.UUID())
 	}
 	r.guest = guest
 	r.log.Info("adopting the guest that runs", zap.String("domain", guest.Name()), zap.String("uuid", guest.UUID()))
-	return nil
+	said := make(map[string]plan.Options)
+	for _, o := range append(slices.Clone(r.Interfaces), r.Options) {
+		said[o.Interface] = o
+	}
+	r.names = nil
+	var options []plan.Options
+	add := func(one *network.Inspection) {
+		name := one.Names.Interface
+		o, asked := said[name]
+		if !asked {
+			o = plan.Options{Interface: name}
+		}
+		has, r.names, options = append(has, one), append(r.names, name), append(options, o)
+	}
+	for _, one := range asked {
+		name := one.Names.Interface
+		holds := one.Wired && slices.Contains(guest.Taps(), one.Names.Tap)
+		if !holds {
+			r.log.Warn(fmt.Sprintf("the guest runs without %s: give it by `podnic attach %s --domain %s`", name, name, guest.Name()))
+		}
+		if holds || one.Wired && wiring.RecordedDomain(one).Is(guest.Name(), guest.UUID()) {
+			add(one)
+		}
+	}
+	for _, one := range wired {
+		if !slices.Contains(r.names, one.Names.Interface) && wiring.RecordedDomain(one).Is(guest.Name(), guest.UUID()) {
+			add(one)
+		}
+	}
+	r.Request = r.Only(options...)
+	return has, nil
 }
 
 // isOurs goes by the record, and where the wiring is given by the name and the tap alone.
-func (r *run) isOurs(guest *domain.Guest, seen *network.State) bool {
-	if !slices.Contains(guest.Taps(), seen.Names.Tap) {
-		return false
-	}
+func (r *run) isOurs(guest *domain.Guest, seen *network.Inspection) bool {
 	ref := wiring.RecordedDomain(seen)
 	if ref == nil {
 		return r.given
 	}
-	return ref.Name == guest.Name() && (ref.UUID == "" || ref.UUID == guest.UUID())
+	return ref.Is(guest.Name(), guest.UUID())
+}
+
+// lookAgain finds out what the guest has of the pod now: what was detached from it, and may be another guest's by now, is not, and
+// what was attached to it is added.
+func (r *run) lookAgain() {
+	if r.given {
+		return
+	}
+	wired, err := network.Wired(r.all())
+	if err != nil {
+		return // what is known by name is restored
+	}
+	ref := network.DomainRef{Name: r.guest.Name(), UUID: r.guest.UUID()}
+	r.leaveOthers(ref)
+	var names []string
+	for _, name := range r.names {
+		if slices.Contains(wired, name) {
+			names = append(names, name)
+		}
+	}
+	given, err := network.GivenTo(r.Request, ref)
+	if err != nil {
+		r.log.Warn("what was attached to the guest may stay wired", zap.Error(err))
+	}
+	for _, name := range given {
+		if slices.Contains(wired, name) && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	if len(names) > 0 || len(wired) > 0 { // else a record may be left
+		r.names = names
+	}
 }
 
 // prepare wires the namespace. The record names the guest from before it is started, so that one whose agent dies at that
@@ -225,81 +307,15 @@ func (r *run) prepare(ctx context.Context) (err error) {
 	r.Request.Domain = &network.DomainRef{Name: r.document.Name(), UUID: r.document.UUID()}
 	if r.guest != nil {
 		r.Request.Domain.UUID = r.guest.UUID()
-	} else if err := statefile.Remove(r.StateDir, r.iface); err != nil {
-		return err // of an earlier guest
-	}
-	if r.given {
-		return r.take()
-	}
-	r.prepared, err = network.Prepare(ctx, r.Request)
-	if err != nil {
-		return err
-	}
-	for _, w := range r.prepared.Warnings {
-		r.log.Warn(w)
-	}
-	r.log.Info("wired", zap.String("interface", r.prepared.Names.Interface), zap.String("tap", r.prepared.Names.Tap),
-		zap.Int("changes", len(r.prepared.Steps)), zap.Bool("repaired", r.prepared.Repaired))
-	return nil
-}
-
-// take makes do with the wiring that is there.
-func (r *run) take() error {
-	seen, err := network.Inspect(r.Request)
-	if err != nil {
-		return err
-	}
-	now := time.Now()
-	r.prepared = &network.Result{
-		Record: &network.Record{Options: seen.Options, Original: seen.Original}, Names: seen.Names, Found: true,
-		Discovered: now, Wired: now, State: seen,
-	}
-	r.log.Info("using existing wiring; its owner restores it", zap.String("interface", seen.Names.Interface), zap.String("tap", seen.Names.Tap))
-	return nil
-}
-
-// serve starts the server and waits until it can hear the guest. The returned function ends it.
-func (r *run) serve(reload <-chan os.Signal) (end func(), err error) {
-	seen, err := network.Inspect(r.Request)
-	if err != nil {
-		return r.claim.Release, err
-	}
-	if r.serving, err = serving.New(r.Request, r.Service, seen, r.claim, r.log); err != nil {
-		return r.claim.Release, err
-	}
-	r.serving.Change(func(s *statefile.State) {
-		s.Timeline.Add(statefile.EventStarted, r.Started)
-		s.Timeline.Add(statefile.EventDiscovered, r.prepared.Discovered)
-		s.Timeline.Add(statefile.EventWired, r.prepared.Wired)
-	})
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() {
-		err := r.serving.Run(ctx, reload)
-		if err != nil {
-			// The guest lives: it keeps its address until its lease ends, and what is wrong is in the log and the status.
-			r.log.Error("the DHCP server has ended", zap.Error(err))
+		r.serving.Guest(*r.Request.Domain)
+	} else {
+		for _, name := range r.names {
+			if err := statefile.Remove(r.StateDir, name); err != nil {
+				return err // of an earlier guest
+			}
 		}
-		ended <- err
-	}()
-	end = func() {
-		cancel()
-		<-ended
-		r.serving.Close()
 	}
-	select {
-	case <-r.serving.Ready():
-		r.moment(statefile.EventServing)
-		return end, nil
-	case err := <-ended:
-		ended <- err
-		return end, fmt.Errorf("start the DHCP server: %w", err)
-	}
-}
-
-func (r *run) moment(event string) {
-	now := time.Now()
-	r.serving.Change(func(s *statefile.State) { s.Timeline.Add(event, now) })
+	return r.wire(ctx)
 }
 
 // start starts the guest, unless it runs.
@@ -307,8 +323,14 @@ func (r *run) start(ctx context.Context) error {
 	if r.guest != nil {
 		return nil
 	}
-	pod := r.prepared.Record.Original.Link(network.NIC)
-	xml, err := r.document.Fill(domain.NIC{Tap: r.prepared.Names.Tap, MAC: pod.MAC, MTU: r.prepared.Record.Original.GuestMTU(), Queues: r.prepared.Record.Options.Queues})
+	var nics []domain.NIC
+	for _, w := range r.wired {
+		original := w.Record.Original
+		nics = append(nics, domain.NIC{
+			Name: w.Names.Interface, Tap: w.Names.Tap, MAC: original.Link(plan.NIC).MAC, MTU: original.GuestMTU(), Queues: w.Record.Options.Queues,
+		})
+	}
+	xml, err := r.document.Fill(nics...)
 	if err != nil {
 		return err
 	}
@@ -316,61 +338,37 @@ func (r *run) start(ctx context.Context) error {
 		return err
 	}
 	r.moment(statefile.EventDomainStart)
+	defer r.waiting("for libvirt to start the guest", zap.String("domain", r.document.Name()))()
 	if r.guest, err = r.libvirt.Start(xml); err != nil {
 		return err
 	}
 	r.moment(statefile.EventDomainRunning)
-	r.log.Info("guest started", zap.String("domain", r.guest.Name()), zap.String("uuid", r.guest.UUID()))
+	ref := network.DomainRef{Name: r.guest.Name(), UUID: r.guest.UUID()}
+	r.log.Info("guest started", zap.String("domain", ref.Name), zap.String("uuid", ref.UUID))
+	r.serving.Guest(ref)
 	if r.given {
 		return nil
 	}
-	if err := network.SetDomain(context.Background(), r.Request, r.prepared.Names.Interface, network.DomainRef{Name: r.guest.Name(), UUID: r.guest.UUID()}); err != nil {
-		r.log.Warn("the record does not have the guest's UUID; its name and tap will do", zap.Error(err))
+	for _, name := range r.names {
+		if err := network.SetDomain(context.Background(), r.Request, name, ref); err != nil {
+			r.log.Warn("the record does not have the guest's UUID; its name and tap will do", zap.Error(err))
+		}
 	}
 	return nil
 }
 
-// takeBack undoes the wiring after an error. It does not where a guest runs, which would lose its network by that, nor
-// where the interface was wired before.
+// takeBack undoes the wiring after an error. It does not where a guest runs, which would lose its network by that.
 func (r *run) takeBack(cause error) error {
-	if r.guest != nil || r.prepared.Found {
+	if r.guest != nil {
 		return cause
 	}
 	// A daemon that died while it started the guest says that it failed, and the guest may run all the same.
-	if guest, err := r.libvirt.Find(r.document.Name()); err == nil && guest != nil {
+	if guest, err := r.libvirt.Find(r.document.Name()); err == nil && guest != nil && r.made() {
 		return &network.StuckError{Cause: fmt.Errorf("%w; yet the guest runs: run `podnic run` again to take it over", cause)}
 	}
-	if held, err := network.LookAtTap(r.Request, r.prepared.Names.Tap); err == nil && held.Held {
+	if tap, held := r.holding(); held.Held && r.made() {
 		return &network.StuckError{Cause: fmt.Errorf("%w; yet %s is held by %s, and keeps its network: run `podnic run` again to take the guest over, or end it",
-			cause, r.prepared.Names.Tap, held.Who())}
+			cause, tap, held.Who())}
 	}
-	if err := r.restore(); err != nil {
-		return errors.Join(cause, err)
-	}
-	return cause
-}
-
-// restore gives the pod its interface back once the guest has gone, unless that is another's to do.
-func (r *run) restore() error {
-	if r.given {
-		r.forget()
-		return nil
-	}
-	restored, err := network.Restore(context.Background(), r.Request, true)
-	if err != nil {
-		return err
-	}
-	for _, w := range restored.Warnings {
-		r.log.Warn(w)
-	}
-	r.log.Info("restored", zap.String("interface", r.prepared.Names.Interface), zap.Int("changes", len(restored.Steps)))
-	r.forget()
-	return nil
-}
-
-// forget removes what this process said of the guest. A file that stays does no harm: the next server replaces it.
-func (r *run) forget() {
-	if err := statefile.Remove(r.StateDir, r.prepared.Names.Interface); err != nil {
-		r.log.Warn("the server's state stays", zap.Error(err))
-	}
+	return r.loan.takeBack(cause)
 }

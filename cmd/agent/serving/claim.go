@@ -8,28 +8,19 @@ import (
 
 	"github.com/podnic/podnic/cmd/agent/presence"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/plan"
 )
 
-// Claim is the right of this process to serve an interface, and its sockets besides the server's.
+// Claim is the right of this process to serve an interface.
 type Claim struct {
-	ns      *network.Namespace
-	socket  *net.UnixConn
-	metrics net.Listener // nil if metrics are not wanted
+	ns     *network.Namespace // closed by who made the claim, when it is released
+	socket *net.UnixConn
 }
 
-// NewClaim makes this process the one that serves the interface, or refuses because another is.
-func NewClaim(req network.Request, iface string) (*Claim, error) {
-	ns, err := network.OpenNamespace(req.Namespace)
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			ns.Close()
-		}
-	}()
+// NewClaim makes this process the one that serves an interface of a namespace, or refuses because another is.
+func NewClaim(ns *network.Namespace, iface string) (*Claim, error) {
 	c := &Claim{ns: ns}
-	err = ns.Do(func() (err error) {
+	err := ns.Do(func() (err error) {
 		c.socket, err = net.ListenUnixgram("unixgram", presence.Address(iface))
 		return err
 	})
@@ -42,20 +33,12 @@ func NewClaim(req network.Request, iface string) (*Claim, error) {
 	who := "another podnic"
 	if holder, failed := presence.Of(ns, iface); failed == nil && holder != nil {
 		if !holder.Trusted() {
-			err = presence.Squatted(holder)
-			return nil, err
+			return nil, presence.Squatted(holder)
 		}
 		who = holder.String()
 	}
-	err = network.Refuse("%s serves %s in %s already: use that one, or end it first", who, iface, ns)
-	return nil, err
+	return nil, plan.Refuse("%s serves %s in %s already: use that one, or end it first", who, iface, ns)
 }
 
 // Release gives the interface up. A claim that a Server took over is released by its Close.
-func (c *Claim) Release() {
-	c.socket.Close()
-	if c.metrics != nil {
-		c.metrics.Close()
-	}
-	c.ns.Close()
-}
+func (c *Claim) Release() { c.socket.Close() }

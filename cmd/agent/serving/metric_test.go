@@ -18,6 +18,7 @@ import (
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/plan"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
@@ -29,7 +30,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // full is an observation in which every metric has a value.
 func full() *observation {
 	at := time.Unix(1_700_000_000, 500_000_000)
-	o := &observation{version: "v1", goVersion: "go1", repairs: 2, process: processUse{resident: 4096, cpu: 1.5}}
+	o := &observation{iface: "eth0", repairs: 2, spoofed: new(uint64(11))}
 	o.state = statefile.State{Ready: at, Lease: dhcp.Lease{State: dhcp.LeaseBound, Since: at, Expires: at.Add(time.Hour)}, Warnings: []string{"a", "b"}}
 	o.state.Timeline.Add(statefile.EventStarted, at)
 	o.state.Timeline.Add(statefile.EventLease, at.Add(9*time.Second))
@@ -39,13 +40,20 @@ func full() *observation {
 		Dropped:    map[string]uint64{"checksum": 5},
 		QueueDrops: 6, OptionsLeftOut: 7, SendErrors: 8, SocketErrors: 9, Panics: 10,
 	}
+	o.state.Lease6 = &dhcp.Lease6{State: dhcp.LeaseReleased, Since: at, Expires: at.Add(2 * time.Hour)}
+	o.stats6 = &dhcp.Stats{
+		Sent:       map[dhcp.Kind]uint64{dhcp.KindNeighbor: 11, dhcp.KindRouterAdvertise: 12},
+		Exchanges:  map[dhcp.Exchange]uint64{{Message: dhcp.KindSolicit, Outcome: dhcp.KindAdvertise}: 13},
+		Dropped:    map[string]uint64{"malformed": 14},
+		QueueDrops: 100, OptionsLeftOut: 100, SendErrors: 100, SocketErrors: 100, Panics: 100,
+	}
 	return o
 }
 
-func read(t *testing.T, o *observation) map[string]*dto.MetricFamily {
+func read(t *testing.T, process *processUse, interfaces ...*observation) map[string]*dto.MetricFamily {
 	t.Helper()
 	parser := expfmt.NewTextParser(model.LegacyValidation)
-	families, err := parser.TextToMetricFamilies(bytes.NewReader(metrics.Text(o.families())))
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(metrics.Text(families(process, interfaces))))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +63,7 @@ func read(t *testing.T, o *observation) map[string]*dto.MetricFamily {
 // TestMetricsAreWhatTheTableSays has Prometheus' own parser read them, and checks its naming rules
 // (https://prometheus.io/docs/practices/naming).
 func TestMetricsAreWhatTheTableSays(t *testing.T) {
-	families := read(t, full())
+	families := read(t, &processUse{version: "v1", goVersion: "go1", resident: 4096, cpu: 1.5}, full())
 	for _, m := range Metrics() {
 		f := families[m.Name]
 		if f == nil {
@@ -87,7 +95,7 @@ func TestMetricsAreWhatTheTableSays(t *testing.T) {
 			for _, l := range sample.GetLabel() {
 				values = append(values, l.GetValue())
 			}
-			if slices.Equal(values, labels) {
+			if slices.Equal(values, append([]string{"eth0"}, labels...)) {
 				return sample.GetGauge().GetValue() + sample.GetCounter().GetValue()
 			}
 		}
@@ -95,12 +103,14 @@ func TestMetricsAreWhatTheTableSays(t *testing.T) {
 		return -1
 	}
 	for want, got := range map[float64]float64{
-		0: value("podnic_lease_state", "none"), 1: value("podnic_lease_state", "bound"), 2: value("podnic_repairs_total"),
-		3: value("podnic_arp_replies_total"), 4: value("podnic_dhcp_messages_total", "request", "nak"),
-		5: value("podnic_dhcp_dropped_total", "checksum"), 6: value("podnic_dhcp_queue_drops_total"),
-		7: value("podnic_dhcp_options_left_out_total"), 8: value("podnic_dhcp_errors_total", "send"),
-		9: value("podnic_time_to_ready_seconds"), 10: value("podnic_dhcp_errors_total", "panic"),
-		1_700_003_600.5: value("podnic_lease_expiry_timestamp_seconds"),
+		0: value("podnic_lease_state", "ipv4", "none"), 1: value("podnic_lease_state", "ipv4", "bound"), 2: value("podnic_repairs_total"),
+		3: value("podnic_arp_replies_total"), 4: value("podnic_dhcp_messages_total", "ipv4", "request", "nak"),
+		5: value("podnic_dhcp_dropped_total", "ipv4", "checksum"), 106: value("podnic_dhcp_queue_drops_total"),
+		107: value("podnic_dhcp_options_left_out_total"), 108: value("podnic_dhcp_errors_total", "send"),
+		9: value("podnic_time_to_ready_seconds"), 110: value("podnic_dhcp_errors_total", "panic"),
+		11: value("podnic_neighbor_replies_total"), 12: value("podnic_router_advertisements_total"),
+		13: value("podnic_dhcp_messages_total", "ipv6", "solicit", "advertise"), 14: value("podnic_dhcp_dropped_total", "ipv6", "malformed"),
+		1_700_003_600.5: value("podnic_lease_expiry_timestamp_seconds", "ipv4"), 1_700_007_200.5: value("podnic_lease_expiry_timestamp_seconds", "ipv6"),
 	} {
 		if got != want {
 			t.Errorf("a value is %v, want %v", got, want)
@@ -108,13 +118,33 @@ func TestMetricsAreWhatTheTableSays(t *testing.T) {
 	}
 }
 
+// TestMetricsTellInterfacesApart: one process has each metric of an interface once for each, and what is its own once.
+func TestMetricsTellInterfacesApart(t *testing.T) {
+	other := full()
+	other.iface, other.repairs = "net1", 5
+	families := read(t, readProcessUse("v1"), full(), other)
+	var got []string
+	for _, sample := range families["podnic_repairs_total"].GetMetric() {
+		got = append(got, fmt.Sprint(sample.GetLabel()[0].GetName(), " ", sample.GetLabel()[0].GetValue(), " ", sample.GetCounter().GetValue()))
+	}
+	if diff := cmp.Diff([]string{"interface eth0 2", "interface net1 5"}, got); diff != "" {
+		t.Error(diff)
+	}
+	for name, want := range map[string]int{"podnic_build_info": 1, "process_cpu_seconds_total": 1, "podnic_lease_state": 20} {
+		if n := len(families[name].GetMetric()); n != want {
+			t.Errorf("%s has %d samples, want %d", name, n, want)
+		}
+	}
+}
+
 // TestNothingKnownIsNothingServed begins with a guest that was never heard of: what is not known is absent, and what can
 // be counted is 0.
 func TestNothingKnownIsNothingServed(t *testing.T) {
-	families := read(t, &observation{repairs: -1})
+	families := read(t, new(processUse), &observation{repairs: -1})
 	for _, name := range []string{
 		"podnic_lease_since_timestamp_seconds", "podnic_lease_expiry_timestamp_seconds", "podnic_time_to_ready_seconds",
-		"podnic_timeline_seconds", "podnic_repairs_total", "process_resident_memory_bytes",
+		"podnic_timeline_seconds", "podnic_repairs_total", "podnic_spoofed_frames_total", "process_resident_memory_bytes",
+		"podnic_neighbor_replies_total", "podnic_router_advertisements_total",
 	} {
 		if families[name] != nil {
 			t.Errorf("%s is served: %v", name, families[name])
@@ -200,11 +230,11 @@ func TestDashboardQueriesWhatExists(t *testing.T) {
 }
 
 func TestMetricsAreNotServedAtAnAddressOfTheGuest(t *testing.T) {
-	seen := &network.State{
-		Names: network.Names{Interface: "eth0"},
-		Original: &network.Snapshot{Addresses: []network.Address{
-			{Link: network.NIC, Local: netip.MustParsePrefix("10.244.1.5/24")}, {Link: network.NIC, Local: netip.MustParsePrefix("10.244.1.6/32")},
-			{Link: network.NIC, Local: netip.MustParsePrefix("fd00::5/64")}, {Link: network.NIC, Local: netip.MustParsePrefix("fe80::5/64")},
+	seen := &network.Inspection{
+		Names: plan.Names{Interface: "eth0"},
+		Original: &plan.Snapshot{Addresses: []plan.Address{
+			{Link: plan.NIC, Local: netip.MustParsePrefix("10.244.1.5/24")}, {Link: plan.NIC, Local: netip.MustParsePrefix("10.244.1.6/32")},
+			{Link: plan.NIC, Local: netip.MustParsePrefix("fd00::5/64")}, {Link: plan.NIC, Local: netip.MustParsePrefix("fe80::5/64")},
 		}},
 	}
 	for text, refused := range map[string]bool{
@@ -233,6 +263,18 @@ func TestMetricsAreNotServedAtAnAddressOfTheGuest(t *testing.T) {
 		}
 		if err != nil && !strings.Contains(err.Error(), "unix:PATH") {
 			t.Errorf("%s: no remedy: %v", text, err)
+		}
+	}
+	seen.Options.PodPorts = plan.Ports{{First: 9750, Last: 9750, Protocol: plan.ProtocolTCP}}
+	for text, refused := range map[string]bool{
+		"10.244.1.5:9750": false, "[fd00::5]:9750": false, ":9750": false, "10.244.1.5:9751": true, ":9751": true, "169.254.75.10:9750": true,
+	} {
+		a, err := metrics.ParseAddress(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := checkMetrics(a, seen); (err != nil) != refused {
+			t.Errorf("%s, where the pod keeps 9750: %v", text, err)
 		}
 	}
 }

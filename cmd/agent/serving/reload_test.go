@@ -7,6 +7,7 @@ import (
 	"github.com/podnic/podnic/cmd/agent/offering"
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/plan"
 	"go.uber.org/zap"
 )
 
@@ -16,16 +17,17 @@ func TestScrapeWhileTheConfigurationIsReadAgain(t *testing.T) {
 	dir := t.TempDir()
 	service := offering.Service{Version: "v1"}
 	service.Again = func() (offering.Service, error) { return service, nil }
-	layer2 := &network.State{Original: &network.Snapshot{Links: []network.Link{{Role: network.NIC, Name: "eth0", Index: 2}}}}
+	layer2 := &network.Inspection{Original: &plan.Snapshot{Links: []plan.Link{{Role: plan.NIC, Name: "eth0", Index: 2}}}}
 	s := &Server{
-		req: network.Request{StateDir: dir}, service: service, version: service.Version, wiring: layer2,
+		req: network.Request{StateDir: dir}, service: service, wiring: layer2,
 		keeper: statefile.NewKeeper(nil, statefile.State{}, func(err error) { t.Error(err) }), log: zap.NewNop(),
 	}
 	defer s.keeper.Close()
+	set := &Set{service: service, members: []*member{{Server: s}}}
 	var scrapes sync.WaitGroup
 	scrapes.Go(func() {
 		for range 20 {
-			s.scrape()
+			set.scrape()
 		}
 	})
 	for range 20 {

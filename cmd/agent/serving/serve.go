@@ -1,96 +1,82 @@
-// Package serving serves the guest of one interface: it claims the interface, runs the DHCP server, keeps the file by which
-// others know how far things are, answers Prometheus, and gives up what it does not need. It neither makes nor takes back a
-// wiring.
+// Package serving serves the guest of interfaces: it claims each, runs a DHCP server for each, keeps the files by which others
+// know how far things are, answers Prometheus, and gives up what it does not need. It neither makes nor takes back a wiring.
 package serving
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
-	"sync/atomic"
+	"strings"
 	"time"
 
-	"github.com/podnic/podnic/cmd/agent/confine"
-	"github.com/podnic/podnic/cmd/agent/detached"
-	"github.com/podnic/podnic/cmd/agent/metrics"
 	"github.com/podnic/podnic/cmd/agent/offering"
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/identity"
+	"github.com/podnic/podnic/network/plan"
 	"github.com/podnic/podnic/network/statedir"
 	"go.uber.org/zap"
 )
-
-// Serve answers the guest of a namespace that is wired until the context ends. reload makes it read resolver and hostname
-// again. starter is who waits for a detached server to be ready.
-func Serve(ctx context.Context, req network.Request, service offering.Service, reload <-chan os.Signal, started time.Time, starter *detached.Starter, log *zap.Logger) error {
-	err := serve(ctx, req, service, reload, started, starter, log)
-	starter.Failed(err)
-	return err
-}
-
-func serve(ctx context.Context, req network.Request, service offering.Service, reload <-chan os.Signal, started time.Time, starter *detached.Starter, log *zap.Logger) error {
-	seen, err := network.Inspect(req)
-	if err != nil {
-		return err
-	}
-	if !seen.Wired {
-		return network.Refuse("%s is not wired to a guest: run `podnic prepare` first", seen.Names.Interface)
-	}
-	claim, err := NewClaim(req, seen.Names.Interface)
-	if err != nil {
-		return err
-	}
-	if err := claim.Listen(service.Metrics, seen); err != nil {
-		claim.Release()
-		return err
-	}
-	s, err := New(req, service, seen, claim, log)
-	if err != nil {
-		claim.Release()
-		return err
-	}
-	defer s.Close()
-	s.starter = starter
-	s.confine()
-	s.keeper.Change(func(state *statefile.State) {
-		state.Server.Detached = starter != nil
-		state.Timeline.Add(statefile.EventStarted, started)
-	})
-	return s.Run(ctx, reload)
-}
 
 // Server is the server of one interface and what it needs to run.
 type Server struct {
 	req     network.Request
 	service offering.Service // read again on SIGHUP, by the goroutine of run alone
-	version string
-	wiring  *network.State
+	wiring  *network.Inspection
 	// warnings are those of wiring and offer; the server adds its own.
 	warnings []string
 	claim    *Claim
 	keeper   *statefile.Keeper
-	server   *dhcp.Server    // nil at layer 2
-	metrics  *metrics.Server // nil if not wanted
-	scrapes  atomic.Uint64
-	starter  *detached.Starter // nil unless detached
-	log      *zap.Logger
+	server   *dhcp.Server  // nil where IPv4 is not served
+	server6  *dhcp.Server6 // nil where IPv6 is not served
+	ready    chan struct{} // closed when the guest can be heard
+	// hears and hears6 say whether the server of IPv4, and that of IPv6, has its socket; guarded by the keeper.
+	hears, hears6 bool
+	// routers are where the pod's IPv6 gateways are now; asked says that it is time to look, moved what was found.
+	routers []identity.Router
+	asked   chan struct{}
+	moved   chan []identity.Router
+	log     *zap.Logger
+}
+
+// speaker is a server of one family.
+type speaker interface {
+	Run(ctx context.Context) error
+	Ready() <-chan struct{}
+	Warnings() []string
+	String() string
+}
+
+// speakers are the servers that there are; at layer 2 none.
+func (s *Server) speakers() []speaker {
+	var all []speaker
+	if s.server != nil {
+		all = append(all, s.server)
+	}
+	if s.server6 != nil {
+		all = append(all, s.server6)
+	}
+	return all
 }
 
 // New prepares the server of an interface that this process has claimed, and takes the claim over. The state of an
-// earlier process of this namespace is taken over: a lease is the guest's, whoever gave it.
-func New(req network.Request, service offering.Service, wiring *network.State, claim *Claim, log *zap.Logger) (*Server, error) {
-	s := &Server{req: req, service: service, version: service.Version, wiring: wiring, claim: claim, log: log}
+// earlier process of this namespace is taken over: a lease is the guest's, whichever process gave it.
+func New(req network.Request, service offering.Service, wiring *network.Inspection, claim *Claim, log *zap.Logger) (*Server, error) {
+	s := &Server{
+		req: req, service: service, wiring: wiring, claim: claim, ready: make(chan struct{}), log: log,
+		routers: wiring.Original.Routers, asked: make(chan struct{}, 1), moved: make(chan []identity.Router),
+	}
 	unresolved := s.resolveGateway()
-	offer, warnings, err := s.service.Offer(wiring)
+	offers, warnings, err := s.service.Offers(s.current())
 	if err != nil {
-		return nil, &network.RefusalError{Reason: err}
+		return nil, &plan.RefusalError{Reason: err}
 	}
 	warnings = append(warnings, unresolved...)
 	if err := os.MkdirAll(req.StateDir, 0o700); err != nil {
-		return nil, network.Refuse("the state directory cannot be made (%w): name a directory that can be written with --state-dir", err)
+		return nil, plan.Refuse("the state directory cannot be made (%w): name a directory that can be written with --state-dir", err)
 	}
 	// Opened once: whatever others make of its name, what is read and written is in this one.
 	dir, err := statedir.MakeOrBeside(req.StateDir, wiring.Names.Interface)
@@ -109,7 +95,15 @@ func New(req network.Request, service offering.Service, wiring *network.State, c
 	if state == nil {
 		state = &statefile.State{Namespace: wiring.ID}
 	}
-	state.Ready, state.Failed, state.Offer = time.Time{}, "", offer
+	before := state.Offer6
+	if known := knownRouters(wiring.Original, before); !slices.Equal(known, s.routers) {
+		s.routers = known
+		if offers, warnings, err = s.service.Offers(s.current()); err != nil {
+			return nil, &plan.RefusalError{Reason: err}
+		}
+		warnings = append(warnings, unresolved...)
+	}
+	state.Ready, state.Failed, state.Offer, state.Offer6 = time.Time{}, "", offers.V4, offers.V6
 	if state.Server, err = statefile.ThisProcess(); err != nil {
 		return nil, err
 	}
@@ -118,33 +112,36 @@ func New(req network.Request, service offering.Service, wiring *network.State, c
 	for _, w := range state.Warnings {
 		log.Warn(w)
 	}
-	if offer != nil {
-		if err := s.newServer(*offer, state.Lease); err != nil {
+	if offers.V4 != nil {
+		if err := s.newServer(*offers.V4, state.Lease); err != nil {
 			return nil, err
 		}
 		state.Lease = s.server.Lease()
 	}
+	if state.Lease6, err = s.newServer6(offers.V6, before, state.Lease6); err != nil {
+		return nil, err
+	}
+	if len(s.speakers()) == 0 {
+		close(s.ready)
+	}
 	state.First = false
 	s.keeper = statefile.NewKeeper(dir, *state, func(err error) { log.Warn("status is out of date", zap.Error(err)) })
 	s.keeper.Change(func(*statefile.State) {})
-	if claim.metrics != nil {
-		s.metrics = metrics.Serve(claim.metrics, s.scrape)
-		log.Info("serving metrics", zap.Stringer("at", service.Metrics))
-	}
 	return s, nil
 }
 
 // resolveGateway finds the MAC that ARP of the guest, or of its firmware, for its subnet is answered with, where it is told
 // the pod's mask and the neighbours do not answer.
 func (s *Server) resolveGateway() (warnings []string) {
-	id, _ := network.Identify(s.wiring.Original)
-	known := slices.ContainsFunc(id.Neighbours, func(n identity.Neighbour) bool { return n.Address == id.Gateway })
+	id, _ := plan.Identify(s.wiring.Original, s.wiring.Options)
+	own, gateway := id.V4.First(), id.V4.Gateway
+	known := slices.ContainsFunc(id.V4.Neighbours, func(n identity.Neighbour) bool { return n.Address == gateway })
 	o := s.service.Options
-	wanted := o.SubnetMask == dhcp.MaskPod || len(o.BootFiles) > 0 && s.wiring.Options.Socket == network.SocketPacket && id.PodAddress.Contains(id.Gateway)
-	if !wanted || !o.GatewayMAC.IsZero() || id.Address == id.PodAddress || !id.Gateway.IsValid() || known {
+	wanted := o.SubnetMask == dhcp.MaskPod || len(o.BootFiles) > 0 && s.wiring.Options.Socket == plan.SocketPacket && own.Pod.Contains(gateway)
+	if !wanted || !o.GatewayMAC.IsZero() || own.Prefix == own.Pod || !gateway.IsValid() || known {
 		return nil
 	}
-	mac, err := network.Resolve(s.claim.ns, s.wiring.Names.NIC, id.MAC, id.Address.Addr(), id.Gateway)
+	mac, err := network.Resolve(s.claim.ns, s.wiring.Names.NIC, s.wiring.Options.Mark, id.MAC, own.Prefix.Addr(), gateway)
 	if err != nil {
 		return []string{err.Error()}
 	}
@@ -153,15 +150,11 @@ func (s *Server) resolveGateway() (warnings []string) {
 }
 
 func (s *Server) newServer(offer dhcp.Offer, lease dhcp.Lease) (err error) {
-	link := s.wiring.Names.Tap
-	if offer.Socket == network.SocketUDP {
-		link = s.wiring.Names.Bridge
-	}
 	s.server, err = dhcp.NewServer(dhcp.Config{
 		Offer:       offer,
-		Client:      s.wiring.Original.Link(network.NIC).MAC,
-		ServerMAC:   network.ServerMAC(s.wiring.Original),
-		Link:        link,
+		Client:      s.wiring.Original.Link(plan.NIC).MAC,
+		ServerMAC:   plan.ServerMAC(s.wiring.Original),
+		Link:        s.wiring.Names.Binding.ServerLink(s.wiring.Names, offer.Socket),
 		InNamespace: s.claim.ns.Do,
 		Lease:       lease,
 		Observe:     s.observe,
@@ -170,14 +163,65 @@ func (s *Server) newServer(offer dhcp.Offer, lease dhcp.Lease) (err error) {
 	return err
 }
 
-// Ready is closed when the guest can be heard; at layer 2 there is nothing to wait for.
-func (s *Server) Ready() <-chan struct{} {
-	if s.server != nil {
-		return s.server.Ready()
+// newServer6 makes the server of IPv6, and what is known of its lease; none where there is no offer.
+func (s *Server) newServer6(offer, before *dhcp.Offer6, lease *dhcp.Lease6) (*dhcp.Lease6, error) {
+	if offer == nil {
+		return nil, nil
 	}
-	now := make(chan struct{})
-	close(now)
-	return now
+	if lease == nil {
+		lease = &dhcp.Lease6{State: dhcp.LeaseNone}
+	}
+	var err error
+	s.server6, err = dhcp.NewServer6(dhcp.Config6{
+		Offer:       *offer,
+		Before:      before,
+		Client:      s.wiring.Original.Link(plan.NIC).MAC,
+		ServerMAC:   plan.ServerMAC(s.wiring.Original),
+		Link:        s.wiring.Names.Binding.ServerLink(s.wiring.Names, offer.Socket),
+		InNamespace: s.claim.ns.Do,
+		Lease:       *lease,
+		Asked:       s.lookForRouters,
+		Observe:     s.observe6,
+		Log:         s.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	known := s.server6.Lease()
+	return &known, nil
+}
+
+// Ready is closed when the guest can be heard, by the servers of both families; at layer 2 there is nothing to wait for.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// speak runs the servers until the context ends, or one of them fails: then the other ends too.
+func (s *Server) speak(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	all := s.speakers()
+	errs := make(chan error)
+	for _, one := range all {
+		go func() {
+			err := one.Run(ctx)
+			cancel()
+			errs <- err
+		}()
+	}
+	go func() {
+		for _, one := range all {
+			select {
+			case <-one.Ready():
+			case <-ctx.Done():
+				return
+			}
+		}
+		close(s.ready)
+	}()
+	var failed []error
+	for range all {
+		failed = append(failed, <-errs)
+	}
+	return errors.Join(failed...)
 }
 
 // Run serves until the context ends.
@@ -185,8 +229,12 @@ func (s *Server) Run(ctx context.Context, reload <-chan os.Signal) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ended := make(chan error, 1)
-	if s.server != nil {
-		go func() { ended <- s.server.Run(ctx) }()
+	serves := len(s.speakers()) > 0
+	if serves {
+		go func() { ended <- s.speak(ctx) }()
+	}
+	if s.watchesRouters() {
+		go s.followRouters(ctx, s.routers)
 	}
 	ready := s.Ready()
 	var settled <-chan time.Time
@@ -194,21 +242,18 @@ func (s *Server) Run(ctx context.Context, reload <-chan os.Signal) error {
 		select {
 		case <-ready:
 			ready = nil
-			now := time.Now()
-			s.keeper.Change(func(state *statefile.State) {
-				state.Ready = now.UTC()
-				state.Timeline.Add(statefile.EventServing, now)
-			})
-			s.log.Info("serving", zap.String("interface", s.wiring.Names.Interface), zap.Stringer("server", stringer{s.server}))
-			if s.starter != nil {
-				go s.detach(cancel)
+			if !serves { // else the servers have said when they could hear the guest, before they heard it
+				s.keeper.Change(func(state *statefile.State) { hearing(state, time.Now()) })
 			}
+			s.log.Info("serving", zap.String("interface", s.wiring.Names.Interface), zap.Stringer("server", stringer(s.speakers())))
 			settled = time.After(settleTime)
 		case <-settled:
 			settled = nil
 			giveBack()
 		case <-reload:
 			s.reload()
+		case now := <-s.moved:
+			s.routersMoved(now)
 		case err := <-ended:
 			s.keeper.Change(func(state *statefile.State) {
 				state.Ready = time.Time{}
@@ -218,142 +263,122 @@ func (s *Server) Run(ctx context.Context, reload <-chan os.Signal) error {
 			})
 			return err
 		case <-ctx.Done():
-			if s.server == nil {
+			if !serves {
 				return nil
 			}
-			ctx = context.Background() // wait for the server alone
+			ctx = context.Background() // wait for the servers alone
 		}
 	}
 }
 
-// confine takes from the process all that serving does not need, before the guest is heard. A server that it fails for is as
-// good as one of an older podnic, so it goes on.
-func (s *Server) confine() {
-	err := s.claim.ns.Stay()
-	if err == nil {
-		err = confine.To(s.needs())
-	}
-	if err != nil {
-		s.log.Warn("the server keeps more privileges than it needs", zap.Error(err))
-	}
-}
-
-// needs is what it takes to serve, to open the socket again, and to read everything again.
-func (s *Server) needs() confine.Needs {
-	n := confine.Needs{Directories: []string{s.req.StateDir}}
-	if s.server != nil {
-		_ = s.claim.ns.Do(func() error {
-			n.Capabilities = dhcp.Capabilities(s.wiring.Options.Socket)
-			return nil
-		})
-	}
-	for _, file := range []string{s.service.ResolvConf, s.service.Config} {
-		if file != "" {
-			n.Files = append(n.Files, file)
-		}
-	}
-	if socket := s.service.Metrics.Socket; socket != "" {
-		n.Sockets = append(n.Sockets, socket)
-	}
-	return n
-}
-
-// detach tells the starter that the server is ready. What is in the state file by then is what it takes to end the server.
-func (s *Server) detach(cancel func()) {
-	if err := s.keeper.Write(); err != nil {
-		s.log.Warn("status is out of date", zap.Error(err))
-	}
-	if !s.starter.Ready() {
-		s.log.Error("who started this server ended before it was ready, so it ends too")
-		cancel()
-	}
-}
-
-type stringer struct{ server *dhcp.Server }
+type stringer []speaker
 
 func (s stringer) String() string {
-	if s.server == nil {
+	if len(s) == 0 {
 		return "layer 2 only"
 	}
-	return s.server.String()
+	texts := make([]string, len(s))
+	for i, one := range s {
+		texts[i] = one.String()
+	}
+	return strings.Join(texts, ", ")
 }
 
 // reload reads configuration, resolver and hostname again. What cannot be used changes nothing.
 func (s *Server) reload() {
 	before := s.service
-	offer, warnings, err := s.again()
+	offers, warnings, err := s.again()
 	if err != nil {
 		s.service = before
 		s.log.Error("the configuration read again cannot be used, so the old one stays", zap.Error(err))
 		return
 	}
-	for _, w := range warnings {
-		s.log.Warn(w)
-	}
-	s.keeper.Change(func(state *statefile.State) {
-		s.warnings = slices.Concat(s.wiring.Warnings, warnings)
-		state.Offer, state.Warnings = offer, slices.Concat(s.warnings, s.told())
-	})
-	if s.server != nil && offer != nil {
-		s.server.Reload(*offer)
-	}
+	s.tell(offers, warnings)
 	s.log.Info("configuration read again")
 }
 
-func (s *Server) again() (offer *dhcp.Offer, warnings []string, err error) {
+func (s *Server) again() (offers offering.Offers, warnings []string, err error) {
 	if again := s.service.Again; again != nil {
 		next, err := again()
 		if err != nil {
-			return nil, nil, err
+			return offers, nil, err
 		}
-		next.Again, next.Options.GatewayMAC = again, s.service.Options.GatewayMAC
+		next.GuestMTUs = s.service.GuestMTUs
+		next = next.WithMTUOf(s.wiring.Names.Interface)
+		next.Again, next.Beside = again, s.service.Beside
+		next.Options.GatewayMAC = s.service.Options.GatewayMAC
 		s.service = next
 	}
 	unresolved := s.resolveGateway()
-	offer, warnings, err = s.service.Offer(s.wiring)
-	return offer, append(warnings, unresolved...), err
+	offers, warnings, err = s.service.Offers(s.current())
+	return offers, append(warnings, unresolved...), err
 }
 
-// told is what the server warns of now.
+// told is what the servers warn of now.
 func (s *Server) told() []string {
-	if s.server == nil {
-		return nil
+	var all []string
+	for _, one := range s.speakers() {
+		all = append(all, one.Warnings()...)
 	}
-	return s.server.Warnings()
+	return all
 }
 
-// observe keeps what the server sees of the guest.
+// observe keeps what the server of IPv4 sees of the guest, observe6 what that of IPv6 does.
 func (s *Server) observe(e dhcp.Event) {
 	s.keeper.Change(func(state *statefile.State) {
-		state.Lease, state.Warnings = e.Lease, slices.Concat(s.warnings, s.told())
-		switch e.Kind {
-		case dhcp.KindSocketLost:
-			state.Ready = time.Time{}
-		case dhcp.KindSocketOpen:
-			state.Ready = e.At.UTC()
-		case dhcp.KindFirstFrame:
-			state.Timeline.Add(statefile.EventFirstFrame, e.At)
-		case dhcp.KindDiscover:
-			state.Timeline.Add(statefile.EventDiscover, e.At)
-		case dhcp.KindAck, dhcp.KindAddressSeen:
-			if e.Lease.InUse() {
-				state.Timeline.Add(statefile.EventLease, e.At)
-			}
-		}
+		state.Lease = e.Lease
+		s.keep(state, e, &s.hears)
 	})
+}
+
+func (s *Server) observe6(e dhcp.Event) {
+	s.keeper.Change(func(state *statefile.State) {
+		state.Lease6 = &e.Lease6
+		s.keep(state, e, &s.hears6)
+	})
+}
+
+// keep keeps what both see. The guest is served while all hear it.
+func (s *Server) keep(state *statefile.State, e dhcp.Event, hears *bool) {
+	state.Warnings = slices.Concat(s.warnings, s.told())
+	switch e.Kind {
+	case dhcp.KindSocketLost:
+		*hears, state.Ready = false, time.Time{}
+	case dhcp.KindSocketOpen:
+		if *hears = true; s.hears == (s.server != nil) && s.hears6 == (s.server6 != nil) {
+			hearing(state, e.At)
+		}
+	case dhcp.KindFirstFrame:
+		state.Timeline.Add(statefile.EventFirstFrame, e.At)
+	case dhcp.KindDiscover, dhcp.KindSolicit:
+		state.Timeline.Add(statefile.EventDiscover, e.At)
+	case dhcp.KindAck, dhcp.KindReply, dhcp.KindAddressSeen:
+		if state.InUse(e.At) {
+			state.Timeline.Add(statefile.EventLease, e.At)
+		}
+	}
+}
+
+// hearing notes since when the guest can be heard.
+func hearing(state *statefile.State, at time.Time) {
+	state.Ready = at.UTC()
+	state.Timeline.Add(statefile.EventServing, at)
 }
 
 // Change changes what the state file says.
 func (s *Server) Change(f func(*statefile.State)) { s.keeper.Change(f) }
 
 // Answers reports whether there is a DHCP server: at layer 2 there is none.
-func (s *Server) Answers() bool { return s.server != nil }
+func (s *Server) Answers() bool { return len(s.speakers()) > 0 }
+
+// discard is Close where the interface was given back: what it knew of the guest is past.
+func (s *Server) discard() {
+	s.keeper.Discard()
+	s.claim.Release()
+}
 
 // Close lets go of all that New took. The state file stays: it holds the lease for the next process.
 func (s *Server) Close() {
-	if s.metrics != nil {
-		s.metrics.Close()
-	}
 	s.keeper.Change(func(state *statefile.State) { state.Ready = time.Time{} })
 	s.keeper.Close()
 	s.claim.Release()

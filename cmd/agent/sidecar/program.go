@@ -7,14 +7,14 @@ import (
 	"syscall"
 
 	"github.com/podnic/podnic/domain/kubevirt"
-	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/plan"
 )
 
 // Start makes this process the program podnic-sidecar. It returns only when it cannot.
 func Start(r Request) error {
 	program, err := kubevirt.Program()
 	if err != nil {
-		return &network.RefusalError{Reason: err}
+		return &plan.RefusalError{Reason: err}
 	}
 	request, err := json.Marshal(r)
 	if err != nil {
@@ -27,7 +27,7 @@ func Start(r Request) error {
 		environment = append(environment, "GOMAXPROCS=1")
 	}
 	if err := syscall.Exec(program, []string{program, string(request)}, environment); err != nil {
-		return network.Refuse("start %s: %w: install the podnic-sidecar that was built for this system", program, err)
+		return plan.Refuse("start %s: %w: install the podnic-sidecar that was built for this system", program, err)
 	}
 	return nil
 }

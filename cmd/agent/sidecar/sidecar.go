@@ -21,6 +21,7 @@ import (
 	"github.com/podnic/podnic/domain/kubevirt"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/identity"
+	"github.com/podnic/podnic/network/plan"
 	"github.com/podnic/podnic/network/statedir"
 	"go.uber.org/zap"
 )
@@ -55,6 +56,7 @@ const restAfter = time.Second
 // which wires them, does not keep all of it.
 type sidecar struct {
 	req Request
+	ns  *network.Namespace
 	ctx context.Context
 	log *zap.Logger
 	end context.CancelFunc
@@ -77,13 +79,18 @@ type tenancy struct {
 func Run(ctx context.Context, r Request, serve kubevirt.Serve, reload <-chan os.Signal, log *zap.Logger) error {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
-	s := &sidecar{req: r, ctx: ctx, end: end, log: log, served: make(map[string]*tenancy)}
+	ns, err := network.OpenNamespace(r.Namespace)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	s := &sidecar{req: r, ns: ns, ctx: ctx, end: end, log: log, served: make(map[string]*tenancy)}
 	go s.reloadAll(reload)
 	if err := s.record(); err != nil {
 		return err
 	}
 	s.resume()
-	err := serve(ctx, r.Socket, s, func() {
+	err = serve(ctx, r.Socket, s, func() {
 		log.Info("waiting for the launcher", zap.String("socket", filepath.Join(r.Socket.Dir, r.Socket.Name)), zap.String("binding", r.Plugin))
 		debug.FreeOSMemory()
 	})
@@ -106,7 +113,7 @@ func (s *sidecar) record() error {
 		return err
 	}
 	if err := os.MkdirAll(s.req.StateDir, 0o700); err != nil {
-		return network.Refuse("the state directory cannot be made (%w): name a directory that can be written with --state-dir", err)
+		return plan.Refuse("the state directory cannot be made (%w): name a directory that can be written with --state-dir", err)
 	}
 	for _, name := range names {
 		seen, err := network.RecordManaged(s.request(name))
@@ -135,7 +142,7 @@ func (s *sidecar) resume() {
 	for _, name := range names {
 		req := s.request(name)
 		seen, err := network.Inspect(req)
-		if err != nil || !seen.Wired || seen.Names.Interface != name {
+		if err != nil || !seen.Wired {
 			continue
 		}
 		if state, err := statefile.Load(req.StateDir, name, seen.ID); err == nil && state != nil {
@@ -210,7 +217,7 @@ func (s *sidecar) Shutdown() {
 }
 
 // find looks for the VMI's interface in the pod.
-func (s *sidecar) find(i kubevirt.Interface) (*network.State, error) {
+func (s *sidecar) find(i kubevirt.Interface) (*network.Inspection, error) {
 	var failed []error
 	for _, name := range i.PodNames {
 		// One that was plugged in since the start, and is not wired yet, is recorded now.
@@ -218,9 +225,7 @@ func (s *sidecar) find(i kubevirt.Interface) (*network.State, error) {
 		switch {
 		case err != nil:
 			failed = append(failed, err)
-		case seen.Names.Interface != name:
-			failed = append(failed, fmt.Errorf("podnic has wired %s, and serves one interface of a pod that it wires itself", seen.Names.Interface))
-		case seen.Wired && seen.Options.Socket != network.SocketUDP:
+		case seen.Wired && seen.Options.Socket != plan.SocketUDP:
 			return nil, fmt.Errorf("%s is wired with --socket %s, and a sidecar has no capability for that: wire it with udp", name, seen.Options.Socket)
 		default:
 			return seen, nil
@@ -231,14 +236,14 @@ func (s *sidecar) find(i kubevirt.Interface) (*network.State, error) {
 
 // fill puts the interface into the domain. KubeVirt has put it there, with the tap's name and as many queues as it gave the
 // tap, if the binding is registered with a domainAttachmentType.
-func (s *sidecar) fill(xml []byte, i kubevirt.Interface, seen *network.State) ([]byte, error) {
+func (s *sidecar) fill(xml []byte, i kubevirt.Interface, seen *network.Inspection) ([]byte, error) {
 	document, err := domain.Parse(xml)
 	if err != nil {
 		return nil, err
 	}
-	pod := seen.Original.Link(network.NIC)
+	pod := seen.Original.Link(plan.NIC)
 	nic := domain.NIC{
-		Tap: network.ManagedTapNames(seen.Names.Interface).Tap, MAC: pod.MAC, MTU: seen.Original.GuestMTU(), Alias: i.Alias(), Model: i.Model,
+		Tap: plan.ManagedTapNames(seen.Names.Interface).Tap, MAC: pod.MAC, MTU: seen.Original.GuestMTU(), Alias: i.Alias(), Model: i.Model,
 		Placement: domain.Placement(i.Placement),
 	}
 	if seen.Wired {
@@ -248,7 +253,7 @@ func (s *sidecar) fill(xml []byte, i kubevirt.Interface, seen *network.State) ([
 		s.log.Warn("the VMI asks for another MAC than the pod has, and gets the pod's: the pod network knows no other",
 			zap.String("interface", i.Name), zap.Stringer("asked", mac), zap.Stringer("pod", pod.MAC))
 	}
-	asked, err := document.Queues(nic.Tap, nic.Alias)
+	asked, err := document.Queues(nic)
 	if err != nil {
 		return nil, err
 	}
@@ -299,7 +304,7 @@ func (s *sidecar) attend(iface string, wishes wishes, t *tenancy) error {
 		return err
 	}
 	wired := time.Now()
-	claim, err := serving.NewClaim(req, iface)
+	claim, err := serving.NewClaim(s.ns, iface)
 	if err != nil {
 		return err
 	}
@@ -321,7 +326,7 @@ func (s *sidecar) attend(iface string, wishes wishes, t *tenancy) error {
 		case <-ctx.Done():
 			return
 		}
-		if seen.Options.Binding == network.BindingManagedTap && serving.Answers() && !seen.ServerHeld {
+		if seen.Options.Binding == plan.BindingManagedTap && serving.Answers() && !seen.ServerHeld {
 			end(fmt.Errorf("no link of the pod has the address %s, so nothing can be sent to the guest: the binding's networkAttachmentDefinition "+
 				"has to call podnic's CNI plugin, which gives it to lo", seen.Server))
 			return
@@ -335,7 +340,7 @@ func (s *sidecar) attend(iface string, wishes wishes, t *tenancy) error {
 	return err
 }
 
-// reloadAll passes a signal on to whoever is served.
+// reloadAll passes a signal on to all servers.
 func (s *sidecar) reloadAll(reload <-chan os.Signal) {
 	for {
 		select {

@@ -6,10 +6,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/statedir"
 )
 
-// Keeper holds the state of this process and writes it out whenever it has changed, off the path of whoever changes it.
+// Keeper holds the state of this process and writes it out whenever it has changed, so that a change does not wait for the disk.
 type Keeper struct {
 	dir  *statedir.Dir // nil: there is no place for it
 	fail func(error)
@@ -17,6 +18,7 @@ type Keeper struct {
 	writing sync.Mutex
 	mu      sync.Mutex
 	state   State
+	closed  bool
 	dirty   chan struct{}
 	// closing is closed when the state is about to be final, done when it is written.
 	closing, done chan struct{}
@@ -33,17 +35,39 @@ func NewKeeper(dir *statedir.Dir, state State, fail func(error)) *Keeper {
 	return k
 }
 
-// Write writes the state once, for the process that will serve.
-func Write(dir *statedir.Dir, state State) error {
-	state.Version = stateVersion
-	return (&Keeper{dir: dir, state: state}).Write()
+// Begin writes how far things have come while nobody serves, for the process that will. What it writes has a type of its
+// own: of State, encoding/json learns all types before it encodes the first, which takes as long as twenty of a wiring's
+// netlink requests.
+func Begin(dir *statedir.Dir, id network.NamespaceID, line Timeline) error {
+	b, err := json.MarshalIndent(struct {
+		Version   int                 `json:"version"`
+		Namespace network.NamespaceID `json:"namespace"`
+		Timeline  Timeline            `json:"timeline"`
+	}{stateVersion, id, line}, "", "  ")
+	return write(dir, b, err)
 }
 
-// Change changes the state under the lock.
+// write replaces the file by what was encoded. It is readable by all who may enter the directory, and not flushed to the disk:
+// it describes a running process, and is of no use after a power cut.
+func write(dir *statedir.Dir, b []byte, err error) error {
+	if err == nil {
+		err = dir.Write(stateFile, append(b, '\n'), 0o644, false)
+	}
+	if err != nil {
+		return fmt.Errorf("write the server's state: %w", err)
+	}
+	return nil
+}
+
+// Change changes the state under the lock. Once the keeper is closed, nothing is written any more: who follows a link, say, may
+// have something to tell of an interface that was given back meanwhile.
 func (k *Keeper) Change(f func(*State)) {
 	k.mu.Lock()
+	defer k.mu.Unlock()
 	f(&k.state)
-	k.mu.Unlock()
+	if k.closed {
+		return
+	}
 	select {
 	case k.dirty <- struct{}{}:
 	default: // it is to be written anyway
@@ -75,27 +99,34 @@ func (k *Keeper) run() {
 
 // Write writes the state now. It is for who cannot wait for the next write.
 func (k *Keeper) Write() error {
+	k.writing.Lock()
+	defer k.writing.Unlock()
 	if k.dir == nil {
 		return nil
 	}
-	k.writing.Lock()
-	defer k.writing.Unlock()
 	k.mu.Lock()
 	b, err := json.MarshalIndent(&k.state, "", "  ")
 	k.mu.Unlock()
-	if err == nil {
-		// For whoever may enter the directory. Not flushed to the disk: it describes a running process, and is of no use after
-		// a power cut.
-		err = k.dir.Write(stateFile, append(b, '\n'), 0o644, false)
+	return write(k.dir, b, err)
+}
+
+// Discard stops, and removes the file, which who restored the interface has done too: it may have been written since.
+func (k *Keeper) Discard() {
+	k.writing.Lock()
+	if k.dir != nil {
+		_ = k.dir.Remove(stateFile) // one that stays is of a namespace whose interface is not wired: nobody believes it
+		k.dir.Close()
+		k.dir = nil
 	}
-	if err != nil {
-		return fmt.Errorf("write the server's state: %w", err)
-	}
-	return nil
+	k.writing.Unlock()
+	k.Close()
 }
 
 // Close writes what is left and stops.
 func (k *Keeper) Close() {
+	k.mu.Lock()
+	k.closed = true
+	k.mu.Unlock()
 	close(k.closing)
 	close(k.dirty)
 	<-k.done

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/podnic/podnic/dhcp"
@@ -26,22 +27,39 @@ type State struct {
 	// Ready is since when the server can hear the guest; zero while it cannot.
 	Ready time.Time `json:"ready,omitzero"`
 	// Failed is why podnic gave up, if it did.
-	Failed   string      `json:"failed,omitempty"`
-	Lease    dhcp.Lease  `json:"lease"`
-	Offer    *dhcp.Offer `json:"offer,omitempty"`
-	Domain   *Domain     `json:"domain,omitempty"`
-	Server   *Process    `json:"server,omitempty"`
-	Warnings []string    `json:"warnings,omitempty"`
-	Timeline Timeline    `json:"timeline"`
+	Failed string      `json:"failed,omitempty"`
+	Lease  dhcp.Lease  `json:"lease"`
+	Offer  *dhcp.Offer `json:"offer,omitempty"`
+	// Offer6 and Lease6 are those of IPv6; nil where it is not served.
+	Offer6 *dhcp.Offer6 `json:"offer6,omitempty"`
+	Lease6 *dhcp.Lease6 `json:"lease6,omitempty"`
+	Domain *Domain      `json:"domain,omitempty"`
+	// GuestLink is what a serving process has done to the link of the guest, nil if nothing.
+	GuestLink *GuestLink `json:"guestLink,omitempty"`
+	Server    *Process   `json:"server,omitempty"`
+	Warnings  []string   `json:"warnings,omitempty"`
+	Timeline  Timeline   `json:"timeline"`
 
 	// First says that it lies where podnic of record version 1 had it.
 	First bool `json:"-"`
+}
+
+// InUse reports whether the guest has an address of either family at a time, as far as is known.
+func (s *State) InUse(at time.Time) bool {
+	return s.Lease.At(at).InUse() || s.Lease6 != nil && s.Lease6.At(at).InUse()
 }
 
 // Domain is the guest as libvirt sees it.
 type Domain struct {
 	Name  string `json:"name"`
 	State string `json:"state"`
+}
+
+// GuestLink is the guest's end of the tap, as far as podnic sets it.
+type GuestLink struct {
+	// Lowered says that podnic has taken it down, since the pod's interface has no carrier.
+	Lowered bool      `json:"lowered"`
+	Since   time.Time `json:"since"`
 }
 
 const stateFile = "state.json"
@@ -96,6 +114,12 @@ func loadState(d *statedir.Dir, err error, id network.NamespaceID) (*State, erro
 func Remove(stateDir, iface string) error {
 	d, err := statedir.OpenOwn(stateDir, iface)
 	return errors.Join(removeState(d, err), statedir.RemoveBesides(stateDir, iface, stateFile), RemoveFirst(stateDir))
+}
+
+// HasFirst reports whether there may be a file where podnic of record version 1 had it.
+func HasFirst(stateDir string) bool {
+	_, err := os.Lstat(filepath.Join(stateDir, stateFile))
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // RemoveFirst deletes the file where podnic of record version 1 had it. One that is not podnic's own stays.

@@ -29,6 +29,27 @@ func TestTimelineKeepsTheFirstOfEach(t *testing.T) {
 	}
 }
 
+// TestNothingIsWrittenAfterTheEnd: a server that has ended, and one whose interface was given back, may be told something still.
+func TestNothingIsWrittenAfterTheEnd(t *testing.T) {
+	for name, end := range map[string]func(*Keeper){"closed": (*Keeper).Close, "discarded": (*Keeper).Discard} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			own, err := statedir.Make(dir, "eth0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			k := NewKeeper(own, State{}, func(err error) { t.Error(err) })
+			end(k)
+			path := filepath.Join(dir, "eth0", "state.json")
+			before, _ := os.ReadFile(path)
+			k.Change(func(s *State) { s.Lease.State = dhcp.LeaseBound })
+			if after, _ := os.ReadFile(path); string(after) != string(before) {
+				t.Errorf("written: %s", after)
+			}
+		})
+	}
+}
+
 func TestStateIsReadBackAndOnlyInItsNamespace(t *testing.T) {
 	dir := t.TempDir()
 	own, err := statedir.Make(dir, "eth0")
@@ -56,6 +77,18 @@ func TestStateIsReadBackAndOnlyInItsNamespace(t *testing.T) {
 	}
 	if _, err := Load(dir, "eth0", here); err == nil {
 		t.Error("a damaged file was taken")
+	}
+	line := Timeline{{Event: EventStarted, At: time.Unix(1, 0).UTC()}}
+	if own, err = statedir.OpenOwn(dir, "eth0"); err != nil {
+		t.Fatal(err)
+	}
+	defer own.Close()
+	if err := Begin(own, here, line); err != nil {
+		t.Fatal(err)
+	}
+	begun, err := Load(dir, "eth0", here)
+	if diff := cmp.Diff(&State{Version: stateVersion, Namespace: here, Timeline: line}, begun, cmp.Comparer(func(a, b dhcp.Lease) bool { return a == b })); diff != "" || err != nil {
+		t.Errorf("%v: %s", err, diff)
 	}
 	files, err := os.ReadDir(filepath.Join(dir, "eth0"))
 	if err != nil || len(files) != 1 {

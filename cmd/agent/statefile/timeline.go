@@ -26,7 +26,8 @@ const (
 	EventServing       = "serving" // the server can hear the guest
 	EventDomainStart   = "domain start"
 	EventDomainRunning = "domain running"
-	EventFirstFrame    = "first frame" // of the guest
+	EventCommand       = "command started" // of `podnic run -- COMMAND`
+	EventFirstFrame    = "first frame"     // of the guest
 	EventDiscover      = "discover"
 	EventLease         = "lease"
 )

@@ -2,6 +2,7 @@ package status
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/podnic/podnic/cmd/agent/offering"
@@ -16,13 +17,14 @@ const recheck = time.Second
 // View is one look at a namespace.
 type View struct {
 	Report *Report
-	Seen   *network.State
+	// Seen has a state for each interface of the report.
+	Seen []*network.Inspection
 	// At is when.
 	At time.Time
 }
 
-// Look looks once.
-func Look(req network.Request, service offering.Service) (View, error) {
+// Inspect looks once.
+func Inspect(req network.Request, service offering.Service) (View, error) {
 	report, seen, err := Read(req, service)
 	if err != nil {
 		return View{}, err
@@ -34,11 +36,11 @@ func Look(req network.Request, service offering.Service) (View, error) {
 // phase is reached at once.
 func Await(req network.Request, service offering.Service, phase string, timeout time.Duration) (View, bool, error) {
 	look := func() (View, bool, error) {
-		view, err := Look(req, service)
+		view, err := Inspect(req, service)
 		if err != nil {
 			return View{}, false, err
 		}
-		return view, reached(view.Report.Phase, phase), nil
+		return view, view.Report.reached(phase), nil
 	}
 	view, ok, err := look()
 	if ok || err != nil || timeout <= 0 {
@@ -46,7 +48,7 @@ func Await(req network.Request, service offering.Service, phase string, timeout 
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	changed, stop, err := statefile.Watch(req.StateDir, view.Seen.Names.Interface)
+	changed, stop, err := statefile.Watch(req.StateDir, view.names()...)
 	if err != nil {
 		return view, false, err
 	}
@@ -70,4 +72,29 @@ var phaseOrder = map[string]int{PhaseOriginal: 0, PhaseFailed: 0, PhaseWired: 1,
 
 func reached(phase, wanted string) bool {
 	return wanted == "" || phaseOrder[phase] >= phaseOrder[wanted]
+}
+
+// reached reports whether all interfaces have come so far. Where some are served, those of layer 2, of which nobody knows
+// whether the guest uses them, need only be served.
+func (r *Report) reached(wanted string) bool {
+	served := slices.ContainsFunc(r.Interfaces, func(i InterfaceReport) bool { return i.served() })
+	for _, i := range r.Interfaces {
+		enough := wanted
+		if wanted == PhaseReady && served && !i.served() {
+			enough = PhaseServing
+		}
+		if !reached(i.Phase, enough) {
+			return false
+		}
+	}
+	return true
+}
+
+// names are those of the interfaces.
+func (v View) names() []string {
+	names := make([]string, len(v.Seen))
+	for i, seen := range v.Seen {
+		names[i] = seen.Names.Interface
+	}
+	return names
 }

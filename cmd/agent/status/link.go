@@ -3,13 +3,13 @@ package status
 import (
 	"net/netip"
 
-	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/identity"
+	"github.com/podnic/podnic/network/plan"
 )
 
 // LinkReport is one link of the wiring as the kernel has it.
 type LinkReport struct {
-	Role      network.Role   `json:"role"` // nic, bridge, tap or placeholder; a link of podnic's that has no place in the wiring: stray NAME
+	Role      plan.Role      `json:"role"` // nic, bridge, tap or placeholder; a link of podnic's that has no place in the wiring: stray NAME
 	Name      string         `json:"name"`
 	MAC       identity.MAC   `json:"mac"`
 	MTU       int            `json:"mtu"`
@@ -23,7 +23,7 @@ type LinkReport struct {
 	Dropped  uint64 `json:"dropped"`
 }
 
-func linkReports(s *network.Snapshot) []LinkReport {
+func linkReports(s *plan.Snapshot) []LinkReport {
 	reports := make([]LinkReport, 0, len(s.Links))
 	for _, l := range s.Links {
 		r := LinkReport{

@@ -8,18 +8,19 @@ import (
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/plan"
 )
 
 func TestPhase(t *testing.T) {
-	four := network.Snapshot{Addresses: []network.Address{{Link: network.NIC, Local: netip.MustParsePrefix("10.244.1.5/24")}}}
-	six := network.Snapshot{Addresses: []network.Address{{Link: network.NIC, Local: netip.MustParsePrefix("fd00::5/64")}}}
-	tap := func(frames uint64) *network.Snapshot {
-		return &network.Snapshot{Links: []network.Link{{Role: network.Tap, RxFrames: frames}}}
+	four := plan.Snapshot{Addresses: []plan.Address{{Link: plan.NIC, Local: netip.MustParsePrefix("10.244.1.5/24")}}}
+	six := plan.Snapshot{Addresses: []plan.Address{{Link: plan.NIC, Local: netip.MustParsePrefix("fd00::5/64")}}}
+	tap := func(frames uint64) *plan.Snapshot {
+		return &plan.Snapshot{Links: []plan.Link{{Role: plan.Tap, RxFrames: frames}}}
 	}
 	now := time.Now()
 	for _, test := range []struct {
 		name     string
-		original network.Snapshot
+		original plan.Snapshot
 		frames   uint64
 		state    *statefile.State
 		alive    bool
@@ -37,9 +38,13 @@ func TestPhase(t *testing.T) {
 		{"seen using the address", four, 9, &statefile.State{Ready: now, Lease: dhcp.Lease{State: dhcp.LeaseNone, Seen: now}}, true, PhaseReady},
 		{"layer 2, silent", six, 0, &statefile.State{Ready: now}, true, PhaseServing},
 		{"layer 2, heard", six, 1, &statefile.State{Ready: now}, true, PhaseReady},
+		{"bound by IPv6 alone", six, 0, &statefile.State{Ready: now, Offer6: &dhcp.Offer6{}, Lease6: &dhcp.Lease6{State: dhcp.LeaseBound}}, true, PhaseReady},
+		{"not bound by IPv6", six, 9, &statefile.State{Ready: now, Offer6: &dhcp.Offer6{}, Lease6: &dhcp.Lease6{State: dhcp.LeaseReleased}}, true, PhaseServing},
+		{"bound by IPv6, not by IPv4", four, 9, &statefile.State{Ready: now, Lease6: &dhcp.Lease6{State: dhcp.LeaseBound}}, true, PhaseReady},
+		{"run out by IPv6", six, 9, &statefile.State{Ready: now, Offer6: &dhcp.Offer6{}, Lease6: &dhcp.Lease6{State: dhcp.LeaseBound, Expires: now.Add(-time.Second)}}, true, PhaseServing},
 		{"gave up", four, 0, &statefile.State{Ready: now, Failed: "why"}, true, PhaseFailed},
 	} {
-		seen := &network.State{Wired: true, Original: &test.original, Current: tap(test.frames)}
+		seen := &network.Inspection{Wired: true, Original: &test.original, Current: tap(test.frames)}
 		if got := phaseOf(seen, test.state, test.alive); got != test.want {
 			t.Errorf("%s: %s, want %s", test.name, got, test.want)
 		}

@@ -3,7 +3,9 @@
 package status
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -16,6 +18,7 @@ import (
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/identity"
+	"github.com/podnic/podnic/network/plan"
 	"github.com/podnic/podnic/network/statedir"
 )
 
@@ -30,11 +33,12 @@ const (
 
 // Report is what `podnic status -o json` and `podnic prepare -o json` print. Fields are added, never renamed.
 type Report struct {
-	APIVersion string             `json:"apiVersion"` // podnic/v1
-	Phase      string             `json:"phase"`
-	Interfaces []InterfaceReport  `json:"interfaces"`
-	Domain     *statefile.Domain  `json:"domain,omitempty"`
-	Timeline   statefile.Timeline `json:"timeline,omitempty"`
+	APIVersion string            `json:"apiVersion"` // podnic/v1
+	Phase      string            `json:"phase"`      // the lowest of the interfaces'
+	Interfaces []InterfaceReport `json:"interfaces"`
+	// Domain and Timeline are those of the first interface that has one.
+	Domain   *statefile.Domain  `json:"domain,omitempty"`
+	Timeline statefile.Timeline `json:"timeline,omitempty"`
 	// Log is what libvirt called the hook for, where it was asked for.
 	Log []hooklog.Entry `json:"log,omitempty"`
 }
@@ -42,23 +46,49 @@ type Report struct {
 // InterfaceReport is the part of one interface. MAC, MTU, addresses and routes are the pod's; the offer is what the guest
 // is told.
 type InterfaceReport struct {
-	Name      string         `json:"name"`
-	Binding   string         `json:"binding"`
-	NIC       string         `json:"nic,omitempty"`
-	Bridge    string         `json:"bridge,omitempty"`
-	Tap       string         `json:"tap,omitempty"`
-	MAC       identity.MAC   `json:"mac"`
-	MTU       int            `json:"mtu"`
-	Addresses []netip.Prefix `json:"addresses"`
-	Gateways  []netip.Addr   `json:"gateways"`
-	Routes    []PodRoute     `json:"routes"`
-	Offer     *dhcp.Offer    `json:"offer,omitempty"`
-	Lease     dhcp.Lease     `json:"lease"`
+	Name  string `json:"name"`
+	Phase string `json:"phase"`
+	// Kind is that of the pod's link; none for a device of the machine.
+	Kind    string `json:"kind,omitempty"`
+	Binding string `json:"binding"`
+	// BindingReason says why that binding was chosen, or would be, where nobody asked for it by name.
+	BindingReason string         `json:"bindingReason,omitempty"`
+	NIC           string         `json:"nic,omitempty"`
+	Bridge        string         `json:"bridge,omitempty"`
+	Tap           string         `json:"tap,omitempty"`
+	MAC           identity.MAC   `json:"mac"`
+	MTU           int            `json:"mtu"`
+	Addresses     []netip.Prefix `json:"addresses"`
+	Gateways      []netip.Addr   `json:"gateways"`
+	Routes        []PodRoute     `json:"routes"`
+	Offer         *dhcp.Offer    `json:"offer,omitempty"`
+	Lease         dhcp.Lease     `json:"lease"`
+	// LeaseUnseen says that a server answers whose state is not where this process looks: what it says of leases is not known.
+	LeaseUnseen bool `json:"leaseUnseen,omitempty"`
+	// Offer6 and Lease6 are those of IPv6, where it is served.
+	Offer6 *dhcp.Offer6 `json:"offer6,omitempty"`
+	Lease6 *dhcp.Lease6 `json:"lease6,omitempty"`
+	// PodPorts are those that the pod's containers keep, GuestPorts what 127.0.0.1 leads to the guest by, and SourcePorts those that
+	// the pod's connections come from, where guest and containers share the address.
+	PodPorts    plan.Ports     `json:"podPorts,omitempty"`
+	GuestPorts  plan.Ports     `json:"guestPorts,omitempty"`
+	SourcePorts plan.PortRange `json:"sourcePorts,omitzero"`
+	// SpoofGuard says that the guest can be nobody else; Spoofed is how many of its frames that has cost since the filter was
+	// put in place, where this process may see it.
+	SpoofGuard bool    `json:"spoofGuard,omitempty"`
+	Spoofed    *uint64 `json:"spoofed,omitempty"`
 	// Links are what is there, from the pod network to the guest; the placeholder is last.
 	Links []LinkReport `json:"links"`
 	// Differences are what is not as it should be.
-	Differences []Difference `json:"differences,omitempty"`
-	Warnings    []string     `json:"warnings"`
+	Differences []Deviation `json:"differences,omitempty"`
+	Warnings    []string    `json:"warnings"`
+	// GuestLink is what podnic has done to the guest's link, if it has.
+	GuestLink *statefile.GuestLink `json:"guestLink,omitempty"`
+	// Domain is the guest that has the interface, Timeline how its network came to be.
+	Domain   *statefile.Domain  `json:"domain,omitempty"`
+	Timeline statefile.Timeline `json:"timeline,omitempty"`
+
+	unplugged bool // the guest that the record gives the interface to holds another's tap, and not this one's
 }
 
 // PodRoute is a route of the pod's main table.
@@ -71,32 +101,41 @@ type PodRoute struct {
 // rtTableMain is RT_TABLE_MAIN.
 const rtTableMain = 254
 
-// newReport puts together what the kernel says and what the state file of a serving process says. state may be nil; alive says
-// whether that process still runs.
-func newReport(seen *network.State, state *statefile.State, alive bool, service offering.Service) *Report {
+// newInterface puts together what the kernel says and what the state file of a serving process says. state may be nil; alive
+// says whether that process still runs.
+func newInterface(seen *network.Inspection, all []*network.Inspection, state *statefile.State, alive bool, service offering.Service) InterfaceReport {
 	if state != nil {
 		state.Lease = state.Lease.At(time.Now()) // the server may be gone, and have told nobody
+		if state.Lease6 != nil {
+			lease := state.Lease6.At(time.Now())
+			state.Lease6 = &lease
+		}
 	}
-	pod := seen.Original.Link(network.NIC)
+	pod := seen.Original.Link(plan.NIC)
 	r := InterfaceReport{
-		Name: seen.Names.Interface, Binding: seen.Options.Binding, MAC: pod.MAC, MTU: pod.MTU,
+		Name: seen.Names.Interface, Phase: PhaseOriginal, Binding: seen.Options.Binding, BindingReason: seen.Why, Kind: pod.Kind, MAC: pod.MAC, MTU: pod.MTU,
 		Addresses: []netip.Prefix{}, Gateways: []netip.Addr{}, Routes: []PodRoute{}, Warnings: []string{},
-		Lease: dhcp.Lease{State: dhcp.LeaseNone},
+		Lease: dhcp.Lease{State: dhcp.LeaseNone}, unplugged: unplugged(seen, all),
 	}
 	if r.Binding == "" {
-		r.Binding = network.BindingBridge
+		r.Binding = plan.BindingAuto
 	}
 	if seen.Wired {
-		r.NIC, r.Bridge, r.Tap = seen.Names.NIC, seen.Names.Bridge, seen.Names.Tap
+		r.Bridge, r.Tap = seen.Names.Bridge, seen.Names.Tap
+		if r.NIC = seen.Names.NIC; r.NIC == r.Name {
+			r.NIC = ""
+		}
+		r.guard(seen)
+		r.PodPorts, r.GuestPorts, r.SourcePorts = seen.Options.PodPorts, seen.Options.GuestPorts, seen.Options.Sources
 	}
 	for _, a := range seen.Original.Addresses {
-		if a.Link == network.NIC && !isLinkLocal6(a.Local.Addr()) {
+		if a.Link == plan.NIC && !isLinkLocal6(a.Local.Addr()) {
 			r.Addresses = append(r.Addresses, a.Local)
 		}
 	}
 	for _, route := range seen.Original.Routes {
 		for _, hop := range route.Hops {
-			if route.Table != rtTableMain || hop.Link != network.NIC || isLinkLocal6(route.Destination.Addr()) {
+			if route.Table != rtTableMain || hop.Link != plan.NIC || isLinkLocal6(route.Destination.Addr()) {
 				continue
 			}
 			r.Routes = append(r.Routes, PodRoute{route.Destination, hop.Gateway, route.Priority})
@@ -105,40 +144,104 @@ func newReport(seen *network.State, state *statefile.State, alive bool, service 
 			}
 		}
 	}
-	report := &Report{APIVersion: "podnic/v1", Phase: PhaseOriginal}
 	if seen.Wired && state != nil {
-		r.Lease, r.Offer, report.Domain, report.Timeline = state.Lease, state.Offer, state.Domain, state.Timeline
+		r.Lease, r.Offer, r.Domain, r.Timeline = state.Lease, state.Offer, state.Domain, state.Timeline
+		r.GuestLink = state.GuestLink
+		r.Lease6, r.Offer6 = state.Lease6, state.Offer6
 		r.Warnings = append(r.Warnings, state.Warnings...)
 	}
 	if r.Lease.State == "" {
 		r.Lease.State = dhcp.LeaseNone
 	}
-	if r.Offer == nil {
-		offer, warnings, err := service.Offer(seen)
+	if !r.served() {
+		offers, warnings, err := service.Offers(seen)
 		if err != nil {
 			warnings = append(warnings, err.Error())
 		}
-		r.Offer = offer
+		r.Offer, r.Offer6 = offers.V4, offers.V6
 		r.add(warnings...)
+	}
+	if r.Offer6 != nil && r.Lease6 == nil {
+		r.Lease6 = &dhcp.Lease6{State: dhcp.LeaseNone}
 	}
 	r.add(seen.Warnings...)
 	r.Links = linkReports(seen.Current)
 	if seen.Wired {
-		report.Phase = phaseOf(seen, state, alive)
+		r.Phase = phaseOf(seen, state, alive)
+		if r.LeaseUnseen = r.Phase == PhaseServing && state == nil; r.LeaseUnseen {
+			r.add("what the server of " + r.Name + " says of leases is not in this --state-dir: run `podnic status` where it runs, with its --state-dir")
+		}
 		if state != nil && state.Failed != "" {
 			r.add(state.Failed)
 		}
 	}
-	r.Differences = differences(seen, report, r.Lease, alive)
+	r.Differences = deviations(seen, &r, alive)
 	for _, d := range r.Differences {
 		r.add(d.String())
 	}
-	report.Interfaces = []InterfaceReport{r}
+	return r
+}
+
+// unplugged reports whether the guest that has the interface, by its record, runs without it: it holds the tap of another.
+func unplugged(seen *network.Inspection, all []*network.Inspection) bool {
+	if !seen.Wired || seen.Attached || seen.Record == nil || seen.Record.Domain == nil {
+		return false
+	}
+	guest := seen.Record.Domain
+	return slices.ContainsFunc(all, func(o *network.Inspection) bool {
+		return o.Wired && o.Attached && o.Record != nil && o.Record.Domain.Is(guest.Name, guest.UUID)
+	})
+}
+
+// guard says what the spoof guard does.
+func (r *InterfaceReport) guard(seen *network.Inspection) {
+	if r.SpoofGuard = seen.Options.Guarded(); !r.SpoofGuard || seen.FilterHidden && !seen.Options.TC {
+		return
+	}
+	lies, counted := seen.Current.Lies(seen.Options)
+	if !counted {
+		return
+	}
+	if r.Spoofed = &lies; lies > 0 {
+		r.add(fmt.Sprintf("the guest sent %d frames in another's name, which the spoof guard dropped", lies))
+	}
+}
+
+// Ports says who has which, in a line; empty where nothing is shared.
+func (r *InterfaceReport) Ports() string {
+	if r.Binding != plan.BindingShared || r.SourcePorts == (plan.PortRange{}) {
+		return ""
+	}
+	text := "the pod keeps " + cmp.Or(r.PodPorts.String(), "no port")
+	text += fmt.Sprintf(" and connects from %s; all others are the guest's", r.SourcePorts)
+	if len(r.GuestPorts) > 0 {
+		text += fmt.Sprintf(", and 127.0.0.1 is the guest by %s", r.GuestPorts)
+	}
+	return text
+}
+
+// newReport sums up all interfaces. There is one at least.
+func newReport(interfaces []InterfaceReport) *Report {
+	report := &Report{APIVersion: "podnic/v1", Phase: interfaces[0].Phase, Interfaces: interfaces}
+	for _, r := range interfaces {
+		if phaseOrder[r.Phase] < phaseOrder[report.Phase] {
+			report.Phase = r.Phase
+		}
+		if report.Domain == nil {
+			report.Domain = r.Domain
+		}
+		if report.Timeline == nil {
+			report.Timeline = r.Timeline
+		}
+	}
 	return report
 }
 
 // isLinkLocal6 tells what every link with IPv6 has and what says nothing of the pod.
 func isLinkLocal6(a netip.Addr) bool { return a.Is6() && a.IsLinkLocalUnicast() }
+
+// served reports whether there is a server of either family.
+func (r *InterfaceReport) served() bool { return r.Offer != nil || r.Offer6 != nil }
 
 func (r *InterfaceReport) add(warnings ...string) {
 	for _, w := range warnings {
@@ -148,24 +251,26 @@ func (r *InterfaceReport) add(warnings ...string) {
 	}
 }
 
-func phaseOf(seen *network.State, state *statefile.State, alive bool) string {
-	layer2 := !slices.ContainsFunc(seen.Original.Addresses, func(a network.Address) bool { return a.Local.Addr().Is4() })
+func phaseOf(seen *network.Inspection, state *statefile.State, alive bool) string {
+	layer2 := !slices.ContainsFunc(seen.Original.Addresses, func(a plan.Address) bool { return a.Local.Addr().Is4() }) &&
+		(state == nil || state.Offer6 == nil)
 	switch {
 	case state != nil && state.Failed != "":
 		return PhaseFailed
 	case !alive || state != nil && state.Ready.IsZero():
 		return PhaseWired
-	case layer2 && seen.Current.Link(network.Tap) != nil && seen.Current.Link(network.Tap).RxFrames > 0:
+	case layer2 && seen.Current.Link(plan.Tap) != nil && seen.Current.Link(plan.Tap).RxFrames > 0:
 		return PhaseReady
-	case state != nil && state.Lease.At(time.Now()).InUse():
+	case state != nil && state.InUse(time.Now()):
 		return PhaseReady
 	}
 	return PhaseServing
 }
 
-// Read looks at the namespace and at what a serving process says. It changes nothing.
-func Read(req network.Request, service offering.Service) (*Report, *network.State, error) {
-	seen, err := network.Inspect(Looking(req))
+// Read looks at the namespace and at what serving processes say. It changes nothing. The report has the interfaces in the
+// order of the states.
+func Read(req network.Request, service offering.Service) (*Report, []*network.Inspection, error) {
+	seen, err := network.InspectAll(ReadOnly(req))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -173,11 +278,11 @@ func Read(req network.Request, service offering.Service) (*Report, *network.Stat
 	return report, seen, err
 }
 
-// Looking is a request that changes nothing: it also believes the users who serve in the namespace.
-func Looking(req network.Request) network.Request {
+// ReadOnly is a request that changes nothing: it also believes the users who serve in the namespace.
+func ReadOnly(req network.Request) network.Request {
 	ns, err := network.OpenNamespace(req.Namespace)
 	if err != nil {
-		return req // whoever looks will say so
+		return req // the inspection will say so
 	}
 	defer ns.Close()
 	holders, _ := presence.All(ns) // likewise
@@ -187,45 +292,62 @@ func Looking(req network.Request) network.Request {
 	return req
 }
 
-func holderIn(req network.Request, seen *network.State) (*network.SocketHolder, error) {
+// servedBy is who serves an interface, as far as anybody does, and what its state file says, which may be another user's: it is
+// of its guest alone.
+func servedBy(ns *network.Namespace, req network.Request, seen *network.Inspection) (*network.SocketHolder, *statefile.State, error) {
+	holder, err := presence.Of(ns, seen.Names.Interface)
+	if err != nil {
+		return nil, nil, err
+	}
+	var others []uint32
+	if holder != nil {
+		others = append(others, holder.UID)
+	}
+	state, err := statefile.Load(req.StateDir, seen.Names.Interface, seen.ID, others...)
+	if err != nil {
+		err = &unreadError{err}
+	}
+	return holder, state, err
+}
+
+// unreadError says that a state file cannot be read or is not to be believed.
+type unreadError struct{ error }
+
+func (e *unreadError) Unwrap() error { return e.error }
+
+// Known is a serving process's state file, as far as status believes it; nil if there is none.
+func Known(req network.Request, seen *network.Inspection) (*statefile.State, error) {
 	ns, err := network.OpenNamespace(req.Namespace)
 	if err != nil {
 		return nil, err
 	}
 	defer ns.Close()
-	return presence.Of(ns, seen.Names.Interface)
+	_, state, err := servedBy(ns, req, seen)
+	return state, err
 }
 
-// stateOf is the state of the interface for whoever looks. Who serves may be another user, and what it says is of its guest
-// alone.
-func stateOf(req network.Request, seen *network.State, holder *network.SocketHolder) (*statefile.State, error) {
-	var others []uint32
-	if holder != nil {
-		others = append(others, holder.UID)
-	}
-	return statefile.Load(req.StateDir, seen.Names.Interface, seen.ID, others...)
-}
-
-// Known is a serving process's state file, as far as status believes it; nil if there is none.
-func Known(req network.Request, seen *network.State) (*statefile.State, error) {
-	holder, err := holderIn(req, seen)
+// NewReport adds what serving processes say to what a look at the namespace showed of each interface.
+func NewReport(req network.Request, seen []*network.Inspection, service offering.Service) (*Report, error) {
+	ns, err := network.OpenNamespace(req.Namespace)
 	if err != nil {
 		return nil, err
 	}
-	return stateOf(req, seen, holder)
+	defer ns.Close()
+	interfaces := make([]InterfaceReport, len(seen))
+	for i, one := range seen {
+		holder, state, err := servedBy(ns, req, one)
+		if unread, ok := errors.AsType[*unreadError](err); !ok && err != nil {
+			return nil, err
+		} else if ok && !told(one, unread.error) {
+			one.Warnings = append(one.Warnings, unread.Error())
+		}
+		interfaces[i] = newInterface(one, seen, state, holder != nil, service.Of(one, seen))
+	}
+	return newReport(interfaces), nil
 }
 
-// NewReport adds what a serving process says to what a look at the namespace showed.
-func NewReport(req network.Request, seen *network.State, service offering.Service) (*Report, error) {
-	holder, err := holderIn(req, seen)
-	if err != nil {
-		return nil, err
-	}
-	state, err := stateOf(req, seen, holder)
+// told reports whether a look has warned already of a directory that is not to be believed.
+func told(seen *network.Inspection, err error) bool {
 	lost, untrusted := errors.AsType[*statedir.UntrustedError](err)
-	known := untrusted && slices.ContainsFunc(seen.Warnings, func(w string) bool { return strings.Contains(w, lost.Error()) })
-	if err != nil && !known {
-		seen.Warnings = append(seen.Warnings, err.Error())
-	}
-	return newReport(seen, state, holder != nil, service), nil
+	return untrusted && slices.ContainsFunc(seen.Warnings, func(w string) bool { return strings.Contains(w, lost.Error()) })
 }

@@ -30,12 +30,12 @@ func Watch(ctx context.Context, req network.Request, service offering.Service, s
 		return err
 	}
 	defer stopLinks()
-	view, err := Look(req, service)
+	view, err := Inspect(req, service)
 	if err != nil {
 		return err
 	}
 	// What changes before the directories are watched shows at the next tick.
-	files, stopFiles, err := statefile.Watch(req.StateDir, view.Seen.Names.Interface)
+	files, stopFiles, err := statefile.Watch(req.StateDir, view.names()...)
 	if err != nil {
 		return err
 	}
@@ -58,6 +58,6 @@ func Watch(ctx context.Context, req network.Request, service offering.Service, s
 			return nil
 		case <-time.After(watchRest): // more of the same change is on its way
 		}
-		view, err = Look(req, service)
+		view, err = Inspect(req, service)
 	}
 }

@@ -11,13 +11,17 @@ import (
 
 // Line is one frame in one line of at most so many columns. What does not fit is cut at the end, where the least
 // important is.
-func Line(f dhcptrace.Traced, width int) string {
+func Line(f Frame, width int) string {
 	arrow := "←"
 	if f.FromGuest {
 		arrow = "→"
 	}
 	peer := f.Peer
-	line := fmt.Sprintf("%s  guest %s %-7s  %-4s ", f.At.Local().Format("15:04:05.000000"), arrow, peer, f.Protocol)
+	at := f.At.Local().Format("15:04:05.000000")
+	if f.named {
+		at += fmt.Sprintf("  %-5s", f.Interface)
+	}
+	line := fmt.Sprintf("%s  guest %s %-7s  %-4s ", at, arrow, peer, f.Protocol)
 	message := f.Message
 	if f.Transaction != "" {
 		message += " " + f.Transaction
@@ -30,7 +34,7 @@ func Line(f dhcptrace.Traced, width int) string {
 		parts = append(parts, fmt.Sprintf("VLAN %d", f.VLAN))
 	}
 	if f.Answer == "" && f.Why != "" { // an answer gives the reason itself, in the next line
-		parts = append(parts, reason(f))
+		parts = append(parts, reason(f.Traced))
 	}
 	for i, d := range f.Details {
 		text := strings.TrimSpace(d.Name + " " + d.Value)

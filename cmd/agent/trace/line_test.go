@@ -26,7 +26,7 @@ func TestTraceLines(t *testing.T) {
 		{At: at, FromGuest: true, Peer: dhcptrace.PeerServer, Protocol: dhcptrace.ProtocolDHCP, Message: "INFORM", Transaction: "c0ffee01",
 			Details: []dhcptrace.Detail{{Name: "hostname", Value: strings.Repeat("ü", 100)}}},
 	} {
-		line := Line(f, 120)
+		line := Line(Frame{Traced: f}, 120)
 		if utf8.RuneCountInString(line) > 120 {
 			t.Errorf("more than 120 columns: %s", line)
 		}
@@ -45,5 +45,21 @@ func TestTraceLines(t *testing.T) {
 `
 	if diff := cmp.Diff(want, b.String()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestLinesOfSeveralInterfacesNameThem: with one, a line has no room for what everybody knows.
+func TestLinesOfSeveralInterfacesNameThem(t *testing.T) {
+	f := Frame{Interface: "net1", Traced: dhcptrace.Traced{
+		At: time.Date(2026, 1, 2, 3, 4, 5, 678901000, time.Local), Peer: dhcptrace.PeerNetwork, Protocol: dhcptrace.ProtocolARP, Message: "x",
+	}}
+	for named, want := range map[bool]string{
+		false: "03:04:05.678901  guest ← network  ARP  x",
+		true:  "03:04:05.678901  net1   guest ← network  ARP  x",
+	} {
+		f.named = named
+		if got := Line(f, 120); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 	"github.com/podnic/podnic/dhcp/trace/pcapng"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/identity"
+	"github.com/podnic/podnic/network/plan"
 )
 
 // Limits end a trace by themselves; zero is without limit.
@@ -28,66 +31,112 @@ type Limits struct {
 
 // Tracing is a trace that is about to begin.
 type Tracing struct {
-	tracer *dhcptrace.Tracer
-	ns     *network.Namespace
-	// Interface and Tap are where it listens.
-	Interface, Tap string
-	client         identity.MAC
-	offer          *dhcp.Offer
+	taps []*tap
+	ns   *network.Namespace
 }
 
-// Open listens on the tap of a wired interface. It changes nothing, in the namespace and in the state directory.
+// tap is where it listens for one interface.
+type tap struct {
+	tracer      *dhcptrace.Tracer
+	iface, name string
+	client      identity.MAC
+	offer       *dhcp.Offer
+	offer6      *dhcp.Offer6
+}
+
+// Frame is what passed the tap of an interface.
+type Frame struct {
+	Interface string `json:"interface"`
+	dhcptrace.Traced
+
+	tap   int  // which of the trace's
+	named bool // there are several
+}
+
+// Open listens on the taps of wired interfaces. It changes nothing, in the namespace and in the state directory.
 func Open(req network.Request, service offering.Service) (*Tracing, error) {
-	report, seen, err := status.Read(req, service)
+	report, all, err := status.Read(req, service)
 	if err != nil {
 		return nil, err
-	}
-	if !seen.Wired {
-		return nil, network.Refuse("%s is not wired to a guest, so there is nothing to trace: run `podnic prepare` first", seen.Names.Interface)
-	}
-	if seen.Current.Link(network.Tap) == nil {
-		return nil, network.Refuse("the guest's tap %s is missing: run `podnic prepare` to mend the wiring", seen.Names.Tap)
 	}
 	ns, err := network.OpenNamespace(req.Namespace)
 	if err != nil {
 		return nil, err
 	}
-	r := report.Interfaces[0]
-	t := &Tracing{ns: ns, Interface: r.Name, Tap: seen.Names.Tap, client: r.MAC, offer: r.Offer}
-	t.tracer, err = dhcptrace.NewTracer(dhcptrace.TracerConfig{
-		Link: seen.Names.Tap, Client: r.MAC, ServerMAC: network.ServerMAC(seen.Original), Offer: r.Offer,
-		InNamespace: ns.Do, Absent: t.absent,
-	})
-	if err != nil {
-		ns.Close()
-		if errors.Is(err, syscall.EPERM) {
-			err = network.Refuse("this process lacks CAP_NET_RAW, which a packet socket takes: add it to the container (securityContext.capabilities.add: [NET_RAW], as uid 0)")
+	t := &Tracing{ns: ns}
+	for i, seen := range all {
+		if err := t.listen(seen, report.Interfaces[i]); err != nil {
+			t.Close()
+			return nil, err
 		}
-		return nil, err
 	}
 	return t, nil
 }
 
-// String is the first line of a trace.
-func (t *Tracing) String() string {
-	served := "layer 2 only"
-	if t.offer != nil {
-		served = fmt.Sprintf("%s, served in %s mode", t.offer.Address.Addr(), t.offer.Socket)
+func (t *Tracing) listen(seen *network.Inspection, r status.InterfaceReport) error {
+	if !seen.Wired {
+		return plan.Refuse("%s is not wired to a guest, so there is nothing to trace: run `podnic prepare` first", r.Name)
 	}
-	return fmt.Sprintf("tracing %s of %s: the guest is %s (%s)", t.Tap, t.Interface, t.client, served)
+	if seen.Current.Link(plan.Tap) == nil {
+		return plan.Refuse("the guest's tap %s is missing: run `podnic prepare` to mend the wiring", seen.Names.Tap)
+	}
+	tracer, err := dhcptrace.NewTracer(dhcptrace.TracerConfig{
+		Link: seen.Names.Tap, Client: r.MAC, ServerMAC: plan.ServerMAC(seen.Original), Offer: r.Offer, Offer6: r.Offer6,
+		InNamespace: t.ns.Do, Absent: func() string { return t.absent(r.Name) },
+	})
+	if errors.Is(err, syscall.EPERM) {
+		return plan.Refuse("this process lacks CAP_NET_RAW, which a packet socket takes: add it to the container (securityContext.capabilities.add: [NET_RAW], as uid 0)")
+	}
+	if err != nil {
+		return err
+	}
+	t.taps = append(t.taps, &tap{tracer: tracer, iface: r.Name, name: seen.Names.Tap, client: r.MAC, offer: r.Offer, offer6: r.Offer6})
+	return nil
+}
+
+// String is how a trace begins: a line for each tap.
+func (t *Tracing) String() string {
+	var lines []string
+	for _, tap := range t.taps {
+		lines = append(lines, fmt.Sprintf("tracing %s of %s: the guest is %s (%s)", tap.name, tap.iface, tap.client, tap.served()))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// served is what the guest is offered, in short.
+func (t *tap) served() string {
+	var addresses []string
+	socket := ""
+	if t.offer != nil {
+		addresses, socket = append(addresses, t.offer.Address.Addr().String()), t.offer.Socket
+	}
+	if t.offer6 != nil {
+		for _, p := range t.offer6.Addresses {
+			addresses = append(addresses, p.Addr().String())
+		}
+		socket = t.offer6.Socket
+	}
+	if len(addresses) == 0 {
+		return "layer 2 only"
+	}
+	return fmt.Sprintf("%s, served in %s mode", strings.Join(addresses, " and "), socket)
 }
 
 // Capture writes frames to a pcapng file, in which the server's reasons are comments.
-func (t *Tracing) Capture(to io.Writer, application string) (func(dhcptrace.Traced) error, error) {
-	w, err := pcapng.NewWriter(to, t.Tap, application)
+func (t *Tracing) Capture(to io.Writer, application string) (func(Frame) error, error) {
+	names := make([]string, len(t.taps))
+	for i, tap := range t.taps {
+		names[i] = tap.name
+	}
+	w, err := pcapng.NewWriter(to, names, application)
 	if err != nil {
 		return nil, err
 	}
-	return func(f dhcptrace.Traced) error {
+	return func(f Frame) error {
 		if f.Length == 0 {
 			return nil // an answer that did not come is no frame
 		}
-		p := pcapng.Packet{At: f.At, Direction: pcapng.Outbound, Comment: reason(f), Data: f.Data}
+		p := pcapng.Packet{Link: f.tap, At: f.At, Direction: pcapng.Outbound, Comment: reason(f.Traced), Data: f.Data}
 		if f.FromGuest {
 			p.Direction = pcapng.Inbound
 		}
@@ -96,16 +145,23 @@ func (t *Tracing) Capture(to io.Writer, application string) (func(dhcptrace.Trac
 }
 
 // absent says why the server does not answer, if nobody serves.
-func (t *Tracing) absent() string {
-	if holder, err := presence.Of(t.ns, t.Interface); err != nil || holder != nil {
+func (t *Tracing) absent(iface string) string {
+	if holder, err := presence.Of(t.ns, iface); err != nil || holder != nil {
 		return ""
 	}
-	return fmt.Sprintf("nobody serves %s: run `podnic serve` or `podnic run`", t.Interface)
+	return fmt.Sprintf("nobody serves %s: run `podnic serve` or `podnic run`", iface)
+}
+
+// stop ends Run.
+func (t *Tracing) stop() {
+	for _, tap := range t.taps {
+		tap.tracer.Close()
+	}
 }
 
 // Close must be called when the trace has ended.
 func (t *Tracing) Close() {
-	t.tracer.Close()
+	t.stop()
 	t.ns.Close()
 }
 
@@ -121,45 +177,97 @@ type Summary struct {
 	Ended string
 }
 
-// Run gives each frame to a function until the context ends, a limit is reached, the tap is gone or the function fails.
-// Only the last is an error.
-func (t *Tracing) Run(ctx context.Context, limits Limits, each func(dhcptrace.Traced) error) (Summary, error) {
+// Run gives each frame to a function, one after the other, until the context ends, a limit is reached, no tap is there any
+// more or the function fails. Only the last is an error.
+func (t *Tracing) Run(ctx context.Context, limits Limits, each func(Frame) error) (Summary, error) {
 	began := time.Now()
-	s := Summary{Frames: make(map[string]int)}
+	r := &following{Tracing: t, Summary: Summary{Frames: make(map[string]int)}, count: limits.Count, left: len(t.taps), each: each}
 	if limits.For > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, limits.For)
 		defer cancel()
 	}
-	defer context.AfterFunc(ctx, t.tracer.Close)()
-	var err error
-	s.Ended, err = t.follow(ctx, limits.Count, &s, each)
-	s.Took, s.Lost = time.Since(began), t.tracer.Lost()
-	return s, err
+	defer context.AfterFunc(ctx, t.stop)()
+	var wait sync.WaitGroup
+	for i := range t.taps {
+		wait.Go(func() { r.follow(ctx, i) })
+	}
+	wait.Wait()
+	r.Took = time.Since(began)
+	for _, tap := range t.taps {
+		r.Lost += tap.tracer.Lost()
+	}
+	return r.Summary, r.err
 }
 
-func (t *Tracing) follow(ctx context.Context, count int, s *Summary, each func(dhcptrace.Traced) error) (string, error) {
-	for count == 0 || s.Total < count {
-		f, err := t.tracer.Next()
+// following is a trace that runs.
+type following struct {
+	*Tracing
+	count int
+	each  func(Frame) error
+
+	mu sync.Mutex
+	Summary
+	left int // taps that are there
+	err  error
+}
+
+// follow reads the frames of one tap.
+func (r *following) follow(ctx context.Context, i int) {
+	tap := r.taps[i]
+	for {
+		f, err := tap.tracer.Next()
+		r.mu.Lock()
+		why, err := r.take(ctx, i, f, err)
+		over := r.Ended != "" || r.err != nil || why != "" || err != nil
 		switch {
-		case errors.Is(ctx.Err(), context.DeadlineExceeded):
-			return "the time is up", nil
-		case ctx.Err() != nil:
-			return "interrupted", nil
-		case errors.Is(err, dhcptrace.ErrLinkGone):
-			return fmt.Sprintf("%s is gone: the interface was given back, or the pod has ended", t.Tap), nil
+		case r.Ended != "" || r.err != nil: // by another tap's
 		case err != nil:
-			return "", err
+			r.err = err
+			r.stop()
+		case why == gone && r.left > 1:
+			r.left--
+		case why == gone:
+			r.Ended = fmt.Sprintf("%s is gone: the interface was given back, or the pod has ended", tap.name)
+		case why != "":
+			r.Ended = why
+			r.stop()
 		}
-		if f.Length > 0 {
-			s.Total++
-			s.Frames[f.Protocol]++
-		} else {
-			s.Unanswered++
-		}
-		if err := each(f); err != nil {
-			return "", err
+		r.mu.Unlock()
+		if over {
+			return
 		}
 	}
-	return "the count is reached", nil
+}
+
+// gone is why the trace of one tap ends, and not of the others.
+const gone = "gone"
+
+// take passes a frame on. It says why there will be no further one.
+func (r *following) take(ctx context.Context, i int, f dhcptrace.Traced, err error) (string, error) {
+	switch {
+	case r.Ended != "" || r.err != nil:
+		return "", nil
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return "the time is up", nil
+	case ctx.Err() != nil:
+		return "interrupted", nil
+	case errors.Is(err, dhcptrace.ErrLinkGone):
+		return gone, nil
+	case err != nil:
+		return "", err
+	}
+	if f.Length > 0 {
+		r.Total++
+		r.Frames[f.Protocol]++
+	} else {
+		r.Unanswered++
+	}
+	if err := r.each(Frame{Interface: r.taps[i].iface, Traced: f, tap: i, named: len(r.taps) > 1}); err != nil {
+		return "", err
+	}
+	if r.count > 0 && r.Total >= r.count {
+		return "the count is reached", nil
+	}
+	return "", nil
 }

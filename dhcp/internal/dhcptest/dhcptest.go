@@ -60,8 +60,11 @@ func OnLink(destination string) identity.Route {
 func BridgePod() identity.Identity {
 	return identity.Identity{
 		Interface: "eth0", MAC: GuestMAC, MTU: 1450,
-		Address: Prefix("10.244.1.5/24"), PodAddress: Prefix("10.244.1.5/24"), Gateway: Addr("10.244.1.1"),
-		Routes:   []identity.Route{Via("0.0.0.0/0", "10.244.1.1")},
+		V4: identity.Family{
+			Addresses: []identity.Address{{Prefix: Prefix("10.244.1.5/24"), Pod: Prefix("10.244.1.5/24")}},
+			Gateway:   Addr("10.244.1.1"),
+			Routes:    []identity.Route{Via("0.0.0.0/0", "10.244.1.1")},
+		},
 		Hostname: "vm-0",
 		Resolver: identity.Resolver{
 			Servers: Addrs("10.96.0.10"),
@@ -73,8 +76,8 @@ func BridgePod() identity.Identity {
 // PtpPod has a gateway outside of its mask.
 func PtpPod() identity.Identity {
 	id := BridgePod()
-	id.Address = Prefix("10.244.1.5/32")
-	id.Routes = []identity.Route{
+	id.V4.Addresses[0].Prefix = Prefix("10.244.1.5/32")
+	id.V4.Routes = []identity.Route{
 		OnLink("10.244.1.1/32"), Via("10.244.1.0/24", "10.244.1.1"), Via("0.0.0.0/0", "10.244.1.1"),
 	}
 	return id
@@ -83,22 +86,23 @@ func PtpPod() identity.Identity {
 // CalicoPod has a gateway that is link-local.
 func CalicoPod() identity.Identity {
 	id := BridgePod()
-	id.Address, id.PodAddress, id.Gateway = Prefix("10.244.1.5/32"), Prefix("10.244.1.5/32"), Addr("169.254.1.1")
-	id.Routes = []identity.Route{OnLink("169.254.1.1/32"), Via("0.0.0.0/0", "169.254.1.1")}
+	id.V4.Addresses = []identity.Address{{Prefix: Prefix("10.244.1.5/32"), Pod: Prefix("10.244.1.5/32")}}
+	id.V4.Gateway = Addr("169.254.1.1")
+	id.V4.Routes = []identity.Route{OnLink("169.254.1.1/32"), Via("0.0.0.0/0", "169.254.1.1")}
 	return id
 }
 
 // AWSPod has a gateway that is a permanent neighbour.
 func AWSPod() identity.Identity {
 	id := CalicoPod()
-	id.Neighbours = []identity.Neighbour{{Address: Addr("169.254.1.1"), MAC: OtherMAC}}
+	id.V4.Neighbours = []identity.Neighbour{{Address: Addr("169.254.1.1"), MAC: OtherMAC}}
 	return id
 }
 
 // IsolatedPod has no gateway.
 func IsolatedPod() identity.Identity {
 	id := BridgePod()
-	id.Gateway, id.Routes = netip.Addr{}, nil
+	id.V4.Gateway, id.V4.Routes = netip.Addr{}, nil
 	return id
 }
 

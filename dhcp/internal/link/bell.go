@@ -10,8 +10,8 @@ import (
 )
 
 // bell rings when a link of the namespace is deleted, moved to another one, or taken out of a bridge, and at no other time.
-// A UDP socket is never told that the link that it is bound to is gone. What the kernel says of it is not read: whoever
-// hears the bell looks for itself.
+// A UDP socket is never told that the link that it is bound to is gone. What the kernel says is not read: who
+// hears the bell looks at the link.
 type bell struct{ conn *mdsocket.Conn }
 
 // listenLinks hangs up a bell in the namespace of the calling thread. It needs no capability (rtnetlink(7), RTMGRP_LINK).

@@ -63,15 +63,7 @@ func addressWord(addr netip.Addr) uint32 {
 // FrameFilter is for the packet socket: whole frames, the VLAN tag already taken off by the kernel.
 func FrameFilter(s Service, w Watch) ([]bpf.RawInstruction, error) {
 	return concat(
-		// A tag with VLAN 0 is only a priority (IEEE 802.1Q §6.9.1). Any other one is a network that is not the pod's.
-		filter{bpf.LoadExtension{Num: bpf.ExtVLANTagPresent}},
-		when(bpf.JumpNotEqual, 0, concat(
-			filter{
-				bpf.LoadExtension{Num: bpf.ExtVLANTag},
-				bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0x0fff},
-			},
-			when(bpf.JumpNotEqual, 0, filter{stop}),
-		)),
+		ownNetwork(),
 		filter{bpf.LoadAbsolute{Off: 12, Size: 2}},
 		when(bpf.JumpEqual, TypeARP, arpFilter(s, w)),
 		need(bpf.JumpEqual, TypeIPv4),
@@ -86,6 +78,21 @@ func FrameFilter(s Service, w Watch) ([]bpf.RawInstruction, error) {
 		need(bpf.JumpEqual, v4.ServerPort),
 		messageFilter(s.Client, w, EtherLen+UDPLen),
 	).assemble()
+}
+
+// ownNetwork stops what has a VLAN tag. One with VLAN 0 is only a priority (IEEE 802.1Q §6.9.1). Any other one is a network
+// that is not the pod's.
+func ownNetwork() filter {
+	return concat(
+		filter{bpf.LoadExtension{Num: bpf.ExtVLANTagPresent}},
+		when(bpf.JumpNotEqual, 0, concat(
+			filter{
+				bpf.LoadExtension{Num: bpf.ExtVLANTag},
+				bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0x0fff},
+			},
+			when(bpf.JumpNotEqual, 0, filter{stop}),
+		)),
+	)
 }
 
 // DatagramFilter is for the UDP socket, whose filter sees the UDP header and what follows it.

@@ -21,8 +21,8 @@ type Socket interface {
 	Attach(program []bpf.RawInstruction) error
 	// QueueDrops is how many packets the kernel dropped since the last call because the queue was full.
 	QueueDrops() uint64
-	// Missing names the settings of the namespace that the socket needs and does not find.
-	Missing() []string
+	// MissingSettings names the settings of the namespace that the socket needs and does not find.
+	MissingSettings() []string
 	Close()
 }
 
@@ -33,6 +33,11 @@ type Service struct {
 	Server  netip.Addr // what datagrams are sent from
 	Finite  bool       // leases end
 	Answers []ARPSet
+
+	// Of a server of IPv6: the guest's addresses, and those whose neighbour solicitations are answered.
+	Addresses6, Answers6 []netip.Addr
+	// Routers6 answer for themselves; who asks all stations for one of them has lost it.
+	Routers6 []netip.Addr
 }
 
 // ARPSet is a set of addresses that ARP requests are answered for.

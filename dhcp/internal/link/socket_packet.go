@@ -21,16 +21,28 @@ type packetSocket struct {
 	link  string
 	index int
 	down  bool // the link was down when last heard of
-	frame [bufferSize]byte
-	aux   [64]byte // one control message: a header and a tpacket_auxdata
+	// program is the filter that passes what is answered.
+	program func(Service, Watch) ([]bpf.RawInstruction, error)
+	frame   [bufferSize]byte
+	aux     [64]byte // one control message: a header and a tpacket_auxdata
 }
 
 // ListenPacket opens a packet socket in the namespace of the calling thread.
 func ListenPacket(link string, of Service, w Watch) (Socket, error) {
+	return listenPacket(link, of, w, FrameFilter)
+}
+
+// ListenPacket6 is ListenPacket for a server of IPv6.
+func ListenPacket6(link string, of Service, w Watch) (Socket, error) {
+	return listenPacket(link, of, w, FrameFilter6)
+}
+
+func listenPacket(link string, of Service, w Watch, program func(Service, Watch) ([]bpf.RawInstruction, error)) (Socket, error) {
 	s, err := newPacketSocket(link)
 	if err != nil {
 		return nil, err
 	}
+	s.program = program
 	if err := s.configure(of, w); err != nil {
 		s.Close()
 		return nil, err
@@ -190,7 +202,7 @@ func (s *packetSocket) Send(r Response) error {
 }
 
 func (s *packetSocket) Program(of Service, w Watch) ([]bpf.RawInstruction, error) {
-	return FrameFilter(of, w)
+	return s.program(of, w)
 }
 
 func (s *packetSocket) Attach(program []bpf.RawInstruction) error {
@@ -208,6 +220,6 @@ func (s *packetSocket) QueueDrops() uint64 {
 	return uint64(stats.Drops)
 }
 
-func (s *packetSocket) Missing() []string { return nil }
+func (s *packetSocket) MissingSettings() []string { return nil }
 
 func (s *packetSocket) Close() { s.conn.Close() }

@@ -1,43 +1,30 @@
 package link
 
 import (
-	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
-	"github.com/podnic/podnic/dhcp/internal/drop"
 	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 )
 
 // udpSocket reads and writes datagrams on a bridge. It needs no capability, and therefore much of the namespace: missing
 // names what that is.
 type udpSocket struct {
-	conn   *net.UDPConn
-	raw    *rawSocket // of conn
-	link   string
+	*boundSocket
 	client netip.Addr // the only address that a reply is sent to, except everybody's
 	source []byte     // control message that sets the source address of what is sent
 	server netip.Addr
 	finite bool // leases end
 	buffer [bufferSize]byte
-
-	index    int
-	bell     bell
-	watching sync.WaitGroup
-	gone     atomic.Bool // the bridge was deleted
 }
 
 // ListenUDP opens a UDP socket in the namespace of the calling thread, filter attached.
@@ -46,105 +33,27 @@ func ListenUDP(link string, of Service, w Watch) (Socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Before the link is looked up, so that its end is not missed.
-	links, err := listenLinks()
+	bound, err := listenBound("udp4", link, v4.ServerPort, program,
+		// The kernel leaves a checksum to the tap, and a guest's to its driver, which leaves it unfinished: who reads frames
+		// and looks at nothing else (ConnMan) takes each for damaged. Zero says that there is none (RFC 768).
+		option{unix.SOL_SOCKET, unix.SO_NO_CHECK, 1},
+	)
 	if err != nil {
 		return nil, err
 	}
-	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
-		var err error
-		controlErr := raw.Control(func(fd uintptr) {
-			// KubeVirt's own server of another interface binds the port of all devices, with the same option, and ends the
-			// launcher if it may not. The kernel prefers the socket of the device, so each hears its own guest
-			// (udp_lib_lport_inuse and compute_score in net/ipv4/udp.c).
-			if err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-				err = os.NewSyscallError("setsockopt SO_REUSEADDR", err)
-				return
-			}
-			// Since Linux 5.7 a socket that is not bound to a device yet may be bound to one by anybody.
-			if err = unix.BindToDevice(int(fd), link); err != nil {
-				err = fmt.Errorf("bind to device %s: %w", link, err)
-				return
-			}
-			// The kernel leaves a checksum to the tap, and a guest's to its driver, which leaves it unfinished: who reads frames
-			// and looks at nothing else (ConnMan) takes each for damaged. Zero says that there is none (RFC 768).
-			if err = os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_NO_CHECK, 1)); err != nil {
-				return
-			}
-			err = AttachFilter(int(fd), program)
-		})
-		return errors.Join(controlErr, err)
-	}}
-	conn, err := config.ListenPacket(context.Background(), "udp4", fmt.Sprintf(":%d", v4.ServerPort))
-	if err != nil {
-		links.close()
-		if errors.Is(err, unix.EACCES) {
-			return nil, fmt.Errorf("open UDP socket on %s: %w (net.ipv4.ip_unprivileged_port_start must be at most %d)", link, err, v4.ServerPort)
-		}
-		return nil, fmt.Errorf("open UDP socket on %s: %w", link, err)
-	}
-	s := &udpSocket{
-		conn:   conn.(*net.UDPConn),
-		link:   link,
-		client: of.Address,
-		server: of.Server,
-		finite: of.Finite,
-		source: unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: of.Server.As4()}),
-		bell:   links,
-	}
-	if s.raw, err = newRawSocket(s.conn); err == nil {
-		// The index that the socket is bound to: another link may have the name by now.
-		err = s.control(func(fd int) error {
-			s.index, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX)
-			return err
-		})
-	}
-	if err != nil {
-		s.conn.Close()
-		links.close()
-		return nil, fmt.Errorf("look up %s: %w", link, err)
-	}
-	s.watching.Go(s.watch)
-	return s, nil
-}
-
-func (s *udpSocket) control(call func(fd int) error) error { return controlSocket(s.conn, call) }
-
-// watch closes the socket when its link is gone.
-func (s *udpSocket) watch() {
-	for {
-		if exists, _ := linkState(s.index, s.control); !exists {
-			s.gone.Store(true)
-			s.conn.Close()
-			return
-		}
-		if s.bell.wait() != nil {
-			return
-		}
-	}
-}
-
-func AttachFilter(fd int, program []bpf.RawInstruction) error {
-	instructions := make([]unix.SockFilter, len(program))
-	for i, p := range program {
-		instructions[i] = unix.SockFilter{Code: p.Op, Jt: p.Jt, Jf: p.Jf, K: p.K}
-	}
-	return os.NewSyscallError("setsockopt", unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{
-		Len: uint16(len(instructions)), Filter: &instructions[0],
-	}))
+	return &udpSocket{
+		boundSocket: bound,
+		client:      of.Address,
+		server:      of.Server,
+		finite:      of.Finite,
+		source:      unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: of.Server.As4()}),
+	}, nil
 }
 
 func (s *udpSocket) Receive() (Packet, error) {
-	n, _, flags, err := s.raw.receive(s.buffer[:], nil)
-	switch {
-	case err != nil && s.gone.Load():
-		return Packet{}, fmt.Errorf("receive on %s: the link is gone", s.link)
-	case errors.Is(err, unix.ENETDOWN):
-		return Packet{}, ErrDown
-	case err != nil:
-		return Packet{}, fmt.Errorf("receive on %s: %w", s.link, err)
-	case flags&unix.MSG_TRUNC != 0:
-		return Packet{}, drop.Oversized
+	n, _, err := s.receive(s.buffer[:], nil)
+	if err != nil {
+		return Packet{}, err
 	}
 	return Packet{Data: s.buffer[:n], Source: netip.AddrFrom4(s.raw.sourceIPv4())}, nil
 }
@@ -167,21 +76,11 @@ func (s *udpSocket) Program(of Service, w Watch) ([]bpf.RawInstruction, error) {
 	return DatagramFilter(of.Client, w)
 }
 
-func (s *udpSocket) Attach(program []bpf.RawInstruction) error {
-	if err := s.control(func(fd int) error { return AttachFilter(fd, program) }); err != nil {
-		return fmt.Errorf("attach filter to UDP socket on %s: %w", s.link, err)
-	}
-	return nil
-}
-
-// QueueDrops is not known: the kernel counts what the filter stops among the drops of a UDP socket.
-func (s *udpSocket) QueueDrops() uint64 { return 0 }
-
-// Missing must be called in the namespace of the socket. A lease is had without any of these, its renewal is not.
-func (s *udpSocket) Missing() []string {
+// MissingSettings must be called in the namespace of the socket. A first lease works without any of these, its renewal does not.
+func (s *udpSocket) MissingSettings() []string {
 	var missing []string
 	lack := func(format string, args ...any) { missing = append(missing, fmt.Sprintf(format, args...)) }
-	if accept, err := readSetting("all", "accept_local"); err != nil {
+	if accept, err := effective("accept_local", s.link); err != nil {
 		lack("%v", err)
 	} else if accept != 1 {
 		lack("net.ipv4.conf.all.accept_local is not 1: renewals come from the pod's own address, and the kernel drops them")
@@ -285,10 +184,4 @@ func (s *udpSocket) noARP() bool {
 	}
 	err = s.control(func(fd int) error { return unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, request) })
 	return err == nil && request.Uint16()&unix.IFF_NOARP != 0
-}
-
-func (s *udpSocket) Close() {
-	s.conn.Close()
-	s.bell.close()
-	s.watching.Wait()
 }

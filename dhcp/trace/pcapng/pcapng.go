@@ -1,8 +1,8 @@
-// Package pcapng writes captures of one Ethernet link in the pcapng format (draft-ietf-opsawg-pcapng), as tcpdump and
+// Package pcapng writes captures of Ethernet links in the pcapng format (draft-ietf-opsawg-pcapng), as tcpdump and
 // Wireshark read them.
 //
-// It writes three kinds of blocks and nothing else: one section header, one interface description, and an enhanced packet
-// for each frame. Each is one call of Write, so that a capture can be read while it is being made, and is whole whenever
+// It writes three kinds of blocks and nothing else: one section header, an interface description for each link, and an
+// enhanced packet for each frame. Each is one call of Write, so that a capture can be read while it is being made, and is whole whenever
 // it ends.
 package pcapng
 
@@ -43,6 +43,8 @@ const (
 
 // Packet is one frame.
 type Packet struct {
+	// Link is which of the writer's links it passed.
+	Link      int
 	At        time.Time
 	Direction Direction
 	// Comment is shown beside the frame; none if it is empty.
@@ -56,8 +58,8 @@ type Writer struct {
 	block []byte
 }
 
-// NewWriter begins a capture of a link, made by an application.
-func NewWriter(to io.Writer, link, application string) (*Writer, error) {
+// NewWriter begins a capture of links, made by an application.
+func NewWriter(to io.Writer, links []string, application string) (*Writer, error) {
 	w := &Writer{to: to}
 	w.begin(sectionHeader)
 	w.put32(byteOrderMagic)
@@ -68,19 +70,24 @@ func NewWriter(to io.Writer, link, application string) (*Writer, error) {
 	if err := w.end(); err != nil {
 		return nil, err
 	}
-	w.begin(interfaceDescription)
-	w.put32(linkEthernet) // the upper half is reserved
-	w.put32(0)            // no limit to what is captured of a frame
-	w.option(ifName, []byte(link))
-	w.option(ifTimeResolution, []byte{9}) // nanoseconds
-	w.option(0, nil)
-	return w, w.end()
+	for _, link := range links {
+		w.begin(interfaceDescription)
+		w.put32(linkEthernet) // the upper half is reserved
+		w.put32(0)            // no limit to what is captured of a frame
+		w.option(ifName, []byte(link))
+		w.option(ifTimeResolution, []byte{9}) // nanoseconds
+		w.option(0, nil)
+		if err := w.end(); err != nil {
+			return nil, err
+		}
+	}
+	return w, nil
 }
 
 // Write adds a frame.
 func (w *Writer) Write(p Packet) error {
 	w.begin(enhancedPacket)
-	w.put32(0) // the interface
+	w.put32(uint32(p.Link))
 	at := uint64(p.At.UnixNano())
 	w.put32(uint32(at >> 32))
 	w.put32(uint32(at))

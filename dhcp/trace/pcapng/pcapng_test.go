@@ -2,7 +2,9 @@ package pcapng
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -38,7 +40,7 @@ var capture = []byte{
 
 func TestCaptureIsLaidOutAsTheDraftSays(t *testing.T) {
 	var b bytes.Buffer
-	w, err := NewWriter(&b, "tap0", "podnic")
+	w, err := NewWriter(&b, []string{"tap0"}, "podnic")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +67,7 @@ func (b *broken) Write(p []byte) (int, error) {
 
 func TestEachBlockIsOneWriteWhoseErrorIsReturned(t *testing.T) {
 	for n := range 3 {
-		w, err := NewWriter(&broken{n}, "tap0", "podnic")
+		w, err := NewWriter(&broken{n}, []string{"tap0"}, "podnic")
 		if n == 2 {
 			if err != nil {
 				t.Fatal(err)
@@ -75,5 +77,33 @@ func TestEachBlockIsOneWriteWhoseErrorIsReturned(t *testing.T) {
 		if !errors.Is(err, errBroken) {
 			t.Errorf("after %d writes: %v", n, err)
 		}
+	}
+}
+
+// TestFramesOfSeveralLinksAreToldApart: each link has its description, and each frame the number of its link.
+func TestFramesOfSeveralLinksAreToldApart(t *testing.T) {
+	var b bytes.Buffer
+	w, err := NewWriter(&b, []string{"tap0", "tap1"}, "podnic")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, link := range []int{1, 0} {
+		if err := w.Write(Packet{Link: link, At: time.Unix(1, 0), Direction: Inbound, Data: []byte{1, 2, 3, 4}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var blocks []string
+	for rest := b.Bytes(); len(rest) > 0; {
+		kind, length := binary.LittleEndian.Uint32(rest), binary.LittleEndian.Uint32(rest[4:])
+		switch kind {
+		case interfaceDescription:
+			blocks = append(blocks, "link "+string(rest[20:24]))
+		case enhancedPacket:
+			blocks = append(blocks, fmt.Sprint("frame of ", binary.LittleEndian.Uint32(rest[8:])))
+		}
+		rest = rest[length:]
+	}
+	if diff := cmp.Diff([]string{"link tap0", "link tap1", "frame of 1", "frame of 0"}, blocks); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -8,7 +8,7 @@ package wire
 
 // Protocol names what this package defines. Any change to it changes the number: both programs come from one build, and
 // nothing is gained by understanding another's.
-const Protocol = "podnic-libvirt protocol 2"
+const Protocol = "podnic-libvirt protocol 4"
 
 // Hello is the first line of the helper.
 type Hello struct {
@@ -21,6 +21,10 @@ const (
 	Start    = "start"    // XML; answered with the domain's UUID
 	Find     = "find"     // Name; answered with the domain, or without one when it does not run
 	Look     = "look"     // UUID; answered with the domain's state, or KindGone
+	Describe = "describe" // UUID; answered with the domain's XML as it runs, or KindGone
+	Update   = "update"   // UUID, XML: what a device of the domain, which runs, is to be like
+	Attach   = "attach"   // UUID, XML: a device that the domain, which runs, is to get
+	Detach   = "detach"   // UUID, Name: the alias of a device that the guest is asked to give up; an event says what came of it
 	Shutdown = "shutdown" // UUID
 	Destroy  = "destroy"  // UUID
 	Version  = "version"  // answered with the daemon's versions
@@ -84,13 +88,16 @@ const (
 	ByOther = "other"
 )
 
-// Event is what happened to a domain: it has another state, or has ended.
+// Event is what happened to a domain: it has another state, or has ended, or is about one of its devices.
 type Event struct {
 	UUID   string `json:"uuid"`
 	State  string `json:"state,omitempty"`
 	Ended  bool   `json:"ended,omitempty"`
 	How    string `json:"how,omitempty"`
 	Reason string `json:"reason,omitempty"`
+	// Device is the alias of a device that is no more, or, if Kept, that the guest refuses to give up.
+	Device string `json:"device,omitempty"`
+	Kept   bool   `json:"kept,omitempty"`
 }
 
 // The kinds of Error that podnic acts upon.

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// answerTime bounds the wait for whoever is at the other end of a socket: an earlier server that may be there still, and a
+// answerTime bounds the wait for the other end of a socket: an earlier server that may be there still, and a
 // client that has connected and says nothing. Without a bound the server's end waits two minutes for the latter.
 const answerTime = 2 * time.Second
 

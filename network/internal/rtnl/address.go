@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/podnic/podnic/network/plan"
 	"github.com/vishvananda/netlink/nl"
@@ -43,6 +44,33 @@ func (r *Conn) Addresses(roles map[int]plan.Role, now plan.Instant) ([]plan.Addr
 	}
 	slices.Reverse(v6)
 	return append(v4, v6...), nil
+}
+
+// IPv6Age is for how long a link has had its first IPv6 address: that of a link that was just set up is young.
+func (r *Conn) IPv6Age(link int) (time.Duration, error) {
+	messages, err := r.Dump(unix.RTM_GETADDR, unix.RTM_NEWADDR, nl.NewIfAddrmsg(unix.AF_INET6))
+	if err != nil {
+		return 0, fmt.Errorf("list addresses: %w", err)
+	}
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return 0, fmt.Errorf("read the clock: %w", err)
+	}
+	var oldest time.Duration
+	for _, m := range messages {
+		if len(m) < unix.SizeofIfAddrmsg || int(nl.DeserializeIfAddrmsg(m).Index) != link {
+			continue
+		}
+		attrs, err := attributes(m[unix.SizeofIfAddrmsg:])
+		if err != nil {
+			return 0, fmt.Errorf("list addresses: %w", err)
+		}
+		// struct ifa_cacheinfo: after the lifetimes cstamp, in 1/100 s since the kernel began (put_cacheinfo, cstamp_delta).
+		if c := attrs.get(unix.IFA_CACHEINFO); len(c) >= 12 {
+			oldest = max(oldest, time.Duration(now.Nano())-time.Duration(u32(c[8:]))*(time.Second/100))
+		}
+	}
+	return oldest, nil
 }
 
 func decodeAddress(m []byte, roles map[int]plan.Role, now plan.Instant) (a plan.Address, keep bool, err error) {

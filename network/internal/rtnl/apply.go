@@ -76,8 +76,16 @@ func (e *Executor) One(c plan.Change) error {
 		return Gone(e.Conn.Do(unix.RTM_DELNEIGH, 0, encodeNeighbour(c.Neighbour, e.Index[c.Neighbour.Link])...))
 	case plan.PutFilter:
 		return e.NFT.Put(c.Filter, c.Replace)
+	case plan.AddQdisc:
+		return e.Conn.AddQdisc(e.Index[c.Link])
+	case plan.DeleteQdisc:
+		return e.Conn.DeleteQdisc(e.Index[c.Link])
+	case plan.PutTCFilter:
+		return e.Conn.PutTCFilter(e.Index[c.Link], c.Filter, e.Index[c.Filter.Redirect])
+	case plan.DeleteTCFilter:
+		return e.Conn.DeleteTCFilter(e.Index[c.Link], c.Filter)
 	case plan.RemoveFilter:
-		return e.NFT.Remove(plan.BridgeFilter, c.Table)
+		return e.NFT.Remove(c.Family, c.Table)
 	}
 	return fmt.Errorf("no request for a %T", c)
 }
@@ -108,7 +116,7 @@ func (e *Executor) hopIndex(h plan.Hop) int {
 }
 
 func (e *Executor) createLink(l plan.Link) error {
-	if l.TapOptions != nil {
+	if l.TapSettings != nil {
 		return e.createTap(l)
 	}
 	header := nl.NewIfInfomsg(unix.AF_UNSPEC)
@@ -120,7 +128,7 @@ func (e *Executor) createLink(l plan.Link) error {
 		nl.NewRtAttr(unix.IFLA_ADDRESS, l.MAC.HardwareAddr()),
 		nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(l.MTU))),
 		nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(l.Group)),
-		bridgeInfo(*l.BridgeOptions))
+		bridgeInfo(*l.BridgeSettings))
 	if err != nil {
 		return err
 	}
@@ -142,6 +150,9 @@ func (r *Conn) IndexOf(name string) (int, error) {
 func (e *Executor) setLink(c plan.SetLink) error {
 	if c.Setting == plan.SettingAltNames {
 		return e.setAltNames(c)
+	}
+	if c.Setting == plan.SettingLRO {
+		return e.Conn.SetLRO(c.Want.Name, c.Want.LRO)
 	}
 	header := e.Header(c.Role)
 	data := []nl.NetlinkRequestData{header}

@@ -27,6 +27,10 @@ func (r *Conn) Claim(group uint16) (bool, error) {
 		return true, nil
 	case errors.Is(err, unix.EINVAL): // nobody takes the request (nfnetlink_rcv_msg)
 		return false, ErrNoClaims
+	case errors.Is(err, unix.EBUSY):
+		// A socket with this one's port id holds it (nfulnl_recv_config): one that is being closed. Its port id is free
+		// (netlink_remove) before its group is (nfulnl_rcv_nl_event).
+		return false, nil
 	case !errors.Is(err, unix.EPERM):
 		return false, err
 	}

@@ -74,7 +74,7 @@ func decodeLink(m []byte) (plan.Link, error) {
 		}
 		slices.Sort(l.AltNames)
 	}
-	if err := decodeAddrGenMode(attrs.get(unix.IFLA_AF_SPEC), &l); err != nil {
+	if err := decodeFamilies(attrs.get(unix.IFLA_AF_SPEC), &l); err != nil {
 		return plan.Link{}, err
 	}
 	if info, ok := attrs.find(unix.IFLA_LINKINFO); ok {
@@ -85,11 +85,20 @@ func decodeLink(m []byte) (plan.Link, error) {
 	return l, nil
 }
 
-func decodeAddrGenMode(b []byte, l *plan.Link) error {
+func decodeFamilies(b []byte, l *plan.Link) error {
 	families, err := attributes(b)
 	if err != nil {
 		return err
 	}
+	inet, err := attributes(families.get(unix.AF_INET))
+	if err != nil {
+		return err
+	}
+	// An array of int, from IPV4_DEVCONF_ 1 on.
+	conf := inet.get(iflaInetConf)
+	setting := func(number int) uint32 { return u32(conf[min(len(conf), 4*(number-1)):]) }
+	l.LocalSources = setting(devconfAcceptLocal) == 1 && setting(devconfRPFilter) == looseRPFilter
+	l.LoopbackSources = setting(devconfRouteLocalnet) == 1
 	inet6, ok := families.find(unix.AF_INET6)
 	if !ok {
 		return nil
@@ -104,6 +113,15 @@ func decodeAddrGenMode(b []byte, l *plan.Link) error {
 	return nil
 }
 
+// modeName is that of IPVLAN_MODE_… and NETKIT_… (include/uapi/linux/if_link.h), which have the same numbers.
+func modeName(number int) string {
+	modes := []string{plan.ModeL2, "l3", "l3s"}
+	if number < len(modes) {
+		return modes[number]
+	}
+	return fmt.Sprint(number)
+}
+
 func decodeLinkInfo(b []byte, l *plan.Link) error {
 	info, err := attributes(b)
 	if err != nil {
@@ -116,24 +134,28 @@ func decodeLinkInfo(b []byte, l *plan.Link) error {
 	}
 	switch l.Kind {
 	case plan.KindBridge:
-		l.BridgeOptions = &plan.BridgeOptions{
+		l.BridgeSettings = &plan.BridgeSettings{
 			STP:               u32(data.get(unix.IFLA_BR_STP_STATE)) != 0,
 			MulticastSnooping: u8(data.get(unix.IFLA_BR_MCAST_SNOOPING)) != 0,
 			GroupForwardMask:  u16(data.get(unix.IFLA_BR_GROUP_FWD_MASK)),
 		}
+	case plan.KindIPVLAN: // IFLA_IPVLAN_MODE: 16 bits
+		l.Mode = modeName(int(u16(data.get(unix.IFLA_IPVLAN_MODE))))
+	case plan.KindNetkit:
+		l.Mode = modeName(int(u32(data.get(unix.IFLA_NETKIT_MODE))))
 	case plan.KindTun:
-		l.TapOptions = &plan.TapOptions{
+		l.TapSettings = &plan.TapSettings{
 			VNetHdr:    u8(data.get(unix.IFLA_TUN_VNET_HDR)) != 0,
 			MultiQueue: u8(data.get(unix.IFLA_TUN_MULTI_QUEUE)) != 0,
 			Persistent: u8(data.get(unix.IFLA_TUN_PERSIST)) != 0,
 		}
 		if v, ok := data.find(unix.IFLA_TUN_OWNER); ok {
 			owner := u32(v)
-			l.TapOptions.Owner = &owner
+			l.TapSettings.Owner = &owner
 		}
 		if v, ok := data.find(unix.IFLA_TUN_GROUP); ok {
 			group := u32(v)
-			l.TapOptions.Group = &group
+			l.TapSettings.Group = &group
 		}
 	}
 	if text(info.get(unix.IFLA_INFO_SLAVE_KIND)) == plan.KindBridge {

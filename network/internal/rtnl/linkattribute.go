@@ -49,10 +49,32 @@ var LinkAttributes = map[*plan.LinkSetting]func(header *nl.IfInfomsg, want *plan
 	plan.SettingAlias: func(_ *nl.IfInfomsg, want *plan.Link, _ int) []*nl.RtAttr {
 		return Attribute(unix.IFLA_IFALIAS, []byte(want.Alias))
 	},
+	plan.SettingLocalSources: func(*nl.IfInfomsg, *plan.Link, int) []*nl.RtAttr {
+		spec := nl.NewRtAttr(unix.IFLA_AF_SPEC, nil)
+		conf := spec.AddRtAttr(unix.AF_INET, nil).AddRtAttr(iflaInetConf, nil)
+		conf.AddRtAttr(devconfAcceptLocal, nl.Uint32Attr(1))
+		conf.AddRtAttr(devconfRPFilter, nl.Uint32Attr(looseRPFilter))
+		return []*nl.RtAttr{spec}
+	},
+	plan.SettingLoopbackSources: func(*nl.IfInfomsg, *plan.Link, int) []*nl.RtAttr {
+		spec := nl.NewRtAttr(unix.IFLA_AF_SPEC, nil)
+		spec.AddRtAttr(unix.AF_INET, nil).AddRtAttr(iflaInetConf, nil).AddRtAttr(devconfRouteLocalnet, nl.Uint32Attr(1))
+		return []*nl.RtAttr{spec}
+	},
 	plan.SettingBridge: func(_ *nl.IfInfomsg, want *plan.Link, _ int) []*nl.RtAttr {
-		return []*nl.RtAttr{bridgeInfo(*want.BridgeOptions)}
+		return []*nl.RtAttr{bridgeInfo(*want.BridgeSettings)}
 	},
 }
+
+// IFLA_INET_CONF and IPV4_DEVCONF_… (include/uapi/linux/if_link.h, ip.h), and what Documentation/networking/ip-sysctl.rst
+// calls loose mode. They are set without /proc/sys, and so where that is read-only.
+const (
+	iflaInetConf         = 1
+	devconfRPFilter      = 8
+	devconfAcceptLocal   = 23
+	devconfRouteLocalnet = 26
+	looseRPFilter        = 2
+)
 
 // flag sets or clears one of the header's.
 func flag(bit uint32, wanted func(*plan.Link) bool) func(*nl.IfInfomsg, *plan.Link, int) []*nl.RtAttr {
@@ -76,7 +98,7 @@ func bit(set bool) byte {
 }
 
 // bridgeInfo is the IFLA_LINKINFO of a bridge.
-func bridgeInfo(o plan.BridgeOptions) *nl.RtAttr {
+func bridgeInfo(o plan.BridgeSettings) *nl.RtAttr {
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(unix.IFLA_INFO_KIND, []byte(plan.KindBridge))
 	data := info.AddRtAttr(unix.IFLA_INFO_DATA, nil)

@@ -58,7 +58,7 @@ func (r *Conn) Neighbours(roles map[int]plan.Role) ([]plan.Neighbour, error) {
 		}
 		for _, m := range messages {
 			n, keep, err := decodeNeighbour(m, roles)
-			if err != nil {
+			if r.refuses(err) {
 				return nil, fmt.Errorf("list neighbours: %w", err)
 			}
 			if keep {
@@ -107,7 +107,7 @@ func decodeNeighbour(m []byte, roles map[int]plan.Role) (n plan.Neighbour, keep 
 		return n, false, nil // the kernel has found it out, or failed to
 	}
 	if unknown := n.ExtFlags &^ (ntfExtManaged | ntfExtValidated); unknown != 0 {
-		return n, false, UnsupportedError(fmt.Sprintf("the neighbour %s has flags (NDA_FLAGS_EXT %#x) that podnic does not know and could not put back", n, unknown))
+		return n, true, UnsupportedError(fmt.Sprintf("the neighbour %s has flags (NDA_FLAGS_EXT %#x) that podnic does not know and could not put back", n, unknown))
 	}
 	return n, true, nil
 }

@@ -1,6 +1,7 @@
 package rtnl
 
 import (
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -17,27 +18,39 @@ import (
 // ErrNoFilter says that the kernel has no nftables for bridges.
 var ErrNoFilter = errors.New("the kernel has no nftables for bridges (CONFIG_NF_TABLES_BRIDGE)")
 
+// What else a kernel may lack, where frames are redirected.
+var (
+	ErrNoForward = errors.New("the kernel's nftables cannot forward a link's frames to another (CONFIG_NFT_FWD_NETDEV)")
+	ErrNoEgress  = errors.New("the kernel's nftables see nothing of what a link sends (egress hooks: Linux 5.16, CONFIG_NETFILTER_EGRESS)")
+)
+
 // NFT is one connection to nftables in one namespace, opened when it is first used. To close one takes as long as the
 // kernel needs to free what was removed by it (nft_rcv_nl_event waits for a grace period), so it is kept until the work
 // on the namespace is done. Not for use by several goroutines.
 type NFT struct {
 	NS     namespace
 	socket *Conn
-	// library reads rules, which is seldom needed: opening it costs as much as all that a first prepare asks of nftables.
-	library *nftables.Conn
+	// Links tells the names and indexes of links that rules forward to. Without it, no such rule can be made.
+	Links *Conn
 	// Before is that of rtnl.
 	Before func()
+	// Hidden is what the kernel shall lack, for tests of what is done then: HideForward, HideNFTables.
+	Hidden []string
 
 	// known is the filter that our own transaction put in place, as of that generation of the ruleset: to read it back rule
-	// by rule takes as long as to read all the rest.
+	// by rule takes as long as to read all the rest. Its forwarding rules have these indexes.
 	known      *plan.Filter
 	generation uint32
+	indexes    map[string]int
 }
 
 // Open opens the socket, unless it is open.
 func (n *NFT) Open() error {
 	if n.socket != nil {
 		return nil
+	}
+	if slices.Contains(n.Hidden, HideNFTables) {
+		return ErrNoFilter
 	}
 	err := n.NS.Do(func() (err error) {
 		n.socket, err = OpenHere(unix.NETLINK_NETFILTER)
@@ -50,30 +63,12 @@ func (n *NFT) Open() error {
 	return nil
 }
 
-// openLibrary opens the library's own connection, unless it is open.
-func (n *NFT) openLibrary() error {
-	if n.library != nil {
-		return nil
-	}
-	err := n.NS.Do(func() (err error) {
-		n.library, err = nftables.New(nftables.AsLasting())
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("open nftables in %s: %w", n.NS, err)
-	}
-	return nil
-}
-
 // Close closes what is open. The connection is opened again when it is next used.
 func (n *NFT) Close() {
-	if n.library != nil {
-		n.library.CloseLasting() //nolint:errcheck // every request has been answered
-	}
 	if n.socket != nil {
 		n.socket.Close()
 	}
-	n.library, n.socket, n.known = nil, nil, nil
+	n.socket, n.known = nil, nil
 }
 
 // Now is the number of the ruleset's generation, which every transaction of whomever raises by one; 0 where the kernel
@@ -108,80 +103,9 @@ func filterError(err error) error {
 	return err
 }
 
-// Read reads our table of a family; nil when there is none.
-func (n *NFT) Read(family *plan.FilterFamily, table string) (_ *plan.Filter, err error) {
-	if err := n.Open(); err != nil {
-		return nil, err
-	}
-	defer n.closeAfter(&err)
-	if n.known != nil && n.known.Family == family && n.known.Table == table && n.generation == n.Now() {
-		return n.known, nil
-	}
-	there, err := n.has(family, table)
-	if !there || err != nil {
-		return nil, err
-	}
-	if err := n.openLibrary(); err != nil {
-		return nil, err
-	}
-	return readRules(n.library, family, table)
-}
-
-// has reports whether there is a table of that name.
-func (n *NFT) has(family *plan.FilterFamily, table string) (bool, error) {
-	const subsystem = unix.NFNL_SUBSYS_NFTABLES << 8
-	_, err := n.socket.Get(subsystem|unix.NFT_MSG_GETTABLE, subsystem|unix.NFT_MSG_NEWTABLE,
-		&nl.Nfgenmsg{NfgenFamily: family.Number}, nl.NewRtAttr(unix.NFTA_TABLE_NAME, nl.ZeroTerminated(table)))
-	switch {
-	case errors.Is(err, unix.ENOENT):
-		return false, nil
-	case errors.Is(err, unix.EINVAL): // nobody takes the request (nfnetlink_rcv_msg)
-		return false, fmt.Errorf("%w: %w", ErrNoFilter, err)
-	case err != nil:
-		return false, fmt.Errorf("look for nftables' table %s: %w", table, filterError(err))
-	}
-	return true, nil
-}
-
-// readRules reads a table that is there. A chain that hangs elsewhere than it should is left out.
-func readRules(conn *nftables.Conn, family *plan.FilterFamily, table string) (*plan.Filter, error) {
-	f := &plan.Filter{Table: table, Family: family}
-	t := &nftables.Table{Family: nftables.TableFamily(family.Number), Name: table}
-	chains, err := conn.ListChainsOfTableFamily(t.Family)
-	if err != nil {
-		return nil, fmt.Errorf("list the chains of %s: %w", f.Name(), err)
-	}
-	there := make(map[string]*nftables.Chain)
-	for _, c := range chains {
-		if c.Table.Name == table {
-			there[c.Name] = c
-		}
-	}
-	for _, want := range family.Chains {
-		c := there[want.Name]
-		if c == nil || !hangsAs(want, c) {
-			continue // so that the text differs
-		}
-		rules, err := conn.GetRules(t, c)
-		if err != nil {
-			return nil, fmt.Errorf("list the rules of %s %s: %w", f.Name(), c.Name, err)
-		}
-		for _, r := range rules {
-			comment, _ := userdata.GetString(r.UserData, userdata.TypeComment)
-			f.Rules = append(f.Rules, plan.RuleText(c.Name, comment, r.Exprs))
-		}
-	}
-	return f, nil
-}
-
-// hangsAs reports whether a chain that was read hangs where c should.
-func hangsAs(c plan.FilterChain, read *nftables.Chain) bool {
-	same := func(a, b *uint32) bool { return (a == nil) == (b == nil) && (a == nil || *a == *b) }
-	return same(c.Hook, (*uint32)(read.Hooknum)) && (c.Hook == nil || read.Priority != nil && int32(*read.Priority) == c.Priority)
-}
-
-// Put puts the table in place in one transaction, so that at no moment is there none. A table that is there is replaced
-// on request only: the kernel frees what it removes after a grace period, which takes longer than all the rest.
+// Put puts the filter in place in one transaction, so that at no moment is there none, or half of one. A table that is
+// there is replaced on request only: the kernel frees what it removes after a grace period, which takes longer than all
+// the rest.
 func (n *NFT) Put(f *plan.Filter, replace bool) (err error) {
 	if err := n.Open(); err != nil {
 		return err
@@ -189,27 +113,53 @@ func (n *NFT) Put(f *plan.Filter, replace bool) (err error) {
 	defer n.closeAfter(&err)
 	n.known = nil
 	before := n.Now()
-	t, err := transactionOf(f, replace)
+	indexes := make(map[string]int)
+	t, err := transactionOf(f, replace, func(name string) (_ int, err error) {
+		if indexes[name] == 0 {
+			indexes[name], err = n.indexOf(name)
+		}
+		return indexes[name], err
+	})
 	if err != nil {
+		return err
+	}
+	if err := n.hides(t); err != nil {
 		return err
 	}
 	if err := t.commit(n.socket); err != nil {
 		return filterError(err)
 	}
 	if now := n.Now(); now == before+1 && before != 0 { // ours, and nobody else's
-		n.known, n.generation = f, now
+		n.known, n.generation, n.indexes = f, now, indexes
 	}
 	return nil
 }
 
-// transactionOf makes the table, its chains and its rules.
-func transactionOf(f *plan.Filter, replace bool) (*transaction, error) {
-	t := transaction{family: f.Family.Number}
-	table := nl.NewRtAttr(unix.NFTA_TABLE_NAME, nl.ZeroTerminated(f.Table))
-	t.add(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, table) // also to have one to delete
-	if replace {
-		t.add(unix.NFT_MSG_DELTABLE, 0, table)
-		t.add(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, table)
+func (n *NFT) indexOf(name string) (int, error) {
+	if n.Links == nil {
+		return 0, fmt.Errorf("nobody tells the index of %s, which rules of nftables forward to", name)
+	}
+	return n.Links.IndexOf(name)
+}
+
+// transactionOf makes the tables, their chains and their rules.
+func transactionOf(f *plan.Filter, replace bool, indexOf func(name string) (int, error)) (*transaction, error) {
+	var t transaction
+	name := nl.NewRtAttr(unix.NFTA_TABLE_NAME, nl.ZeroTerminated(f.Table))
+	for i, family := range f.Family.Families() {
+		table := []*nl.RtAttr{name}
+		if i == 0 && f.Comment != "" {
+			comment := userdata.AppendString(nil, userdata.TypeComment, f.Comment)
+			table = append(table, nl.NewRtAttr(tableUserdata, comment))
+		}
+		if replace {
+			t.add(family, unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, name) // to have one to delete
+			t.add(family, unix.NFT_MSG_DELTABLE, 0, name)
+		}
+		has := func(r plan.FilterRule) bool { return f.Family.FamilyOf(r.Chain) == family }
+		if i == 0 || slices.ContainsFunc(f.Compiled, has) {
+			t.add(family, unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, table...)
+		}
 	}
 	for _, c := range f.Family.Chains {
 		if !slices.ContainsFunc(f.Compiled, func(r plan.FilterRule) bool { return r.Chain == c.Name }) {
@@ -223,36 +173,79 @@ func transactionOf(f *plan.Filter, replace bool) (*transaction, error) {
 			hook := nl.NewRtAttr(unix.NFTA_CHAIN_HOOK|unix.NLA_F_NESTED, nil)
 			hook.AddRtAttr(unix.NFTA_HOOK_HOOKNUM, nl.BEUint32Attr(*c.Hook))
 			hook.AddRtAttr(unix.NFTA_HOOK_PRIORITY, nl.BEUint32Attr(uint32(c.Priority)))
+			if c.Device != "" {
+				hook.AddRtAttr(unix.NFTA_HOOK_DEV, nl.ZeroTerminated(c.Device))
+			}
 			chain = append(chain, nl.NewRtAttr(unix.NFTA_CHAIN_TYPE, nl.ZeroTerminated(string(nftables.ChainTypeFilter))), hook)
 		}
-		t.add(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, chain...)
+		if c.Drop {
+			chain = append(chain, nl.NewRtAttr(unix.NFTA_CHAIN_POLICY, nl.BEUint32Attr(uint32(nftables.ChainPolicyDrop))))
+		}
+		t.add(f.Family.FamilyOf(c.Name), unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, chain...).lacking = lackOfChain(f.Family, c)
 	}
 	for _, r := range f.Compiled {
-		expressions := nl.NewRtAttr(unix.NFTA_RULE_EXPRESSIONS|unix.NLA_F_NESTED, nil)
-		for _, e := range r.Exprs {
-			data, err := expr.Marshal(f.Family.Number, e)
-			if err != nil {
-				return nil, fmt.Errorf("encode the rule %q: %w", r.Comment, err)
-			}
-			expressions.AddRtAttr(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, data)
+		family := f.Family.FamilyOf(r.Chain)
+		expressions, err := encodeExpressions(family, r.Exprs, indexOf)
+		if err != nil {
+			return nil, fmt.Errorf("encode the rule %q: %w", r.Comment, err)
 		}
-		t.add(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND,
+		t.add(family, unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND,
 			nl.NewRtAttr(unix.NFTA_RULE_TABLE, nl.ZeroTerminated(f.Table)),
 			nl.NewRtAttr(unix.NFTA_RULE_CHAIN, nl.ZeroTerminated(r.Chain)),
 			expressions,
-			nl.NewRtAttr(unix.NFTA_RULE_USERDATA, userdata.AppendString(nil, userdata.TypeComment, r.Comment)))
+			nl.NewRtAttr(unix.NFTA_RULE_USERDATA, userdata.AppendString(nil, userdata.TypeComment, r.Comment)),
+		).lacking = lackOfRule(r)
 	}
 	return &t, nil
 }
 
-// Remove deletes a table with all that is in it. One that is not there is no error.
+// tableUserdata is NFTA_TABLE_USERDATA (include/uapi/linux/netfilter/nf_tables.h).
+const tableUserdata = 6
+
+// lackOfChain is what a kernel that refuses a chain lacks.
+func lackOfChain(family *plan.FilterFamily, c plan.FilterChain) error {
+	switch {
+	case family.FamilyOf(c.Name) != unix.NFPROTO_NETDEV || c.Hook == nil:
+		return nil
+	case *c.Hook == unix.NF_NETDEV_EGRESS:
+		return ErrNoEgress
+	}
+	return ErrNoForward
+}
+
+func lackOfRule(r plan.FilterRule) error {
+	if slices.ContainsFunc(r.Exprs, func(e expr.Any) bool { _, is := e.(*plan.Forward); return is }) {
+		return ErrNoForward
+	}
+	return nil
+}
+
+// NewMark is a mark of packets that nobody else is likely to have.
+func NewMark() uint32 {
+	for {
+		var b [4]byte
+		rand.Read(b[:]) //nolint:errcheck // never fails
+		if mark := binary.NativeEndian.Uint32(b[:]); mark != 0 {
+			return mark
+		}
+	}
+}
+
+// Remove deletes a filter's tables with all that is in them, in one transaction. One that is not there is no error.
 func (n *NFT) Remove(family *plan.FilterFamily, table string) (err error) {
 	if err := n.Open(); err != nil {
 		return err
 	}
 	defer n.closeAfter(&err)
-	t := transaction{family: family.Number}
-	t.add(unix.NFT_MSG_DELTABLE, 0, nl.NewRtAttr(unix.NFTA_TABLE_NAME, nl.ZeroTerminated(table)))
+	var t transaction
+	name := nl.NewRtAttr(unix.NFTA_TABLE_NAME, nl.ZeroTerminated(table))
+	families := family.Families()
+	for _, number := range families {
+		if len(families) > 1 {
+			t.add(number, unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, name) // one that is missing must not keep the others
+		}
+		t.add(number, unix.NFT_MSG_DELTABLE, 0, name)
+	}
 	// A kernel may have nfnetlink, for another of its users, and no nftables (nfnetlink_rcv_batch: EOPNOTSUPP).
 	return Gone(filterError(t.commit(n.socket)))
 }

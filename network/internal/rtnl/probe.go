@@ -60,7 +60,7 @@ func PacketChains() (found []string, err error) {
 				return found, err
 			}
 			if drops := chain.Policy != nil && *chain.Policy != nftables.ChainPolicyAccept; len(rules) > 0 || drops {
-				found = append(found, fmt.Sprintf("%s %s %s (rules: %d)", familyName(family), chain.Table.Name, chain.Name, len(rules)))
+				found = append(found, fmt.Sprintf("%s %s %s (rules: %d)", familyName(byte(family)), chain.Table.Name, chain.Name, len(rules)))
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package rtnl
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -16,19 +17,27 @@ type UnsupportedError string
 
 func (e UnsupportedError) Error() string { return string(e) }
 
+// refuses reports whether an error of a decoder counts: what is not to be put back need not be understood.
+func (r *Conn) refuses(err error) bool {
+	var unsupported UnsupportedError
+	return err != nil && !(r.lenient && errors.As(err, &unsupported))
+}
+
 // Routes lists the routes of every table that use one of the links, and those that block, which use none. What the kernel
 // keeps in the table local on its own follows from the addresses and is left out.
 func (r *Conn) Routes(roles map[int]plan.Role, now plan.Instant) (all, barriers []plan.Route, err error) {
-	messages, err := r.Dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, &nl.RtMsg{})
-	if err != nil {
-		return nil, nil, fmt.Errorf("list routes: %w", err)
+	messages := r.routes
+	if r.routes = nil; messages == nil {
+		if messages, err = r.Dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, &nl.RtMsg{}); err != nil {
+			return nil, nil, fmt.Errorf("list routes: %w", err)
+		}
 	}
 	for _, m := range messages {
 		if len(m) < unix.SizeofRtMsg || m[0] != unix.AF_INET && m[0] != unix.AF_INET6 {
 			continue // multicast routing, MPLS
 		}
 		route, keep, err := decodeRoute(m, roles, now)
-		if err != nil {
+		if r.refuses(err) {
 			return nil, nil, err
 		}
 		switch {
@@ -83,7 +92,8 @@ func decodeRoute(m []byte, roles map[int]plan.Role, now plan.Instant) (r plan.Ro
 	}
 	r.PrefSrc, _ = netip.AddrFromSlice(attrs.get(unix.RTA_PREFSRC))
 	if hops, ok := attrs.find(unix.RTA_MULTIPATH); ok {
-		if r.Hops, err = decodeHops(hops, roles); err != nil {
+		r.Hops, err = decodeHops(hops, roles)
+		if err != nil && !errors.As(err, new(UnsupportedError)) {
 			return r, false, err
 		}
 	} else {
@@ -91,9 +101,6 @@ func decodeRoute(m []byte, roles map[int]plan.Role, now plan.Instant) (r plan.Ro
 	}
 	if !slices.ContainsFunc(r.Hops, func(h plan.Hop) bool { return h.Link != "" }) {
 		return r, false, nil
-	}
-	if err := checkCarried(r, attrs); err != nil {
-		return r, false, err
 	}
 	if c := attrs.get(unix.RTA_CACHEINFO); len(c) >= 12 {
 		// struct rta_cacheinfo: rta_clntref, rta_lastuse, rta_expires in clock ticks of 1/100 s (USER_HZ).
@@ -106,7 +113,10 @@ func decodeRoute(m []byte, roles map[int]plan.Role, now plan.Instant) (r plan.Ro
 			return r, false, err
 		}
 	}
-	return r, true, nil
+	if err == nil {
+		err = checkCarried(r, attrs)
+	}
+	return r, true, err
 }
 
 // rtaNexthopID is RTA_NH_ID (include/uapi/linux/rtnetlink.h, Linux 5.3).
@@ -144,8 +154,7 @@ func decodeHop(index int, flags uint32, weight int, attrs attributeSet, roles ma
 }
 
 // decodeHops reads an array of struct rtnexthop, each followed by its attributes.
-func decodeHops(b []byte, roles map[int]plan.Role) ([]plan.Hop, error) {
-	var hops []plan.Hop
+func decodeHops(b []byte, roles map[int]plan.Role) (hops []plan.Hop, unsupported error) {
 	for len(b) >= unix.SizeofRtNexthop {
 		size := int(nl.NativeEndian().Uint16(b))
 		if size < unix.SizeofRtNexthop || size > len(b) {
@@ -156,12 +165,12 @@ func decodeHops(b []byte, roles map[int]plan.Role) ([]plan.Hop, error) {
 			return nil, fmt.Errorf("list routes: %w", err)
 		}
 		if kind, ok := attrs.find(unix.RTA_ENCAP_TYPE); ok {
-			return nil, UnsupportedError(fmt.Sprintf("a multipath route has an encapsulation (type %d), which podnic cannot put back", nl.NativeEndian().Uint16(kind)))
+			unsupported = UnsupportedError(fmt.Sprintf("a multipath route has an encapsulation (type %d), which podnic cannot put back", nl.NativeEndian().Uint16(kind)))
 		}
 		hops = append(hops, decodeHop(int(int32(u32(b[4:]))), uint32(b[2]), int(b[3])+1, attrs, roles))
 		b = b[min(len(b), (size+unix.RTA_ALIGNTO-1)&^(unix.RTA_ALIGNTO-1)):]
 	}
-	return hops, nil
+	return hops, unsupported
 }
 
 const rtaxCCAlgo = 16 // RTAX_CC_ALGO, the one metric that is a name

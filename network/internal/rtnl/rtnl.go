@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"syscall"
 
 	"github.com/vishvananda/netlink/nl"
@@ -16,9 +17,14 @@ import (
 type Conn struct {
 	fd     int
 	seq    uint32
-	buffer []byte
+	buffer *[bufferSize]byte
 	// Before, if set, is called before each request that changes something. Tests die in it.
 	Before func()
+
+	// routes are those that Defaults has read, for the snapshot that is taken next: both are of the moment of the links that the
+	// search for the interface goes by.
+	routes  [][]byte
+	lenient bool // what is read stays where it is, and need not be put back
 }
 
 // namespace is where a socket is opened.
@@ -43,13 +49,16 @@ func Open(ns namespace) (r *Conn, err error) {
 // (netlink_dump and netlink_recvmsg in net/netlink/af_netlink.c). A single object is far smaller.
 const bufferSize = 32 << 10
 
+// buffers are those of sockets that were closed.
+var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+
 // OpenHere opens a socket in the calling thread's namespace.
 func OpenHere(protocol int) (*Conn, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {
 		return nil, err
 	}
-	r := &Conn{fd: fd, buffer: make([]byte, bufferSize)}
+	r := &Conn{fd: fd, buffer: buffers.Get().(*[bufferSize]byte)}
 	timeout := unix.Timeval{Sec: 10} // the kernel answers at once; only its RTNL lock can keep a request waiting
 	if err := errors.Join(
 		unix.Bind(r.fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}),
@@ -65,10 +74,22 @@ func OpenHere(protocol int) (*Conn, error) {
 }
 
 // Close closes the socket.
-func (r *Conn) Close() { unix.Close(r.fd) }
+func (r *Conn) Close() {
+	_ = closeNow(func() error { return unix.Close(r.fd) })
+	buffers.Put(r.buffer)
+}
+
+// closeNow closes what nobody else shall hold any more when it returns. A child that another thread is starting has every
+// descriptor until it executes (os/exec sees to the rest); syscall.ForkLock tells of it.
+func closeNow(file func() error) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return file()
+}
 
 // Do sends a request that changes something and waits for the acknowledgement.
 func (r *Conn) Do(command, flags int, data ...nl.NetlinkRequestData) error {
+	r.routes = nil
 	if r.Before != nil {
 		r.Before()
 	}
@@ -97,9 +118,9 @@ var errInterrupted = errors.New("the dump was interrupted by a change")
 
 // Dump reads all objects of one kind. A dump that a change interrupted may lack objects (NLM_F_DUMP_INTR), so it is
 // repeated: duplicate address detection that ends just after a change of our own is enough to cause it.
-func (r *Conn) Dump(command int, answer uint16, data nl.NetlinkRequestData) ([][]byte, error) {
+func (r *Conn) Dump(command int, answer uint16, data ...nl.NetlinkRequestData) ([][]byte, error) {
 	for range dumpAttempts {
-		messages, err := r.exchange(command, unix.NLM_F_DUMP, answer, []nl.NetlinkRequestData{data})
+		messages, err := r.exchange(command, unix.NLM_F_DUMP, answer, data)
 		if !errors.Is(err, errInterrupted) {
 			return messages, err
 		}
@@ -154,7 +175,7 @@ func (r *Conn) receive() (b []byte, err error) {
 	var n int
 	var from unix.Sockaddr
 	err = IgnoringEINTR(func() (err error) {
-		n, from, err = unix.Recvfrom(r.fd, r.buffer, unix.MSG_TRUNC) // tells the size of what was sent
+		n, from, err = unix.Recvfrom(r.fd, r.buffer[:], unix.MSG_TRUNC) // tells the size of what was sent
 		return err
 	})
 	if err != nil {

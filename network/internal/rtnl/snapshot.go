@@ -24,6 +24,9 @@ func (r *Conn) Read(all []plan.Link, nic int, names plan.Names) (*plan.Snapshot,
 	if s.Addresses, err = r.Addresses(roles, now); err != nil {
 		return nil, err
 	}
+	// What stays where it is need not be put back.
+	r.lenient = names.Binding.KeepsNIC()
+	defer func() { r.lenient = false }()
 	if s.Routes, s.Barriers, err = r.Routes(roles, now); err != nil {
 		return nil, err
 	}

@@ -24,38 +24,48 @@ func (e *Executor) createTap(l plan.Link) error {
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, tun.Close()) }()
+		defer func() { err = errors.Join(err, closeNow(tun.Close)) }()
 		fd := int(tun.Fd())
-		request, err := unix.NewIfreq(l.Name)
+		ifreq, err := unix.NewIfreq(l.Name)
 		if err != nil {
 			return err
 		}
 		flags := uint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_TUN_EXCL)
-		if l.TapOptions.VNetHdr {
+		if l.TapSettings.VNetHdr {
 			flags |= unix.IFF_VNET_HDR
 		}
-		if l.TapOptions.MultiQueue {
+		if l.TapSettings.MultiQueue {
 			flags |= unix.IFF_MULTI_QUEUE
 		}
-		request.SetUint16(flags)
-		if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err != nil {
+		ifreq.SetUint16(flags)
+		if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, ifreq); err != nil {
 			return fmt.Errorf("TUNSETIFF: %w", err)
 		}
 		if e.Index[plan.Tap], err = e.Conn.IndexOf(l.Name); err != nil {
 			return err
 		}
-		if err := e.Conn.Do(unix.RTM_NEWLINK, 0, e.Header(plan.Tap),
+		header := e.Header(plan.Tap)
+		if l.NoARP {
+			header.Flags, header.Change = unix.IFF_NOARP, unix.IFF_NOARP
+		}
+		request := []nl.NetlinkRequestData{
+			header,
 			nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(l.Group)),
 			nl.NewRtAttr(unix.IFLA_ADDRESS, l.MAC.HardwareAddr()),
-			nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(l.MTU)))); err != nil {
+			nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(l.MTU))),
+		}
+		if l.Alias != "" {
+			request = append(request, nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(l.Alias)))
+		}
+		if err := e.Conn.Do(unix.RTM_NEWLINK, 0, request...); err != nil {
 			return fmt.Errorf("mark it: %w", err)
 		}
-		if o := l.TapOptions.Owner; o != nil {
+		if o := l.TapSettings.Owner; o != nil {
 			if err := unix.IoctlSetInt(fd, unix.TUNSETOWNER, int(*o)); err != nil {
 				return fmt.Errorf("TUNSETOWNER: %w", err)
 			}
 		}
-		if g := l.TapOptions.Group; g != nil {
+		if g := l.TapSettings.Group; g != nil {
 			if err := unix.IoctlSetInt(fd, unix.TUNSETGROUP, int(*g)); err != nil {
 				return fmt.Errorf("TUNSETGROUP: %w", err)
 			}
@@ -85,4 +95,40 @@ func CheckTunDevice() error {
 		return plan.Refuse("%s is not the device that taps are made with (%w): mount the machine's into the container (10:200)", TunDevice, err)
 	}
 	return nil
+}
+
+// OpenTap opens a tap that is there, once for each queue, as an emulator does.
+func OpenTap(ns namespace, name string, queues int) (files []*os.File, err error) {
+	defer func() {
+		if err != nil {
+			for _, f := range files {
+				_ = closeNow(f.Close)
+			}
+			files = nil
+		}
+	}()
+	request, err := unix.NewIfreq(name)
+	if err != nil {
+		return nil, err
+	}
+	flags := uint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+	if queues > 1 {
+		flags |= unix.IFF_MULTI_QUEUE
+	}
+	request.SetUint16(flags)
+	err = ns.Do(func() error {
+		for range queues {
+			// Not by os.OpenFile, which would make it non-blocking, for this process' poller.
+			fd, err := unix.Open(TunDevice, unix.O_RDWR|unix.O_CLOEXEC, 0)
+			if err != nil {
+				return &os.PathError{Op: "open", Path: TunDevice, Err: err}
+			}
+			files = append(files, os.NewFile(uintptr(fd), name))
+			if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err != nil {
+				return fmt.Errorf("TUNSETIFF: %w", err)
+			}
+		}
+		return nil
+	})
+	return files, err
 }

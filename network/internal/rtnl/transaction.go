@@ -1,6 +1,7 @@
 package rtnl
 
 import (
+	"errors"
 	"fmt"
 	"syscall"
 
@@ -8,22 +9,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// transaction is a batch of changes to a family of nftables, which the kernel makes all at once or not at all.
+// transaction is a batch of changes to nftables, which the kernel makes all at once or not at all.
 //
 // The library could send it too. It asks for an acknowledgement and an echo of every rule, and reads each of these
 // twice, the first time to learn its length: 6 % of the CPU time of the command prepare (ADR 12).
-type transaction struct {
-	family   byte
-	requests []*nl.NetlinkRequest
+type transaction struct{ requests []*change }
+
+// change is one request of a transaction.
+type change struct {
+	*nl.NetlinkRequest
+	lacking error // what a kernel lacks that does not know what this is; nil: nothing in particular
 }
 
-func (t *transaction) add(kind, flags int, data ...*nl.RtAttr) {
+func (t *transaction) add(family byte, kind, flags int, data ...*nl.RtAttr) *change {
 	r := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|kind, flags)
-	r.AddData(&nl.Nfgenmsg{NfgenFamily: t.family})
+	r.AddData(&nl.Nfgenmsg{NfgenFamily: family})
 	for _, d := range data {
 		r.AddData(d)
 	}
-	t.requests = append(t.requests, r)
+	c := &change{NetlinkRequest: r}
+	t.requests = append(t.requests, c)
+	return c
 }
 
 // commit sends the transaction and waits until it is done. The last request alone asks for an acknowledgement: of the
@@ -56,10 +62,23 @@ func (t *transaction) commit(r *Conn) error {
 		}
 		for _, m := range received {
 			if m.Header.Type == unix.NLMSG_ERROR && m.Header.Seq >= first {
-				return kernelError(m)
+				return t.refused(int(m.Header.Seq-first), kernelError(m))
 			}
 		}
 	}
+}
+
+// refused says what the kernel lacks that does not know what a request asks for. The number is that of framed.
+func (t *transaction) refused(number int, err error) error {
+	if number < 1 || number > len(t.requests) {
+		return err
+	}
+	for _, missing := range []error{unix.ENOENT, unix.EOPNOTSUPP, unix.EAFNOSUPPORT, unix.EPROTONOSUPPORT} {
+		if lacking := t.requests[number-1].lacking; lacking != nil && errors.Is(err, missing) {
+			return fmt.Errorf("%w: %w", lacking, err)
+		}
+	}
+	return err
 }
 
 // framed are the requests between the two that make a transaction of them.
@@ -69,6 +88,9 @@ func (t *transaction) framed() []*nl.NetlinkRequest {
 		r.AddData(&nl.Nfgenmsg{ResId: nl.Swap16(unix.NFNL_SUBSYS_NFTABLES)})
 		return r
 	}
-	all := append([]*nl.NetlinkRequest{frame(unix.NFNL_MSG_BATCH_BEGIN)}, t.requests...)
+	all := []*nl.NetlinkRequest{frame(unix.NFNL_MSG_BATCH_BEGIN)}
+	for _, c := range t.requests {
+		all = append(all, c.NetlinkRequest)
+	}
 	return append(all, frame(unix.NFNL_MSG_BATCH_END))
 }

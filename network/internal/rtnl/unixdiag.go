@@ -40,9 +40,12 @@ type UnixSocket struct {
 // DatagramSockets are the abstract datagram sockets of the calling thread's namespace. ENOENT says that the kernel has no
 // unix_diag.
 func DatagramSockets() (sockets []UnixSocket, err error) {
-	req := nl.NewNetlinkRequest(nl.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP)
-	req.AddData(unixDiagReq{udiagShowName | udiagShowUID})
-	messages, err := req.Execute(unix.NETLINK_SOCK_DIAG, 0)
+	conn, err := OpenHere(unix.NETLINK_SOCK_DIAG)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	messages, err := conn.Dump(nl.SOCK_DIAG_BY_FAMILY, nl.SOCK_DIAG_BY_FAMILY, unixDiagReq{udiagShowName | udiagShowUID})
 	if err != nil {
 		return nil, err
 	}

@@ -23,7 +23,7 @@ Each figure is a median. A goal is what the project set itself; ✗ marks one th
 
 // peers are the programs that podnic is measured beside or with, and how they tell their version.
 var peers = [][]string{
-	{"ip", "-V"}, {"nft", "--version"}, {"dnsmasq", "--version"}, {"python3", "--version"}, {"libvirtd", "--version"},
+	{"ip", "-V"}, {"nft", "--version"}, {"passt", "--version"}, {"dnsmasq", "--version"}, {"python3", "--version"}, {"libvirtd", "--version"},
 	{"qemu-system-x86_64", "--version"},
 }
 

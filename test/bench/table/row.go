@@ -26,6 +26,8 @@ type row struct {
 	ratio, limit float64
 	// never is the goal that there is none of it.
 	never bool
+	// pair leaves the row out where the peer was not measured.
+	pair bool
 }
 
 // took is how long an operation of a benchmark took.
@@ -34,7 +36,7 @@ func took(name string) figure { return figure{name, "ns/op"} }
 // cells are the columns of a row; nil when the figure was not measured in this run.
 func (r row) cells(from results) []string {
 	value, ok := from.median(r.of)
-	if !ok {
+	if _, both := from.median(r.peer); !ok || r.pair && !both {
 		return nil
 	}
 	cells := []string{r.what, r.of.text(value), "", "", ""}

@@ -1,0 +1,334 @@
+package network
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/mdlayher/packet"
+	"github.com/podnic/podnic/network/identity"
+	"github.com/podnic/podnic/network/plan"
+	"golang.org/x/sys/unix"
+)
+
+// How often, and for how long each time, findRouters asks: on a pod's link a router answers within a millisecond. One whose
+// link was set up with the pod's does not answer for an address before it has seen that nobody else has it, which
+// takes up to a second before it asks and one after that (RFC 4862, 5.4.2; addrconf_dad_kick).
+const (
+	routerAttempts = 3
+	routerWait     = 100 * time.Millisecond
+	routerUp       = 2500 * time.Millisecond
+)
+
+// findRouters asks on the pod's link where the gateways are, as the pod would ask: for the MAC of each, unless the pod had a
+// permanent entry for it, and for a link-local address of it where it is known by none that anybody answers for. A router
+// advertisement must come from such an address (RFC 4861, 6.1.2). A gateway that nobody answers for is found without one.
+//
+// The address is the one that is made of the MAC (RFC 4291, appendix A), or one from which a router with that MAC answers an
+// echo request: a bridge keeps its first address when its MAC changes with its ports.
+//
+// mark is what a wiring lets frames leave by, if it is not 0; age is for how long the pod's link has been up, and wait for how
+// long a gateway is asked for at least: plugins give the node's end its address when all is done in the pod (ptp).
+func findRouters(ns *Namespace, nic string, mark uint32, original *plan.Snapshot, age, wait time.Duration) ([]identity.Router, error) {
+	wanted := original.RoutersWanted()
+	if len(wanted) == 0 {
+		return nil, nil
+	}
+	return askFor(wanted, ns, nic, mark, original, age, wait)
+}
+
+// RoutersNow asks again where the gateways of a wired interface are, whose routers are known: what becomes of those that
+// nobody answers for stays as it was. What is different is asked for twice, since an answer may be lost. It requires
+// CAP_NET_RAW, and, where frames are redirected, CAP_NET_ADMIN on kernels before 5.17.
+func RoutersNow(ns *Namespace, seen *Inspection, known []identity.Router) ([]identity.Router, error) {
+	ask := func() ([]identity.Router, error) {
+		wanted := seen.Original.Gateways()
+		for i := range wanted {
+			for _, k := range known {
+				if k.Gateway == wanted[i].Gateway && !k.Gateway.IsLinkLocalUnicast() {
+					wanted[i].Address = k.Address // to be asked for first
+				}
+			}
+		}
+		return askFor(wanted, ns, seen.Names.NIC, seen.Options.Mark, seen.Original, routerUp, 0)
+	}
+	now, err := ask()
+	if err != nil || sameRouters(known, now) {
+		return known, err
+	}
+	again, err := ask()
+	if err != nil || !slices.Equal(now, again) {
+		return known, err
+	}
+	var all []identity.Router
+	for _, r := range now {
+		i := slices.IndexFunc(known, func(k identity.Router) bool { return k.Gateway == r.Gateway })
+		if i >= 0 && r.MAC.IsZero() {
+			r = known[i]
+		}
+		all = append(all, r)
+	}
+	return all, nil
+}
+
+// sameRouters reports whether all that answer are where they were.
+func sameRouters(known, now []identity.Router) bool {
+	return !slices.ContainsFunc(now, func(r identity.Router) bool {
+		return !r.MAC.IsZero() && !slices.ContainsFunc(known, func(k identity.Router) bool {
+			return k.Gateway == r.Gateway && k.Address == r.Address && k.MAC == r.MAC
+		})
+	})
+}
+
+func askFor(wanted []identity.Router, ns *Namespace, nic string, mark uint32, original *plan.Snapshot, age, wait time.Duration) ([]identity.Router, error) {
+	conn, err := listenOn(ns, nic, mark)
+	if err != nil {
+		return nil, fmt.Errorf("look for the routers of %s: %w", nic, err)
+	}
+	defer conn.Close()
+	now := time.Now()
+	r := &asker{conn: conn, mac: original.Link(plan.NIC).MAC, from: original.Asking(), up: now.Add(routerUp - age), there: now.Add(wait)}
+	var found []identity.Router
+	for _, w := range wanted {
+		if err := r.find(&w); err != nil {
+			return nil, fmt.Errorf("ask for the router %s on %s: %w", w.Gateway, nic, err)
+		}
+		found = append(found, w)
+	}
+	return standIns(found), nil
+}
+
+// standIns gives each router that podnic stands in for an address of its own: the guest tells them by it.
+func standIns(found []identity.Router) []identity.Router {
+	for i := range found {
+		for slices.ContainsFunc(found[:i], func(o identity.Router) bool {
+			return identity.IsVirtualRouter(o.Address) && o.Address == found[i].Address && o.MAC != found[i].MAC
+		}) {
+			found[i].Address = identity.NextVirtualRouter(found[i].Address)
+		}
+	}
+	return found
+}
+
+// asker asks in the pod's name.
+type asker struct {
+	conn *packet.Conn
+	mac  identity.MAC
+	from netip.Addr
+	up   time.Time // when routers have their addresses
+	// there is when gateways have theirs.
+	there time.Time
+}
+
+// find completes what is known of a router.
+func (a *asker) find(r *identity.Router) error {
+	var err error
+	if r.MAC.IsZero() {
+		if r.MAC, _, err = a.ask(a.solicitation(r.Gateway), later(a.up, a.there), func(h heard) bool { return h.advertises(r.Gateway) }); err != nil || r.MAC.IsZero() {
+			return err
+		}
+	}
+	if r.Address.IsValid() && r.Address == r.Gateway {
+		return nil
+	}
+	standIn := identity.VirtualRouter
+	if known := r.Address; identity.IsVirtualRouter(known) {
+		standIn = known
+	} else if known.IsLinkLocalUnicast() {
+		_, there, err := a.ask(a.solicitation(known), time.Time{}, func(h heard) bool { return h.mac == r.MAC && h.advertises(known) })
+		if err != nil || there.IsValid() {
+			return err
+		}
+	}
+	r.Address = netip.Addr{}
+	own := identity.LinkLocalOf(r.MAC)
+	_, address, err := a.ask(append(a.solicitation(own), a.echo()...), a.up, func(h heard) bool {
+		return h.mac == r.MAC && (h.advertises(own) || h.kind == icmpEchoReply && h.from.IsLinkLocalUnicast())
+	})
+	switch {
+	case address.IsValid():
+		r.Address = address
+	case r.Gateway.IsLinkLocalUnicast():
+		r.Address = r.Gateway // which podnic answers for
+	default:
+		r.Address = standIn
+	}
+	return err
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// ask sends frames until an answer is as it should be, some times and until a moment at least, and says who it is from: the
+// zero MAC where nobody answers.
+func (a *asker) ask(frames [][]byte, until time.Time, answers func(heard) bool) (identity.MAC, netip.Addr, error) {
+	for i := 0; i < routerAttempts || time.Now().Before(until); i++ {
+		if err := a.conn.SetReadDeadline(time.Now().Add(routerWait)); err != nil {
+			return identity.MAC{}, netip.Addr{}, err
+		}
+		for _, frame := range frames {
+			if _, err := a.conn.WriteTo(frame, &packet.Addr{HardwareAddr: net.HardwareAddr(frame[:6])}); err != nil {
+				return identity.MAC{}, netip.Addr{}, err
+			}
+		}
+		h, err := a.answer(answers)
+		if err == nil {
+			return h.mac, h.address(), nil
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return identity.MAC{}, netip.Addr{}, err
+		}
+	}
+	return identity.MAC{}, netip.Addr{}, nil
+}
+
+func (a *asker) answer(answers func(heard) bool) (heard, error) {
+	frame := make([]byte, 2048)
+	for {
+		n, _, err := a.conn.ReadFrom(frame)
+		if err != nil {
+			return heard{}, err
+		}
+		if h, ok := hear(frame[:n]); ok && answers(h) {
+			return h, nil
+		}
+	}
+}
+
+// Messages of ICMPv6 (RFC 4443, RFC 4861).
+const (
+	icmpEchoRequest            = 128
+	icmpEchoReply              = 129
+	icmpNeighbourSolicitation  = 135
+	icmpNeighbourAdvertisement = 136
+)
+
+// An Ethernet frame with IPv6 and ICMPv6: where its parts are.
+const (
+	ethernetHeader = 14
+	icmpAt         = ethernetHeader + 40
+	targetAt       = icmpAt + 8
+	optionsAt      = targetAt + 16
+)
+
+var (
+	allRouters      = netip.MustParseAddr("ff02::2")
+	solicitedPrefix = [13]byte{0xff, 0x02, 11: 1, 12: 0xff} // RFC 4291, 2.7.1
+)
+
+// solicitation asks for the MAC of an address, and says the pod's.
+func (a *asker) solicitation(target netip.Addr) [][]byte {
+	to := target.As16()
+	copy(to[:], solicitedPrefix[:])
+	body := slices.Concat([]byte{icmpNeighbourSolicitation, 0, 0, 0, 0, 0, 0, 0}, target.AsSlice(), []byte{1, 1}, a.mac[:])
+	return [][]byte{a.frame(netip.AddrFrom16(to), body)}
+}
+
+// echo asks all routers to show themselves.
+func (a *asker) echo() [][]byte {
+	return [][]byte{a.frame(allRouters, []byte{icmpEchoRequest, 0, 0, 0, 'p', 'n', 0, 1})}
+}
+
+// frame is one to a multicast group, with the hop limit that neighbour discovery asks for.
+func (a *asker) frame(to netip.Addr, icmp []byte) []byte {
+	group, source := to.As16(), a.from.AsSlice()
+	pseudo := slices.Concat(source, group[:], []byte{0, 0, byte(len(icmp) >> 8), byte(len(icmp)), 0, 0, 0, unix.IPPROTO_ICMPV6}, icmp)
+	binary.BigEndian.PutUint16(icmp[2:], checksumOf(pseudo))
+	return slices.Concat([]byte{0x33, 0x33}, group[12:], a.mac[:], []byte{0x86, 0xdd},
+		[]byte{0x60, 0, 0, 0, byte(len(icmp) >> 8), byte(len(icmp)), unix.IPPROTO_ICMPV6, 255}, source, group[:], icmp)
+}
+
+// checksumOf is the Internet's (RFC 1071), of an even number of bytes.
+func checksumOf(b []byte) uint16 {
+	var sum uint32
+	for i := 0; i+1 < len(b); i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(b[i:]))
+	}
+	for sum>>16 != 0 {
+		sum = sum&0xffff + sum>>16
+	}
+	return ^uint16(sum)
+}
+
+// heard is a message of ICMPv6.
+type heard struct {
+	kind   byte
+	from   netip.Addr
+	target netip.Addr   // of a neighbour advertisement
+	mac    identity.MAC // its sender's, or what it says
+}
+
+func (h heard) advertises(ip netip.Addr) bool {
+	return h.kind == icmpNeighbourAdvertisement && h.target == ip
+}
+
+// address is the one that the message shows to be its sender's.
+func (h heard) address() netip.Addr {
+	if h.kind == icmpNeighbourAdvertisement {
+		return h.target
+	}
+	return h.from
+}
+
+func hear(frame []byte) (h heard, ok bool) {
+	if len(frame) < targetAt || binary.BigEndian.Uint16(frame[12:]) != unix.ETH_P_IPV6 || frame[ethernetHeader+6] != unix.IPPROTO_ICMPV6 {
+		return h, false
+	}
+	h.kind, h.mac = frame[icmpAt], identity.MAC(frame[6:12])
+	h.from = netip.AddrFrom16([16]byte(frame[ethernetHeader+8:]))
+	if h.kind != icmpNeighbourAdvertisement {
+		return h, true
+	}
+	if len(frame) < optionsAt || frame[ethernetHeader+7] != 255 {
+		return h, false
+	}
+	h.target = netip.AddrFrom16([16]byte(frame[targetAt:]))
+	for options := frame[optionsAt:]; len(options) >= 8; {
+		length := int(options[1]) * 8
+		if length == 0 || length > len(options) {
+			break
+		}
+		if options[0] == 2 && length == 8 { // the target's link-layer address
+			h.mac = identity.MAC(options[2:8])
+		}
+		options = options[length:]
+	}
+	return h, true
+}
+
+// lookForRouters completes the original, where IPv6 is served and a router was not found before.
+func (p *preparation) lookForRouters() {
+	original := p.record.Original
+	if p.record.Options.IPv6For(original) != plan.IPv6Serve || !p.found.nic.Up {
+		return
+	}
+	age, err := p.rtnl.IPv6Age(p.found.nic.Index)
+	if err != nil {
+		p.warnings = append(p.warnings, err.Error())
+	}
+	wait := routerUp
+	if p.settled {
+		age, wait = routerUp, 0
+	}
+	mark := uint32(0)
+	if p.found.wired() {
+		mark, wait = p.record.Options.Mark, 0
+	}
+	found, err := findRouters(p.ns, p.found.nic.Name, mark, original, age, wait)
+	if err != nil {
+		p.warnings = append(p.warnings, err.Error())
+	}
+	for _, r := range found {
+		original.Routers = slices.DeleteFunc(original.Routers, func(o identity.Router) bool { return o.Gateway == r.Gateway })
+		original.Routers, p.fresh = append(original.Routers, r), true
+	}
+}

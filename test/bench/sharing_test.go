@@ -1,0 +1,378 @@
+package bench
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/podnic/podnic/test/pod"
+	"github.com/podnic/podnic/test/podtest"
+	"github.com/podnic/podnic/test/shapes/tap"
+)
+
+// sharingWays are the ways in which a guest has the pod's address, beside containers or not. The first has no pod: the guest
+// is on the pod network, so that what the ends cost is known.
+var sharingWays = []string{"ends", "redirect", "shared", "passt"}
+
+const (
+	streamBytes = 128 << 20
+	roundTrips  = 2000
+	guestPort   = 7000
+	sources     = "28232 32767" // of a pod that shares its address
+)
+
+// sharingNetwork is a pod network with the MTU of Ethernet.
+var sharingNetwork = pod.Network{MTU: 1500, Scripts: pod.Scripts{
+	Address: plain.Scripts.Address, Pod: plain.Scripts.Pod,
+	Node: "ip address add 10.244.1.1/24 dev $LINK\nip link set $LINK up",
+}}
+
+// BenchmarkSharing has a TCP stream in either direction, and a byte that goes there and back, between the pod network and a
+// guest that has the pod's address. A namespace plays the guest. What carries its frames to a tap of podnic's, or to
+// passt's socket, stands for the emulator: it is the same but for how a frame begins. Ways take turns.
+func BenchmarkSharing(b *testing.B) {
+	podtest.NeedRoot(b)
+	need(b, "passt")
+	podnic := podtest.Program(b)
+	all := make([]*sharing, len(sharingWays))
+	for i, way := range sharingWays {
+		all[i] = newSharing(b, podnic, way)
+		defer all[i].end()
+	}
+	b.Run("both", func(b *testing.B) {
+		for b.Loop() {
+			for _, s := range all {
+				began := s.processor()
+				s.out = append(s.out, s.stream(s.guest, s.node, "10.244.1.1"))
+				s.in = append(s.in, s.stream(s.node, s.guest, "10.244.1.5"))
+				s.spent = append(s.spent, (s.processor()-began)/(2*streamBytes)*(1<<30)*1e9)
+				s.times = append(s.times, s.pingPong()...)
+			}
+		}
+		ends := middle(all[0].spent)
+		for i, way := range sharingWays {
+			s := all[i]
+			slices.Sort(s.times)
+			b.ReportMetric(middle(s.out)/(1<<30), way+"-out-GiB/s")
+			b.ReportMetric(middle(s.in)/(1<<30), way+"-in-GiB/s")
+			b.ReportMetric(middle(s.spent), way+"-cpu-ns/op")
+			b.ReportMetric(middle(s.spent)-ends, way+"-path-ns/op")
+			b.ReportMetric(float64(s.times[len(s.times)/2]), way+"-p50-ns/op")
+			b.ReportMetric(float64(s.times[len(s.times)*99/100]), way+"-p99-ns/op")
+			if s.passt != nil {
+				b.ReportMetric(memory(b, s.passt.Process.Pid, "Rss"), way+"-rss-B")
+			}
+		}
+	})
+}
+
+// sharing is a guest and its pod network.
+type sharing struct {
+	b           *testing.B
+	node, guest *pod.Namespace
+	passt       *exec.Cmd
+	ends        []func()
+
+	out, in, spent []float64 // bytes a second, and nanoseconds of processors a GiB
+	times          []time.Duration
+}
+
+func newSharing(b *testing.B, podnic, way string) *sharing {
+	b.Helper()
+	node := podtest.Node(b)
+	s := &sharing{b: b, node: node.Namespace}
+	guest, err := node.AddNamespace("guest")
+	if err != nil {
+		b.Fatal(err)
+	}
+	s.guest = guest
+	s.ends = append(s.ends, func() { guest.Close() })
+	if way == "ends" {
+		card := s.open(node.Namespace, "ends0")
+		podtest.In(b, node.Namespace, "ip addr add 10.244.1.1/24 dev ends0; ip link set ends0 up")
+		s.plug("02:00:00:00:00:05", 1500, taps{card})
+		return s
+	}
+	p := podtest.Pod(b, node, pod.Spec{Name: "sharing", Network: sharingNetwork})
+	mac := podtest.Link(b, p.Namespace, "eth0").HardwareAddr.String()
+	if way == "passt" {
+		s.plug(mac, 65520, s.startPasst(p)) // what it tells its guests, so that a frame holds much
+	} else {
+		run(b, p, "sysctl", "-qw", "net.ipv4.ip_local_port_range="+sources)
+		dir := memoryDir(b)
+		args := []string{"prepare", "--state-dir", dir, "--binding", way}
+		if way == "shared" {
+			args = append(args, "--pod-ports", "8080,9640/tcp", "--guest-ports", "22")
+		}
+		run(b, p, podnic, args...)
+		s.ends = append(s.ends, func() { run(b, p, podnic, "restore", "--force", "--state-dir", dir) })
+		s.plug(mac, 1500, taps{s.open(p.Namespace, "tap0")})
+	}
+	return s
+}
+
+// plug puts the guest's card behind a link.
+func (s *sharing) plug(mac string, mtu int, frames link) {
+	s.b.Helper()
+	card := s.open(s.guest, "g0")
+	podtest.In(s.b, s.guest, fmt.Sprintf("ip link set lo up; ip link set g0 address %s mtu %d up; ip addr add 10.244.1.5/24 dev g0; ip route add default via 10.244.1.1", mac, mtu))
+	s.pump(card, frames)
+}
+
+// end takes everything back, what was made last first.
+func (s *sharing) end() {
+	for _, end := range slices.Backward(s.ends) {
+		end()
+	}
+}
+
+func (s *sharing) open(in *pod.Namespace, name string) (file *os.File) {
+	s.b.Helper()
+	if err := in.Do(func() (err error) { file, err = tap.Open(name); return err }); err != nil {
+		s.b.Fatal(err)
+	}
+	s.ends = append(s.ends, func() { file.Close() })
+	return file
+}
+
+// startPasst runs passt in the pod, with the port of the guest that is reached. It takes the pod's address for the guest's.
+func (s *sharing) startPasst(p *pod.Pod) link {
+	s.b.Helper()
+	path := filepath.Join(memoryDir(s.b), "passt.sock")
+	s.passt = exec.Command("passt", "--foreground", "--quiet", "--socket", path, "--no-map-gw", "--runas", "0",
+		"--tcp-ports", strconv.Itoa(guestPort), "--udp-ports", "none")
+	if err := p.Do(s.passt.Start); err != nil {
+		s.b.Fatal(err)
+	}
+	s.ends = append(s.ends, func() {
+		_ = s.passt.Process.Kill()
+		_ = s.passt.Wait()
+	})
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		conn, err := net.Dial("unix", path)
+		if err == nil {
+			s.ends = append(s.ends, func() { conn.Close() })
+			return &stream{conn: conn, buffer: make([]byte, 0, 1<<18)}
+		}
+		if time.Now().After(deadline) {
+			s.b.Fatal(err)
+		}
+	}
+}
+
+// link is where the guest's frames go to and come from, with the header of a tap.
+type link interface {
+	read(frame []byte) (int, error)
+	write(frame []byte) error
+}
+
+type taps struct{ *os.File }
+
+func (t taps) read(frame []byte) (int, error) { return t.Read(frame) }
+
+func (t taps) write(frame []byte) error {
+	_, err := t.Write(frame)
+	if errors.Is(err, unix.EIO) {
+		return nil // it has no carrier yet
+	}
+	return err
+}
+
+// stream has the frames of QEMU's socket: each behind its length, four bytes.
+type stream struct {
+	conn   net.Conn
+	buffer []byte // what was read and not taken
+	out    []byte
+}
+
+func (s *stream) read(frame []byte) (int, error) {
+	for {
+		if len(s.buffer) >= 4 {
+			if n := int(binary.BigEndian.Uint32(s.buffer)); len(s.buffer) >= 4+n {
+				clear(frame[:tap.HeaderSize])
+				copy(frame[tap.HeaderSize:], s.buffer[4:4+n])
+				s.buffer = s.buffer[4+n:]
+				return tap.HeaderSize + n, nil
+			}
+		}
+		whole := make([]byte, len(s.buffer), 1<<18)
+		if cap(s.buffer)-len(s.buffer) < 1<<17 {
+			copy(whole, s.buffer)
+			s.buffer = whole
+		}
+		n, err := s.conn.Read(s.buffer[len(s.buffer):cap(s.buffer)])
+		if err != nil {
+			return 0, err
+		}
+		s.buffer = s.buffer[:len(s.buffer)+n]
+	}
+}
+
+func (s *stream) write(frame []byte) error {
+	s.out = append(binary.BigEndian.AppendUint32(s.out[:0], uint32(len(frame)-tap.HeaderSize)), frame[tap.HeaderSize:]...)
+	_, err := s.conn.Write(s.out)
+	return err
+}
+
+func (s *sharing) pump(card *os.File, frames link) {
+	var both sync.WaitGroup
+	both.Go(func() {
+		for frame := make([]byte, tap.HeaderSize+1<<17); ; {
+			n, err := card.Read(frame)
+			if err != nil || frames.write(frame[:n]) != nil {
+				return
+			}
+		}
+	})
+	both.Go(func() {
+		for frame := make([]byte, tap.HeaderSize+1<<17); ; {
+			n, err := frames.read(frame)
+			if err != nil {
+				return
+			}
+			_, _ = card.Write(frame[:n])
+		}
+	})
+	s.ends = slices.Insert(s.ends, 0, both.Wait) // once either is closed
+}
+
+// processor is the processor time, in seconds, of this process, of passt, and of what the kernel has left over.
+func (s *sharing) processor() float64 {
+	s.b.Helper()
+	var own unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &own); err != nil {
+		s.b.Fatal(err)
+	}
+	seconds := time.Duration(own.Utime.Nano() + own.Stime.Nano()).Seconds()
+	threads, err := filepath.Glob("/proc/[0-9]*/comm")
+	if err != nil {
+		s.b.Fatal(err)
+	}
+	for _, path := range threads {
+		name, err := os.ReadFile(path)
+		dir := filepath.Dir(path)
+		passt := s.passt != nil && dir == fmt.Sprintf("/proc/%d", s.passt.Process.Pid)
+		if err != nil || !passt && !strings.HasPrefix(string(name), "ksoftirqd/") {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(dir, "schedstat"))
+		var ran int64
+		if err != nil {
+			continue
+		}
+		if _, err := fmt.Sscan(string(text), &ran); err == nil {
+			seconds += time.Duration(ran).Seconds()
+		}
+	}
+	return seconds
+}
+
+// serve accepts one connection at the guest's port.
+func (s *sharing) serve(in *pod.Namespace, handle func(net.Conn) error) (done <-chan error) {
+	s.b.Helper()
+	var listener net.Listener
+	err := in.Do(func() (err error) {
+		listener, err = net.Listen("tcp4", fmt.Sprintf(":%d", guestPort))
+		return err
+	})
+	if err != nil {
+		s.b.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		defer listener.Close()
+		conn, err := listener.Accept()
+		if err == nil {
+			err = errors.Join(handle(conn), conn.Close())
+		}
+		ended <- err
+	}()
+	return ended
+}
+
+func (s *sharing) dial(from *pod.Namespace, to string) net.Conn {
+	s.b.Helper()
+	for deadline := time.Now().Add(patience); ; {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		conn, err := from.DialContext(ctx, "tcp4", fmt.Sprintf("%s:%d", to, guestPort))
+		cancel()
+		if err == nil {
+			return conn
+		}
+		if time.Now().After(deadline) {
+			s.b.Fatal(err)
+		}
+	}
+}
+
+// stream sends from one to the other, and returns the bytes in a second until all has arrived.
+func (s *sharing) stream(from, to *pod.Namespace, address string) float64 {
+	s.b.Helper()
+	ended := s.serve(to, func(conn net.Conn) error {
+		n, err := io.Copy(io.Discard, struct{ io.Reader }{conn})
+		if err == nil && n != streamBytes {
+			err = fmt.Errorf("%d bytes have arrived", n)
+		}
+		return err
+	})
+	conn := s.dial(from, address)
+	began := time.Now()
+	chunk := make([]byte, 1<<18)
+	for range streamBytes / len(chunk) {
+		if _, err := conn.Write(chunk); err != nil {
+			s.b.Fatal(err)
+		}
+	}
+	conn.Close()
+	if err := <-ended; err != nil {
+		s.b.Fatal(err)
+	}
+	return streamBytes / time.Since(began).Seconds()
+}
+
+// pingPong has the guest send back each byte.
+func (s *sharing) pingPong() (times []time.Duration) {
+	s.b.Helper()
+	ended := s.serve(s.guest, func(conn net.Conn) error {
+		for one := make([]byte, 1); ; {
+			if _, err := conn.Read(one); err != nil {
+				return nil
+			}
+			if _, err := conn.Write(one); err != nil {
+				return err
+			}
+		}
+	})
+	conn := s.dial(s.node, "10.244.1.5")
+	one := make([]byte, 1)
+	for range roundTrips {
+		began := time.Now()
+		_, err := conn.Write(one)
+		if err == nil {
+			_, err = conn.Read(one)
+		}
+		if err != nil {
+			s.b.Fatal(err)
+		}
+		times = append(times, time.Since(began))
+	}
+	conn.Close()
+	if err := <-ended; err != nil {
+		s.b.Fatal(err)
+	}
+	return times
+}
