@@ -4,17 +4,18 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/mdlayher/packet"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/podnic/podnic/network/identity"
@@ -29,7 +30,10 @@ type port interface {
 }
 
 // tapPort is the guest's end: the tap as an emulator holds it.
-type tapPort struct{ *os.File }
+type tapPort struct {
+	*os.File
+	in netns
+}
 
 const vnetHeader = 10 // struct virtio_net_hdr, all zero: nothing offloaded
 
@@ -47,13 +51,30 @@ func (t tapPort) receive(b []byte) (int, error) {
 	return copy(b, buffer[vnetHeader:n]), nil
 }
 
-// Close takes the guest away: when it returns, no child that is being started has the tap any more.
-func (t tapPort) Close() error { return closeNow(t.File) }
+// Close takes the guest away: when it returns, nobody has the tap any more.
+func (t tapPort) Close() error { return letGo(t.File, t.in, t.Name()) }
 
-func closeNow(f *os.File) error {
-	syscall.ForkLock.RLock()
-	defer syscall.ForkLock.RUnlock()
-	return f.Close()
+// letGo closes an end of a tap and waits until nobody holds the tap. A child that another test
+// starts just now has the descriptor too until the kernel has executed it, which syscall.ForkLock does not cover to its end
+// (fs/exec.c, begin_new_exec).
+func letGo(end *os.File, in netns, tap string) error {
+	if err := end.Close(); err != nil {
+		return err // closed before
+	}
+	held := func() (held bool) {
+		_ = in.Do(func(netns) error { // a tap that is gone is not held
+			link, err := netlink.LinkByName(tap)
+			held = err == nil && link.Attrs().RawFlags&unix.IFF_LOWER_UP != 0
+			return err
+		})
+		return held
+	}
+	for deadline := time.Now().Add(5 * time.Second); held(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s is still held", tap)
+		}
+	}
+	return nil
 }
 
 func (t tapPort) until(at time.Time) error { return t.SetReadDeadline(at) }
@@ -101,9 +122,9 @@ func openTap(t testing.TB, in netns, name string) tapPort {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := os.NewFile(uintptr(fd), name)
-	t.Cleanup(func() { f.Close() })
-	return tapPort{f}
+	port := tapPort{os.NewFile(uintptr(fd), name), in}
+	t.Cleanup(func() { port.Close() })
+	return port
 }
 
 func (p *testPod) nodePort() nodePort {

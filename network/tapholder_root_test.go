@@ -51,7 +51,7 @@ func (p *testPod) attachWith(flags uint16) (detach func()) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	return func() { _ = closeNow(file) }
+	return func() { _ = letGo(file, p.pod, plan.DefaultTap) }
 }
 
 // attachTap attaches to the tap in the calling thread's namespace.

@@ -23,7 +23,6 @@ import (
 	"github.com/podnic/podnic/test/pod"
 	"github.com/podnic/podnic/test/podtest"
 	"github.com/podnic/podnic/test/repeat"
-	"github.com/podnic/podnic/test/shapes/tap"
 )
 
 // lab is a pod in which the test plays libvirt.
@@ -418,10 +417,7 @@ func wiringByHandIsUsed(l *lab) {
 	}
 	l.must("prepare", l.domain())
 	server := l.server()
-	var guest *os.File
-	if err := l.Pod.Do(func() (err error) { guest, err = tap.Open("tap0"); return err }); err != nil {
-		t.Fatal(err)
-	}
+	guest := podtest.HoldTap(t, l.Pod.Namespace, "tap0")
 	l.refused(2, l.hook("prepare", l.another()), "tap0 is held by a guest")
 	l.must("release", l.another())
 	l.must("reconnect", l.domain())

@@ -13,6 +13,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/podnic/podnic/test/guest"
 	"github.com/podnic/podnic/test/libvirtd"
@@ -121,19 +125,53 @@ func Listen(t testing.TB, n *pod.Namespace, address netip.AddrPort) net.Listener
 	return listener
 }
 
+// HeldTap is a tap that an emulator would have open.
+type HeldTap struct {
+	*os.File
+	t    testing.TB
+	in   *pod.Namespace
+	name string
+}
+
 // HoldTap opens a tap in a namespace as an emulator does, for the length of the test.
-func HoldTap(t testing.TB, n *pod.Namespace, name string) *os.File {
+func HoldTap(t testing.TB, n *pod.Namespace, name string) *HeldTap {
 	t.Helper()
-	var file *os.File
+	held := &HeldTap{t: t, in: n, name: name}
 	err := n.Do(func() (err error) {
-		file, err = tap.Open(name)
+		held.File, err = tap.Open(name)
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { file.Close() })
-	return file
+	t.Cleanup(func() { held.Close() })
+	return held
+}
+
+// Close lets the tap go: when it returns, nobody holds it. A program that another test starts just now has the descriptor
+// too until the kernel has executed it, which syscall.ForkLock does not cover to its end (fs/exec.c, begin_new_exec).
+func (h *HeldTap) Close() error {
+	if err := h.File.Close(); err != nil {
+		return err // closed before
+	}
+	for deadline := time.Now().Add(Patience); h.hasCarrier(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			h.t.Errorf("%s is still held", h.name)
+			break
+		}
+	}
+	return nil
+}
+
+// hasCarrier is true of a tap while it is open.
+func (h *HeldTap) hasCarrier() bool {
+	carrier := false
+	_ = h.in.Do(func() error { // a tap that is gone is not held
+		link, err := netlink.LinkByName(h.name)
+		carrier = err == nil && link.Attrs().RawFlags&unix.IFF_LOWER_UP != 0
+		return err
+	})
+	return carrier
 }
 
 // Libvirtd runs a libvirt daemon in a pod for the length of the test.

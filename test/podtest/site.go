@@ -3,16 +3,11 @@ package podtest
 import (
 	"context"
 	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
-	"time"
-
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/podnic/podnic/test/pod"
 	"github.com/podnic/podnic/test/shapes/tap"
@@ -183,7 +178,7 @@ func (s *Site) Guest() *pod.Namespace {
 }
 
 // Taps opens the pod's tap and the guest's card, which has the pod's MAC and is up.
-func (s *Site) Taps(guest *pod.Namespace) (pods, card *os.File) {
+func (s *Site) Taps(guest *pod.Namespace) (pods, card *HeldTap) {
 	s.T.Helper()
 	pods, card = HoldTap(s.T, s.Pod.Namespace, "tap0"), HoldTap(s.T, guest, pod.Interface)
 	s.In(guest, "ip link set "+pod.Interface+" address "+s.MAC.String()+" up")
@@ -203,25 +198,7 @@ func (s *Site) Plug(guest *pod.Namespace) (unplug func()) {
 		pods.Close()
 		card.Close()
 		<-pumped
-		// A program that another test starts just now has the descriptors too, until it is executed.
-		for deadline := time.Now().Add(Patience); s.held("tap0"); time.Sleep(time.Millisecond) {
-			if time.Now().After(deadline) {
-				s.T.Error("tap0 is still held")
-				return
-			}
-		}
 	})
 	s.T.Cleanup(unplug)
 	return unplug
-}
-
-// held reports whether a tap of the pod has a carrier, which it has while it is open.
-func (s *Site) held(name string) bool {
-	held := false
-	_ = s.Pod.Do(func() error { // a tap that is gone is not held
-		link, err := netlink.LinkByName(name)
-		held = err == nil && link.Attrs().RawFlags&unix.IFF_LOWER_UP != 0
-		return err
-	})
-	return held
 }

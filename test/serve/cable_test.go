@@ -1,9 +1,9 @@
 package serve
 
 import (
+	"io"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -51,7 +51,7 @@ func (s *site) plugInto(tap, mac string) *cable {
 }
 
 // join carries frames between the pod's tap and a guest's card.
-func (s *site) join(guest *pod.Namespace, pods, guests *os.File) *cable {
+func (s *site) join(guest *pod.Namespace, pods, guests *podtest.HeldTap) *cable {
 	c := &cable{t: s.T, guest: guest, messages: make(chan string, 1000)}
 	var both sync.WaitGroup
 	both.Go(func() { c.carry(pods, guests, true) })
@@ -67,7 +67,7 @@ func (s *site) join(guest *pod.Namespace, pods, guests *os.File) *cable {
 	return c
 }
 
-func (c *cable) carry(to, from *os.File, fromGuest bool) {
+func (c *cable) carry(to, from io.ReadWriter, fromGuest bool) {
 	frame := make([]byte, tap.HeaderSize+1<<16)
 	for {
 		n, err := from.Read(frame)

@@ -80,7 +80,8 @@ func (r *Conn) Close() {
 }
 
 // closeNow closes what nobody else shall hold any more when it returns. A child that another thread is starting has every
-// descriptor until it executes (os/exec sees to the rest); syscall.ForkLock tells of it.
+// descriptor until it executes; syscall.ForkLock tells of it, but for the moment in which the kernel closes what the program
+// shall not have (fs/exec.c, begin_new_exec).
 func closeNow(file func() error) error {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()

@@ -47,7 +47,7 @@ func set(fd int, name string) error {
 }
 
 // Pump carries frames between two taps until one of them is closed.
-func Pump(a, b *os.File) {
+func Pump(a, b io.ReadWriter) {
 	var both sync.WaitGroup
 	both.Go(func() { carry(a, b) })
 	both.Go(func() { carry(b, a) })
