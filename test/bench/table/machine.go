@@ -16,7 +16,7 @@ import (
 const header = `# Benchmarks
 
 ` + "`make bench`" + ` prints these tables and writes this page, in one run on one machine: the ratios say more than the
-figures. It needs root, installs the peers that are missing where it can (Debian, Ubuntu), and takes less than ten minutes.
+figures. It needs root, installs the peers that are missing where it can (Debian, Ubuntu), and takes about 17 minutes.
 Each figure is a median. A goal is what the project set itself; ✗ marks one that this run did not reach.
 
 `
