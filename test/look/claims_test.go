@@ -8,12 +8,28 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
-// pages are the documents that say what was seen, each by the name of the test.
-var pages = []string{"security.md", "pod-networks.md", "ipv6.md", "kubevirt.md"}
+// shown are the documents that say what was seen, each by the name of the test.
+var shown = []string{
+	"cni.md", "interfaces.md", "ipv6.md", "kubevirt.md", "libvirt-hook.md", "pod-networks.md", "qemu.md", "security.md", "shared.md", "upgrading.md",
+}
 
-// TestPagesNameTestsThatThereAre looks for the tests by which these pages show what they say: the function, the file or directory
+// pages are all documents that people write.
+func pages(t *testing.T) (paths []string) {
+	t.Helper()
+	for _, pattern := range []string{"../../*.md", "../../docs/*.md", "../../docs/adr/*.md"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil || len(found) == 0 {
+			t.Fatalf("%s: %v", pattern, err)
+		}
+		paths = append(paths, found...)
+	}
+	return slices.DeleteFunc(paths, func(path string) bool { return strings.HasSuffix(path, "/benchmarks.md") }) // make bench writes it
+}
+
+// TestPagesNameTestsThatThereAre looks for the tests by which pages show what they say: the function, the file or directory
 // that is named behind it, and what a test calls its cases.
 func TestPagesNameTestsThatThereAre(t *testing.T) {
 	files := make(map[string][]string) // by the name of a function that is in them
@@ -35,10 +51,10 @@ func TestPagesNameTestsThatThereAre(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, page := range pages {
-		text := document(t, page)
-		named := regexp.MustCompile("`((?:Test|Fuzz)\\w+)((?:/[^`]*)?)`(?:\\s+\\(`([^`]+)`)?").FindAllStringSubmatch(text, -1)
-		if len(named) == 0 {
+	for _, path := range pages(t) {
+		page := filepath.Base(path)
+		named := regexp.MustCompile("`((?:Test|Fuzz)\\w+)((?:/[^`]*)?)`(?:\\s+\\(`([^`]+)`)?").FindAllStringSubmatch(read(t, path), -1)
+		if len(named) == 0 && slices.Contains(shown, page) {
 			t.Errorf("%s names no test", page)
 		}
 		for _, n := range named {
@@ -56,7 +72,7 @@ func TestPagesNameTestsThatThereAre(t *testing.T) {
 // hasCase reports whether the package of a test's file, or one that makes pods and guests, has the words of a case, as testing
 // writes it. Words of capitals, and an ellipsis, stand for any.
 func hasCase(texts map[string]string, path, name string) bool {
-	for word := range strings.FieldsFuncSeq(name, func(r rune) bool { return strings.ContainsRune("/_,", r) }) {
+	for word := range strings.FieldsFuncSeq(name, func(r rune) bool { return strings.ContainsRune("/_, \n", r) }) {
 		if word == "…" || word == strings.ToUpper(word) && len(word) > 1 {
 			continue
 		}
@@ -72,9 +88,44 @@ func hasCase(texts map[string]string, path, name string) bool {
 	return true
 }
 
+// TestPagesNameFilesThatThereAre looks for what pages name by its path in the repository. Capitals stand for any name. That of
+// KubeVirt also names files of its sources.
+func TestPagesNameFilesThatThereAre(t *testing.T) {
+	t.Parallel()
+	named := regexp.MustCompile("`((?:cmd|network|dhcp|domain|test|scripts|deploy|docs)/[\\w./*-]+)`")
+	any := regexp.MustCompile(`[A-Z]{2,}|\.\.\.`)
+	for _, page := range pages(t) {
+		for _, path := range named.FindAllStringSubmatch(read(t, page), -1) {
+			found, err := filepath.Glob(filepath.Join("../..", any.ReplaceAllString(path[1], "*")))
+			if err != nil || len(found) == 0 && !strings.HasPrefix(path[1], "cmd/virt-launcher/") {
+				t.Errorf("%s names %s, which is not there (%v)", filepath.Base(page), path[1], err)
+			}
+		}
+	}
+}
+
+// TestLinesOfPagesFit has none longer than 120 columns, but for rows of tables and addresses.
+func TestLinesOfPagesFit(t *testing.T) {
+	t.Parallel()
+	for _, page := range pages(t) {
+		number := 0
+		for line := range strings.Lines(read(t, page)) {
+			number++
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 120 && !strings.HasPrefix(line, "|") && !strings.Contains(line, "://") {
+				t.Errorf("%s:%d has %d columns", page, number, n)
+			}
+		}
+	}
+}
+
 func document(t *testing.T, page string) string {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join("../../docs", page))
+	return read(t, filepath.Join("../../docs", page))
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
