@@ -72,6 +72,10 @@ type locking struct {
 }
 
 func (l *locking) take(ctx context.Context) (warning string, err error) {
+	// Most often it is free. Timers are made only where it is not, since the first wakes a thread for the runtime's poller.
+	if locked, err := l.try(); locked || err != nil {
+		return "", err
+	}
 	ctx, cancel := context.WithTimeout(ctx, l.wait)
 	defer cancel()
 	tick := time.NewTicker(lockPoll)
