@@ -40,7 +40,9 @@ func Provide(ctx context.Context, req Request, links *plan.Names, others []*Prov
 		if err := s.store.Writable(); err != nil {
 			return nil, err
 		}
-		if err := s.store.save(provisionFile, p); err != nil {
+		store := s.store.open()
+		defer store.close()
+		if err := store.save(provisionFile, p); err != nil {
 			return nil, &plan.RefusalError{Reason: err}
 		}
 	}

@@ -126,11 +126,13 @@ const provisionFile = "provision.json"
 
 // LoadProvision reads the record of Provide; nil when there is none.
 func (s Store) LoadProvision() (*Provision, error) {
+	o := s.open()
+	defer o.close()
 	path := s.path(provisionFile)
-	b, err := s.read(provisionFile)
+	b, err := o.read(provisionFile)
 	if err == nil && b == nil {
 		path = filepath.Join(s.Dir, provisionFile)
-		b, err = s.readFirst(provisionFile)
+		b, err = o.readFirst(provisionFile)
 	}
 	switch {
 	case IsLost(err):
@@ -319,5 +321,7 @@ func dotted(name string) string { return strings.ReplaceAll(name, "/", ".") }
 
 // removeProvision deletes the record of Provide, wherever it lies.
 func (s Store) removeProvision() error {
-	return errors.Join(s.remove(provisionFile), s.removeFirst(provisionFile))
+	o := s.open()
+	defer o.close()
+	return errors.Join(o.remove(provisionFile), o.removeFirst(provisionFile))
 }

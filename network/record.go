@@ -106,17 +106,19 @@ func checkReserved(iface string) error {
 // records are those of all interfaces that a state directory has, of whatever namespace. What is not to be believed, or is
 // damaged, is none.
 func records(stateDir string) []*Record {
-	names, _ := statedir.Interfaces(stateDir)
+	o := Store{Dir: stateDir}.open()
+	defer o.close()
+	names, _ := o.root.Interfaces()
 	var all []*Record
 	for _, name := range names {
-		s := Store{stateDir, name}
+		s := o.of(name)
 		if b, err := s.read(recordFile); err == nil && b != nil {
 			if r, err := decodeRecord(b, s.Path()); err == nil && r.Options.Interface == name {
 				all = append(all, r)
 			}
 		}
 	}
-	if first, err := (Store{Dir: stateDir}).loadFirst(); err == nil && first != nil {
+	if first, err := o.loadFirst(); err == nil && first != nil {
 		all = append(all, first)
 	}
 	return all

@@ -21,9 +21,22 @@ func (s Store) Path() string { return s.path(recordFile) }
 
 func (s Store) path(name string) string { return filepath.Join(s.Dir, s.Interface, name) }
 
+// openStore is a store whose state directory is opened once for all that is done.
+type openStore struct {
+	Store
+	root *statedir.Root
+}
+
+func (s Store) open() openStore { return openStore{s, statedir.At(s.Dir)} }
+
+func (s openStore) close() { s.root.Close() }
+
+// of is the store of another interface, in the same directory.
+func (s openStore) of(iface string) openStore { return openStore{Store{s.Dir, iface}, s.root} }
+
 // read reads a file of the interface; nil when there is none.
-func (s Store) read(name string, others ...uint32) ([]byte, error) {
-	d, err := statedir.Open(s.Dir, s.Interface, others...)
+func (s openStore) read(name string, others ...uint32) ([]byte, error) {
+	d, err := s.root.Open(s.Interface, others...)
 	if err == nil {
 		defer d.Close()
 		var b []byte
@@ -35,8 +48,8 @@ func (s Store) read(name string, others ...uint32) ([]byte, error) {
 }
 
 // readFirst reads a file in the place that files of version 1 had; nil when there is none.
-func (s Store) readFirst(name string, others ...uint32) ([]byte, error) {
-	d, err := statedir.OpenTop(s.Dir, others...)
+func (s openStore) readFirst(name string, others ...uint32) ([]byte, error) {
+	d, err := s.root.OpenTop(others...)
 	if err == nil {
 		defer d.Close()
 		var b []byte
@@ -44,8 +57,10 @@ func (s Store) readFirst(name string, others ...uint32) ([]byte, error) {
 			return b, nil
 		}
 	}
-	if _, none := os.Lstat(filepath.Join(s.Dir, name)); statedir.IsUntrusted(err) && none != nil {
-		return nil, nil // the state directory is an emptyDir, say, and nothing of version 1 in it
+	if statedir.IsUntrusted(err) {
+		if _, none := os.Lstat(filepath.Join(s.Dir, name)); none != nil {
+			return nil, nil // the state directory is an emptyDir, say, and nothing of version 1 in it
+		}
 	}
 	return nil, unlessMissing(err)
 }
@@ -67,9 +82,11 @@ func (s Store) Load() (*Record, error) { return s.load() }
 
 // load also believes what others have written.
 func (s Store) load(others ...uint32) (*Record, error) {
-	b, err := s.read(recordFile, others...)
+	o := s.open()
+	defer o.close()
+	b, err := o.read(recordFile, others...)
 	if err != nil || b == nil {
-		if first, failed := s.loadFirst(others...); first != nil || failed != nil {
+		if first, failed := o.loadFirst(others...); first != nil || failed != nil {
 			return first, failed
 		}
 		return nil, err
@@ -85,7 +102,7 @@ func (s Store) load(others ...uint32) (*Record, error) {
 }
 
 // loadFirst reads a record of version 1 that is of this interface.
-func (s Store) loadFirst(others ...uint32) (*Record, error) {
+func (s openStore) loadFirst(others ...uint32) (*Record, error) {
 	b, err := s.readFirst(recordFile, others...)
 	if err != nil || b == nil {
 		return nil, err
@@ -104,8 +121,10 @@ func (s Store) loadFirst(others ...uint32) (*Record, error) {
 // Save replaces the record atomically: a reader finds the old one or the new one, also after a power cut. A record
 // of version 1 stays what it is, where it is.
 func (s Store) Save(r *Record) error {
+	o := s.open()
+	defer o.close()
 	if r.first {
-		d, err := statedir.OpenOwnTop(s.Dir)
+		d, err := o.root.OpenOwnTop()
 		if err != nil {
 			return fmt.Errorf("write the record: %w", err)
 		}
@@ -113,16 +132,16 @@ func (s Store) Save(r *Record) error {
 		return write(d, recordFile, r)
 	}
 	r.Version = recordVersion
-	if err := s.save(recordFile, r); err != nil {
+	if err := o.save(recordFile, r); err != nil {
 		return err
 	}
-	s.markFirst(r.Namespace)
+	o.markFirst(r.Namespace)
 	return nil
 }
 
 // save writes a file of the interface.
-func (s Store) save(name string, record any) error {
-	d, err := statedir.Make(s.Dir, s.Interface)
+func (s openStore) save(name string, record any) error {
+	d, err := s.root.Make(s.Interface)
 	if err != nil {
 		return fmt.Errorf("write the record: %w", err)
 	}
@@ -147,8 +166,8 @@ var marker = []byte("{\"version\":2}\n")
 
 // markFirst puts the marker there, also in the place of a record that has moved, unless another namespace's is there, or
 // others can write there: then a podnic of version 1 is on its own.
-func (s Store) markFirst(id NamespaceID) {
-	d, err := statedir.OpenOwnTop(s.Dir)
+func (s openStore) markFirst(id NamespaceID) {
+	d, err := s.root.OpenOwnTop()
 	if err != nil {
 		return
 	}
@@ -173,24 +192,26 @@ func (s Store) markFirst(id NamespaceID) {
 // Remove deletes the record, wherever it lies, and what is there for a podnic of version 1. One that is not there is as
 // good, and one that is not podnic's own, or of another interface, is left.
 func (s Store) Remove() error {
-	b, err := s.read(recordFile)
+	o := s.open()
+	defer o.close()
+	b, err := o.read(recordFile)
 	if err != nil || b == nil || !ofAnother(b, s.Interface) {
-		if err := s.remove(recordFile); err != nil {
+		if err := o.remove(recordFile); err != nil {
 			return err
 		}
 	}
-	b, err = s.readFirst(recordFile)
+	b, err = o.readFirst(recordFile)
 	if err == nil && b == nil {
 		return nil
 	}
 	if version, err := versionOf(b); err == nil && version > 1 {
-		if s.others() {
+		if o.others() {
 			return nil
 		}
 	} else if ofAnother(b, s.Interface) {
 		return nil
 	}
-	return s.removeFirst(recordFile)
+	return o.removeFirst(recordFile)
 }
 
 // ofAnother reports whether a record is of another interface, and whole: one that is damaged is nobody's.
@@ -208,24 +229,24 @@ func ofAnother(b []byte, iface string) bool {
 }
 
 // others reports whether another interface has a record.
-func (s Store) others() bool {
-	names, _ := statedir.Interfaces(s.Dir)
+func (s openStore) others() bool {
+	names, _ := s.root.Interfaces()
 	for _, name := range names {
-		if b, err := (Store{s.Dir, name}).read(recordFile); name != s.Interface && err == nil && b != nil {
+		if b, err := s.of(name).read(recordFile); name != s.Interface && err == nil && b != nil {
 			return true
 		}
 	}
 	return false
 }
 
-func (s Store) remove(name string) error {
-	d, err := statedir.OpenOwn(s.Dir, s.Interface)
+func (s openStore) remove(name string) error {
+	d, err := s.root.OpenOwn(s.Interface)
 	return removeIn(d, err, name)
 }
 
 // removeFirst deletes a file in the place of version 1.
-func (s Store) removeFirst(name string) error {
-	d, err := statedir.OpenOwnTop(s.Dir)
+func (s openStore) removeFirst(name string) error {
+	d, err := s.root.OpenOwnTop()
 	return removeIn(d, err, name)
 }
 

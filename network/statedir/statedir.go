@@ -61,39 +61,46 @@ type Dir struct {
 	owners []uint32
 }
 
-// Open opens the directory of an interface to read: one that root owns, or the effective user, or one of the others. Where
-// there is none, the error is fs.ErrNotExist.
+// Open is that of a Root, for once. So are those that follow.
 func Open(stateDir, name string, others ...uint32) (*Dir, error) {
-	return open(stateDir, name, believed(others))
+	r := At(stateDir)
+	defer r.Close()
+	return r.Open(name, others...)
 }
 
-// OpenOwn opens the directory of an interface to write: one that the effective user owns.
+// OpenOwn is for once too.
 func OpenOwn(stateDir, name string) (*Dir, error) {
-	return open(stateDir, name, []uint32{uint32(os.Geteuid())})
+	r := At(stateDir)
+	defer r.Close()
+	return r.OpenOwn(name)
 }
 
-// Make opens the directory of an interface to write, and makes it if need be, as it makes the state directory: the latter
-// for its owner alone, the former readable by all who may enter that.
+// OpenTop is for once too.
+func OpenTop(stateDir string, others ...uint32) (*Dir, error) {
+	r := At(stateDir)
+	defer r.Close()
+	return r.OpenTop(others...)
+}
+
+// OpenOwnTop is for once too.
+func OpenOwnTop(stateDir string) (*Dir, error) {
+	r := At(stateDir)
+	defer r.Close()
+	return r.OpenOwnTop()
+}
+
+// Make is for once too.
 func Make(stateDir, name string) (*Dir, error) {
-	if Reserved(name) && name != Own && !isBeside(name) {
-		return nil, fmt.Errorf("%q cannot be the name of a directory in %s", name, stateDir)
-	}
-	if err := os.MkdirAll(stateDir, 0o700); err != nil {
-		return nil, err
-	}
-	above, err := openTop(stateDir)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(above)
-	// Asked first, since the answer to mkdir of a name that is there may be that the file system is read-only.
-	var stat unix.Stat_t
-	if err := unix.Fstatat(above, name, &stat, unix.AT_SYMLINK_NOFOLLOW); errors.Is(err, unix.ENOENT) {
-		if err := unix.Mkdirat(above, name, 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
-			return nil, &fs.PathError{Op: "mkdir", Path: filepath.Join(stateDir, name), Err: err}
-		}
-	}
-	return openIn(above, stateDir, name, []uint32{uint32(os.Geteuid())})
+	r := At(stateDir)
+	defer r.Close()
+	return r.Make(name)
+}
+
+// Interfaces is for once.
+func Interfaces(stateDir string) ([]string, error) {
+	r := At(stateDir)
+	defer r.Close()
+	return r.Interfaces()
 }
 
 // Beside is the name of a user's own directory of an interface, where that of the interface's name is another's: root has
@@ -125,14 +132,14 @@ func MakeOrBeside(stateDir, name string) (*Dir, error) {
 
 // RemoveBesides removes a file from the directories beside an interface's, each of which is looked for it only if it is the
 // user's own whose id is in its name.
-func RemoveBesides(stateDir, name, file string) error {
-	all, err := list(stateDir)
+func (r *Root) RemoveBesides(name, file string) error {
+	all, err := r.names()
 	for _, n := range all {
 		if !isBeside(n) || !strings.HasPrefix(n, "."+name+".") {
 			continue
 		}
 		uid, _ := strconv.ParseUint(n[strings.LastIndexByte(n, '.')+1:], 10, 32)
-		d, failed := open(stateDir, n, []uint32{uint32(uid)})
+		d, failed := r.openIn(n, []uint32{uint32(uid)})
 		if IsUntrusted(failed) || errors.Is(failed, fs.ErrNotExist) {
 			continue
 		}
@@ -145,130 +152,6 @@ func RemoveBesides(stateDir, name, file string) error {
 		return nil
 	}
 	return err
-}
-
-// OpenTop opens the state directory itself, where podnic had its files before interfaces had directories. The rule is the
-// same, so that what lies in a directory that others can write is lost.
-func OpenTop(stateDir string, others ...uint32) (*Dir, error) {
-	return open(stateDir, top, believed(others))
-}
-
-// OpenOwnTop opens it to write: then it has to be the effective user's.
-func OpenOwnTop(stateDir string) (*Dir, error) {
-	return open(stateDir, top, []uint32{uint32(os.Geteuid())})
-}
-
-// top is the state directory seen from itself.
-const top = "."
-
-// Interfaces lists the names in the state directory that could be of interfaces' directories. None of them is believed yet.
-func Interfaces(stateDir string) ([]string, error) {
-	names, err := list(stateDir)
-	return slices.DeleteFunc(names, Reserved), err
-}
-
-func list(stateDir string) ([]string, error) {
-	above, err := openTop(stateDir)
-	if err != nil {
-		return nil, err
-	}
-	fd, err := openat(above, top, unix.O_RDONLY|unix.O_DIRECTORY)
-	unix.Close(above)
-	if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: stateDir, Err: err}
-	}
-	f := os.NewFile(uintptr(fd), stateDir)
-	defer f.Close()
-	names, err := f.Readdirnames(-1)
-	slices.Sort(names)
-	return names, err
-}
-
-func believed(others []uint32) []uint32 {
-	return append([]uint32{0, uint32(os.Geteuid())}, others...)
-}
-
-func open(stateDir, name string, owners []uint32) (*Dir, error) {
-	if Reserved(name) && name != Own && name != top && !isBeside(name) {
-		return nil, &fs.PathError{Op: "open", Path: filepath.Join(stateDir, name), Err: fs.ErrNotExist}
-	}
-	above, err := openTop(stateDir)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(above)
-	return openIn(above, stateDir, name, owners)
-}
-
-// openTop opens the state directory, whose path is the operator's up to its last component: a link there counts only if
-// root or the effective user made it.
-func openTop(stateDir string) (int, error) {
-	path := filepath.Clean(stateDir)
-	fd, err := openat(unix.AT_FDCWD, path, unix.O_PATH)
-	if err != nil {
-		return -1, &fs.PathError{Op: "open", Path: path, Err: err}
-	}
-	var stat unix.Stat_t
-	if err := unix.Fstat(fd, &stat); err != nil {
-		unix.Close(fd)
-		return -1, &fs.PathError{Op: "stat", Path: path, Err: err}
-	}
-	switch stat.Mode & unix.S_IFMT {
-	case unix.S_IFDIR:
-		return fd, nil
-	case unix.S_IFLNK:
-	default:
-		unix.Close(fd)
-		return -1, &fs.PathError{Op: "open", Path: path, Err: unix.ENOTDIR}
-	}
-	defer unix.Close(fd)
-	if !slices.Contains(believed(nil), stat.Uid) {
-		return -1, &UntrustedError{path, fmt.Sprintf("it is a symbolic link that user %d made", stat.Uid)}
-	}
-	// The target of this very link, which may have been replaced by another in the meantime.
-	target := make([]byte, unix.PathMax)
-	n, err := unix.Readlinkat(fd, "", target)
-	if err != nil {
-		return -1, &fs.PathError{Op: "readlink", Path: path, Err: err}
-	}
-	to := string(target[:n])
-	if !filepath.IsAbs(to) {
-		to = filepath.Join(filepath.Dir(path), to)
-	}
-	end, err := openat(unix.AT_FDCWD, to, unix.O_PATH|unix.O_DIRECTORY)
-	if err != nil {
-		return -1, &fs.PathError{Op: "open", Path: to, Err: err}
-	}
-	return end, nil
-}
-
-func openIn(above int, stateDir, name string, owners []uint32) (*Dir, error) {
-	path := filepath.Join(stateDir, name)
-	fd, err := openat(above, name, unix.O_RDONLY|unix.O_DIRECTORY)
-	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
-		return nil, &UntrustedError{path, "it is not a directory"}
-	}
-	if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
-	}
-	d := &Dir{f: os.NewFile(uintptr(fd), path), path: path, owners: owners}
-	if _, err := d.check(fd, path, unix.S_IFDIR); err != nil {
-		return nil, errors.Join(err, d.Close())
-	}
-	return d, nil
-}
-
-// openat never follows a link at the end of the path, and never waits for the other end of a pipe.
-func openat(dir int, path string, flags int) (int, error) {
-	if flags&unix.O_DIRECTORY == 0 {
-		flags |= unix.O_NONBLOCK
-	}
-	for {
-		fd, err := unix.Openat(dir, path, flags|unix.O_NOFOLLOW|unix.O_NOCTTY|unix.O_CLOEXEC, 0o600)
-		if !errors.Is(err, unix.EINTR) {
-			return fd, err
-		}
-	}
 }
 
 // check applies the rule to what was opened.

@@ -1,6 +1,7 @@
 package statefile
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"sync"
@@ -35,16 +36,29 @@ func NewKeeper(dir *statedir.Dir, state State, fail func(error)) *Keeper {
 	return k
 }
 
-// Begin writes how far things have come while nobody serves, for the process that will. What it writes has a type of its
-// own: of State, encoding/json learns all types before it encodes the first, which takes as long as twenty of a wiring's
-// netlink requests.
+// begun is a State of which nothing is known but how far things have come. It has a type of its own: of State, encoding/json
+// learns all types before it reads or writes the first, which takes as long as twenty of a wiring's netlink requests.
+type begun struct {
+	Version   int                 `json:"version"`
+	Namespace network.NamespaceID `json:"namespace"`
+	Timeline  Timeline            `json:"timeline"`
+}
+
+// Begin writes how far things have come while nobody serves, for the process that will.
 func Begin(dir *statedir.Dir, id network.NamespaceID, line Timeline) error {
-	b, err := json.MarshalIndent(struct {
-		Version   int                 `json:"version"`
-		Namespace network.NamespaceID `json:"namespace"`
-		Timeline  Timeline            `json:"timeline"`
-	}{stateVersion, id, line}, "", "  ")
+	b, err := json.MarshalIndent(begun{stateVersion, id, line}, "", "  ")
 	return write(dir, b, err)
+}
+
+// decode reads what Begin or a Keeper has written.
+func decode(b []byte) (*State, error) {
+	only, strict := begun{}, json.NewDecoder(bytes.NewReader(b))
+	strict.DisallowUnknownFields()
+	if strict.Decode(&only) == nil {
+		return &State{Version: only.Version, Namespace: only.Namespace, Timeline: only.Timeline}, nil
+	}
+	s := new(State)
+	return s, json.Unmarshal(b, s)
 }
 
 // write replaces the file by what was encoded. It is readable by all who may enter the directory, and not flushed to the disk:

@@ -3,7 +3,6 @@
 package statefile
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -68,15 +67,17 @@ const stateFile = "state.json"
 // when nobody has served; one of another namespace is none. A server of a podnic that kept one interface has its file in
 // the state directory itself, and it counts while that server is the later one.
 func Load(stateDir, iface string, id network.NamespaceID, others ...uint32) (*State, error) {
-	d, err := statedir.Open(stateDir, iface, others...)
+	root := statedir.At(stateDir)
+	defer root.Close()
+	d, err := root.Open(iface, others...)
 	state, err := loadState(d, err, id)
 	for _, user := range append([]uint32{uint32(os.Geteuid())}, others...) {
-		d, besideErr := statedir.Open(stateDir, statedir.Beside(iface, user), others...)
+		d, besideErr := root.Open(statedir.Beside(iface, user), others...)
 		if beside, _ := loadState(d, besideErr, id); beside != nil && (state == nil || state.startedBefore(beside)) {
 			state, err = beside, nil
 		}
 	}
-	d, firstErr := statedir.OpenTop(stateDir, others...)
+	d, firstErr := root.OpenTop(others...)
 	if first, _ := loadState(d, firstErr, id); first != nil && (state == nil || state.startedBefore(first)) {
 		first.First = true
 		return first, nil
@@ -100,8 +101,8 @@ func loadState(d *statedir.Dir, err error, id network.NamespaceID) (*State, erro
 	if err != nil {
 		return nil, fmt.Errorf("read the server's state: %w", err)
 	}
-	s := new(State)
-	if err := json.Unmarshal(b, s); err != nil {
+	s, err := decode(b)
+	if err != nil {
 		return nil, fmt.Errorf("read the server's state %s: %w", d.Path(stateFile), err)
 	}
 	if s.Version != stateVersion || s.Namespace != id {
@@ -112,8 +113,12 @@ func loadState(d *statedir.Dir, err error, id network.NamespaceID) (*State, erro
 
 // Remove deletes the file. One that is not podnic's own stays.
 func Remove(stateDir, iface string) error {
-	d, err := statedir.OpenOwn(stateDir, iface)
-	return errors.Join(removeState(d, err), statedir.RemoveBesides(stateDir, iface, stateFile), RemoveFirst(stateDir))
+	root := statedir.At(stateDir)
+	defer root.Close()
+	d, err := root.OpenOwn(iface)
+	err = errors.Join(removeState(d, err), root.RemoveBesides(iface, stateFile))
+	d, firstErr := root.OpenOwnTop()
+	return errors.Join(err, removeState(d, firstErr))
 }
 
 // HasFirst reports whether there may be a file where podnic of record version 1 had it.
