@@ -267,9 +267,12 @@ func (s *session) preparation() (p *preparation, err error) {
 	return p, nil
 }
 
-// readAgain reads what is after another interface was wired.
-func (p *preparation) readAgain() (err error) {
-	p.current, err = p.snapshot(p.record.Original.Link(plan.NIC).Index, p.names)
+// readAgain takes what is after another interface was wired from the look at the end of that.
+func (p *preparation) readAgain() error {
+	all, err := p.rtnl.Links()
+	if err == nil {
+		p.current, err = p.session.read(all, p.record.Original.Link(plan.NIC).Index, p.names)
+	}
 	return err
 }
 

@@ -323,6 +323,7 @@ func (p *preparation) lookForRouters() {
 	if p.found.wired() {
 		mark, wait = p.record.Options.Mark, 0
 	}
+	p.rtnl.Forget() // to ask takes up to seconds
 	found, err := findRouters(p.ns, p.found.nic.Name, mark, original, age, wait)
 	if err != nil {
 		p.warnings = append(p.warnings, err.Error())

@@ -114,7 +114,7 @@ func (s *session) begin() (err error) {
 	if s.rtnl, err = rtnl.Open(s.ns); err != nil {
 		return err
 	}
-	s.rtnl.Before = s.beforeRequest
+	s.rtnl.Before, s.rtnl.Remembers = s.beforeRequest, true
 	s.nft = &rtnl.NFT{NS: s.ns, Links: s.rtnl, Before: s.beforeRequest, Hidden: s.hidden()}
 	leave := s.close
 	s.close = func() { s.unlock(); s.nft.Close(); s.rtnl.Close(); leave() }
@@ -197,6 +197,7 @@ func (s *session) of(d *discovery) *session {
 
 // snapshot reads the namespace anew.
 func (s *session) snapshot(nic int, names plan.Names) (*plan.Snapshot, error) {
+	s.rtnl.Forget()
 	all, err := s.rtnl.Links()
 	if err != nil {
 		return nil, err

@@ -28,7 +28,6 @@ func (r *Conn) Defaults() (map[string]egress, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.routes = messages
 	defaults := make(map[string]egress)
 	for _, m := range messages {
 		if err := addDefault(defaults, m); err != nil {

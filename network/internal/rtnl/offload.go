@@ -56,6 +56,7 @@ func (r *Conn) LRO(link string) (bool, error) {
 // SetLRO has a link merge them, or not. On a link that stands on another one, the other does not merge either from then on
 // (NETIF_F_UPPER_DISABLES).
 func (r *Conn) SetLRO(link string, on bool) error {
+	r.Forget()
 	if r.Before != nil {
 		r.Before()
 	}

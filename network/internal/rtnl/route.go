@@ -26,11 +26,9 @@ func (r *Conn) refuses(err error) bool {
 // Routes lists the routes of every table that use one of the links, and those that block, which use none. What the kernel
 // keeps in the table local on its own follows from the addresses and is left out.
 func (r *Conn) Routes(roles map[int]plan.Role, now plan.Instant) (all, barriers []plan.Route, err error) {
-	messages := r.routes
-	if r.routes = nil; messages == nil {
-		if messages, err = r.Dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, &nl.RtMsg{}); err != nil {
-			return nil, nil, fmt.Errorf("list routes: %w", err)
-		}
+	messages, err := r.Dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, &nl.RtMsg{})
+	if err != nil {
+		return nil, nil, fmt.Errorf("list routes: %w", err)
 	}
 	for _, m := range messages {
 		if len(m) < unix.SizeofRtMsg || m[0] != unix.AF_INET && m[0] != unix.AF_INET6 {

@@ -21,10 +21,11 @@ type Conn struct {
 	// Before, if set, is called before each request that changes something. Tests die in it.
 	Before func()
 
-	// routes are those that Defaults has read, for the snapshot that is taken next: both are of the moment of the links that the
-	// search for the interface goes by.
-	routes  [][]byte
-	lenient bool // what is read stays where it is, and need not be put back
+	// Remembers says that what was dumped is taken for what there is until a change of ours, or Forget: what is read of the
+	// namespace for one interface is the same for the next, and most of what a look costs.
+	Remembers bool
+	dumps     map[string][][]byte // what was dumped, by request
+	lenient   bool                // what is read stays where it is, and need not be put back
 }
 
 // namespace is where a socket is opened.
@@ -90,7 +91,7 @@ func closeNow(file func() error) error {
 
 // Do sends a request that changes something and waits for the acknowledgement.
 func (r *Conn) Do(command, flags int, data ...nl.NetlinkRequestData) error {
-	r.routes = nil
+	r.Forget()
 	if r.Before != nil {
 		r.Before()
 	}
@@ -117,14 +118,31 @@ const dumpAttempts = 20
 // errInterrupted says that a dump may lack objects.
 var errInterrupted = errors.New("the dump was interrupted by a change")
 
+// Forget has everything read anew.
+func (r *Conn) Forget() { r.dumps = nil }
+
 // Dump reads all objects of one kind. A dump that a change interrupted may lack objects (NLM_F_DUMP_INTR), so it is
 // repeated: duplicate address detection that ends just after a change of our own is enough to cause it.
 func (r *Conn) Dump(command int, answer uint16, data ...nl.NetlinkRequestData) ([][]byte, error) {
+	request := fmt.Sprint(command)
+	for _, d := range data {
+		request += " " + string(d.Serialize())
+	}
+	if known, there := r.dumps[request]; there {
+		return known, nil
+	}
 	for range dumpAttempts {
 		messages, err := r.exchange(command, unix.NLM_F_DUMP, answer, data)
-		if !errors.Is(err, errInterrupted) {
-			return messages, err
+		if errors.Is(err, errInterrupted) {
+			continue
 		}
+		if err == nil && r.Remembers {
+			if r.dumps == nil {
+				r.dumps = make(map[string][][]byte)
+			}
+			r.dumps[request] = messages
+		}
+		return messages, err
 	}
 	return nil, fmt.Errorf("the namespace changed during each of %d dumps: something reconfigures it without pause", dumpAttempts)
 }

@@ -14,18 +14,30 @@ import (
 // TunDevice is what taps are made with.
 const TunDevice = "/dev/net/tun"
 
+// openTun opens the device. Not by os.OpenFile, which would make it non-blocking, for this process' poller.
+func openTun() (fd int, err error) {
+	err = IgnoringEINTR(func() (err error) {
+		fd, err = unix.Open(TunDevice, unix.O_RDWR|unix.O_CLOEXEC, 0)
+		return err
+	})
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: TunDevice, Err: err}
+	}
+	return fd, nil
+}
+
 // createTap makes a persistent tap. Taps are made by ioctl and not by netlink, with the name and the owner alone
 // (drivers/net/tun.c), so the mark, MAC and MTU are set while the tap still hangs on our descriptor: if we die before it
 // is complete, it dies with us. Persistence is the last call.
 func (e *Executor) createTap(l plan.Link) error {
 	return e.NS.Do(func() (err error) {
 		// The namespace is that of the thread that opens the device.
-		tun, err := os.OpenFile(TunDevice, os.O_RDWR, 0)
+		fd, err := openTun()
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, closeNow(tun.Close)) }()
-		fd := int(tun.Fd())
+		defer func() { err = errors.Join(err, closeNow(func() error { return unix.Close(fd) })) }()
+		e.Conn.Forget()
 		ifreq, err := unix.NewIfreq(l.Name)
 		if err != nil {
 			return err
@@ -79,7 +91,7 @@ func (e *Executor) createTap(l plan.Link) error {
 
 // CheckTunDevice tells early, and with the remedy, what the creation of a tap would fail with.
 func CheckTunDevice() error {
-	tun, err := os.OpenFile(TunDevice, os.O_RDWR, 0)
+	tun, err := openTun()
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return plan.Refuse("there is no %s, which taps are made with: mount it into the container (a hostPath volume of type CharDevice, or --device %s)", TunDevice, TunDevice)
@@ -90,8 +102,8 @@ func CheckTunDevice() error {
 	case err != nil:
 		return fmt.Errorf("open %s: %w", TunDevice, err)
 	}
-	defer tun.Close()
-	if _, err := unix.IoctlGetUint32(int(tun.Fd()), unix.TUNGETFEATURES); err != nil {
+	defer unix.Close(tun)
+	if _, err := unix.IoctlGetUint32(tun, unix.TUNGETFEATURES); err != nil {
 		return plan.Refuse("%s is not the device that taps are made with (%w): mount the machine's into the container (10:200)", TunDevice, err)
 	}
 	return nil
@@ -118,10 +130,9 @@ func OpenTap(ns namespace, name string, queues int) (files []*os.File, err error
 	request.SetUint16(flags)
 	err = ns.Do(func() error {
 		for range queues {
-			// Not by os.OpenFile, which would make it non-blocking, for this process' poller.
-			fd, err := unix.Open(TunDevice, unix.O_RDWR|unix.O_CLOEXEC, 0)
+			fd, err := openTun()
 			if err != nil {
-				return &os.PathError{Op: "open", Path: TunDevice, Err: err}
+				return err
 			}
 			files = append(files, os.NewFile(uintptr(fd), name))
 			if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err != nil {
