@@ -44,7 +44,7 @@ func BenchmarkInterfaces(b *testing.B) {
 
 func further(name, network string) []string {
 	return []string{
-		"link add " + name + " type veth peer name " + name + "p", "addr add " + network + ".5/24 dev " + name,
-		"link set " + name + " up", "link set " + name + "p up", "route add 172.16." + network[7:] + ".0/24 via " + network + ".1",
+		"link add " + name + " type veth peer name " + name + "p netns NODE", "addr add " + network + ".5/24 dev " + name,
+		"link set " + name + " up", "node:link set " + name + "p up", "route add 172.16." + network[7:] + ".0/24 via " + network + ".1",
 	}
 }
