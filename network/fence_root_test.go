@@ -199,6 +199,20 @@ func forServedPod(t *testing.T, sockets []string, test func(t *testing.T, p *tes
 
 func nothingOfRoutersCrosses(t *testing.T, p *testPod, o plan.Options) {
 	p.wireWith(o)
+	nothingOfRoutersCrossesWired(t, p, o)
+}
+
+// TestRouterDiscoveryAndDHCPv6DoNotCrossKubeVirtsBridge is the same behind a wiring of KubeVirt's, which comes after the filter.
+func TestRouterDiscoveryAndDHCPv6DoNotCrossKubeVirtsBridge(t *testing.T) {
+	t.Parallel()
+	p := newTestPod(t, servedIPv6...)
+	p.settle()
+	p.provide(managedTap())
+	p.wireAsKubeVirt()
+	nothingOfRoutersCrossesWired(t, p, plan.Options{Binding: plan.BindingManagedTap, Socket: plan.SocketUDP})
+}
+
+func nothingOfRoutersCrossesWired(t *testing.T, p *testPod, o plan.Options) {
 	guest, node := p.ends()
 	for _, way := range []struct {
 		name     string

@@ -45,5 +45,6 @@ func inNewNamespace(f func() error) error {
 func tryFilter() error {
 	n := &rtnl.NFT{NS: &Namespace{}}
 	defer n.Close()
-	return n.Put(plan.ProvisionFilter(plan.NamesFor("eth0", plan.DefaultTap), identity.ServerLinkLocal, nil), false)
+	served := identity.Identity{V4: identity.Family{Addresses: make([]identity.Address, 1)}}
+	return n.Put(plan.ProvisionFilter(plan.NamesFor("eth0", plan.DefaultTap), identity.ServerLinkLocal, served, "", nil), false)
 }

@@ -86,6 +86,10 @@ func RecordManaged(req Request) (*Inspection, error) {
 		return seen, nil // set down to be wired: the routes are gone already
 	}
 	options := plan.Options{Interface: seen.Names.Interface, Binding: plan.BindingManagedTap, Socket: plan.SocketUDP}
+	if notice, ok := plan.NoticeOf(nic.Alias); ok {
+		options.IPv6 = notice.IPv6
+		seen.Original.Heed(notice)
+	}
 	return seen, store.Save(&Record{
 		Version: recordVersion, Namespace: seen.ID, Options: options, Original: seen.Original, Prepared: time.Now(),
 	})

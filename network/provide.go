@@ -34,9 +34,11 @@ func Provide(ctx context.Context, req Request, links *plan.Names, others []*Prov
 		}
 	}
 	if fresh {
-		if p, err = s.newProvision(links, others); err != nil {
+		var more []string
+		if p, more, err = s.newProvision(links, others); err != nil {
 			return nil, err
 		}
+		warnings = append(warnings, more...)
 		if err := s.store.Writable(); err != nil {
 			return nil, err
 		}
@@ -47,7 +49,7 @@ func Provide(ctx context.Context, req Request, links *plan.Names, others []*Prov
 		}
 	}
 	if links != nil && p.Links == nil {
-		warnings = append(warnings, fmt.Sprintf("%s has no IPv4 address: there is nothing to serve, and no filter", links.Interface))
+		warnings = append(warnings, fmt.Sprintf("%s has no IPv4 address, and IPv6 is not served: there is nothing to serve, and no filter", links.Interface))
 	}
 	err = s.provide(p)
 	if errors.Is(err, rtnl.ErrNoFilter) {
@@ -80,47 +82,46 @@ func openLocked(ctx context.Context, req Request) (*session, error) {
 }
 
 // newProvision is what has to be given, and what is there now.
-func (s *session) newProvision(links *plan.Names, others []*Provision) (*Provision, error) {
-	link, err := s.named(s.Options.Interface)
+func (s *session) newProvision(links *plan.Names, others []*Provision) (p *Provision, warnings []string, err error) {
+	all, link, err := s.named(s.Options.Interface)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	p := &Provision{Version: provisionVersion, Namespace: s.id, Links: links, Sysctls: make(map[string]string)}
+	p = &Provision{Version: provisionVersion, Namespace: s.id, Links: links, Sysctls: make(map[string]string)}
 	if links != nil && plan.IsMark(link.Group) {
-		return nil, plan.Refuse("%s is wired by podnic already, so nobody else can wire it: run `podnic restore` first", link.Name)
+		return nil, nil, plan.Refuse("%s is wired by podnic already, so nobody else can wire it: run `podnic restore` first", link.Name)
 	}
 	if links != nil {
-		addresses, err := s.rtnl.Addresses(map[int]plan.Role{link.Index: plan.NIC}, 0)
-		if err != nil {
-			return nil, err
+		if warnings, err = s.provideIPv6(p, all, link, links); err != nil {
+			return nil, nil, err
 		}
-		if !slices.ContainsFunc(addresses, plan.Address.Is4) {
+		if p.NoIPv4 && p.Guest == nil {
 			p.Links = nil // nothing is served, and a server of the pod network must be heard
 		}
 		if p.Blocked, err = s.blocked(link.Index); err != nil {
-			return nil, asRefusal(err)
+			return nil, nil, asRefusal(err)
 		}
 	}
 	p.Capable = links == nil && s.Options.Socket == plan.SocketPacket
 	if s.Options.Binding == plan.BindingShared {
 		if p.Sources, err = s.sourcesWanted(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	for name := range p.wanted() {
 		value, err := s.sysctl(name)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		p.Sysctls[name] = value
 	}
-	if p.Links != nil {
+	if p.Links != nil && !p.NoIPv4 {
 		there, err := s.everyAddress()
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if err := p.chooseServer(there, p.sharing(others)); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	wanted := p.wanted()
@@ -131,7 +132,7 @@ func (s *session) newProvision(links *plan.Names, others []*Provision) (*Provisi
 			}
 		}
 	}
-	return p, nil
+	return p, warnings, nil
 }
 
 // blocked are the destinations that the namespace blocks as it is, for a link.
@@ -154,21 +155,20 @@ func (p *Provision) sharing(others []*Provision) []*Provision {
 }
 
 // named finds a link by name, in a namespace that is not a node's.
-func (s *session) named(name string) (plan.Link, error) {
-	all, err := s.rtnl.Links()
-	if err != nil {
-		return plan.Link{}, err
+func (s *session) named(name string) (all []plan.Link, link plan.Link, err error) {
+	if all, err = s.rtnl.Links(); err != nil {
+		return nil, link, err
 	}
 	if !s.AllowHostNamespace {
 		if err := checkNotNode(all); err != nil {
-			return plan.Link{}, err
+			return nil, link, err
 		}
 	}
 	i := slices.IndexFunc(all, func(l plan.Link) bool { return l.Name == name })
 	if i < 0 {
-		return plan.Link{}, noInterface(name, all)
+		return nil, link, noInterface(name, all)
 	}
-	return all[i], nil
+	return all, all[i], nil
 }
 
 // provide gives what is not there. Without nftables for bridges it does the rest and returns rtnl.ErrNoFilter.
@@ -181,13 +181,20 @@ func (s *session) provide(p *Provision) error {
 	if p.Links == nil {
 		return nil
 	}
-	index, err := s.rtnl.IndexOf("lo")
-	if err != nil {
-		return err
+	if !p.NoIPv4 {
+		index, err := s.rtnl.IndexOf("lo")
+		if err != nil {
+			return err
+		}
+		err = s.rtnl.Do(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, rtnl.EncodeAddress(p.serverAddress(), index, 0)...)
+		if err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("add address %s to lo: %w", p.serverAddress(), err)
+		}
 	}
-	err = s.rtnl.Do(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, rtnl.EncodeAddress(p.serverAddress(), index, 0)...)
-	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("add address %s to lo: %w", p.serverAddress(), err)
+	if p.Guest != nil {
+		if err := s.leaveNotice(p); err != nil {
+			return err
+		}
 	}
 	for _, wanted := range p.filters() {
 		have, err := s.nft.Read(wanted.Family, wanted.Table)
@@ -239,6 +246,11 @@ func (s *session) withdraw(p *Provision, others []*Provision) error {
 		if err := s.takeAddress(p, others); err != nil {
 			return err
 		}
+		if p.Guest != nil {
+			if err := s.takeNotice(p); err != nil {
+				return err
+			}
+		}
 	}
 	wanted := p.wanted()
 	for name, before := range p.Sysctls {
@@ -260,7 +272,7 @@ func (s *session) withdraw(p *Provision, others []*Provision) error {
 }
 
 func (s *session) takeAddress(p *Provision, others []*Provision) error {
-	if !p.Address || slices.ContainsFunc(others, func(o *Provision) bool { return o.Links != nil && o.server() == p.server() }) {
+	if !p.Address || slices.ContainsFunc(others, func(o *Provision) bool { return o.Links != nil && !o.NoIPv4 && o.server() == p.server() }) {
 		return nil
 	}
 	index, err := s.rtnl.IndexOf("lo")

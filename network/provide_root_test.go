@@ -3,10 +3,13 @@ package network
 import (
 	"context"
 	"net/netip"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/podnic/podnic/network/identity"
 	"github.com/podnic/podnic/network/plan"
 	"golang.org/x/sys/unix"
 )
@@ -289,6 +292,111 @@ func TestProvisionOfAnInterfaceWithoutAddressHasNoFilter(t *testing.T) {
 	}
 }
 
+// TestProvisionOfIPv6 has a pod whose IPv6 is served, with IPv4 and without: the alias of its link says where the routers
+// are, to whoever knows nothing else.
+func TestProvisionOfIPv6(t *testing.T) {
+	const gateway = "fd00:10:244:1::1"
+	for name, commands := range map[string][]string{"both families": nil, "IPv6 alone": {"-4 addr flush dev eth0"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newTestPod(t, append(append([]string{"link set eth0 alias theirs"}, servedIPv6...), commands...)...)
+			p.settle()
+			p.sysctl("net.ipv6.conf.default.disable_ipv6", "1")
+			given := p.provide(managedTap())
+			router := identity.Router{Gateway: netip.MustParseAddr(gateway), Address: linkLocalNode, MAC: nodeMAC}
+			if given.IPv6 != plan.IPv6Serve || !slices.Equal(given.Guest.Routers, []identity.Router{router}) || given.NoIPv4 != (commands != nil) {
+				t.Errorf("given: %+v, %+v", given, given.Guest)
+			}
+			whole := p.everything()
+			for text, want := range map[string]bool{
+				"podnic: ipv6=serve router=" + gateway + "," + linkLocalNode.String() + "," + nodeMAC.String(): true,
+				"inet 169.254.75.10/32": commands == nil, "the guest looks for a router": true, "prerouting meta 6 tap0 drop": true,
+			} {
+				if strings.Contains(whole, text) != want {
+					t.Errorf("%q is there: %v\n%s", text, !want, whole)
+				}
+			}
+			p.ip("link set eth0 alias others")
+			if got := p.missing(); !strings.Contains(got, `the alias of eth0 is "others"`) {
+				t.Errorf("missing: %q", got)
+			}
+			p.provide(managedTap())
+			if diff := cmp.Diff(whole, p.everything()); diff != "" {
+				t.Errorf("not mended:\n%s", diff)
+			}
+
+			if _, err := RecordManaged(p.requestFor("eth0")); err != nil {
+				t.Fatal(err)
+			}
+			p.wireAsKubeVirt()
+			p.ip("-6 addr add fd00:10:244:1::5/64 dev eth0")
+			if missing := p.missing(); missing != "" {
+				t.Errorf("once wired, missing: %s", missing)
+			}
+			for _, record := range []bool{true, false} {
+				if !record {
+					if err := os.Remove(p.recordPath()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				seen, err := Inspect(p.request())
+				if err != nil {
+					t.Fatal(err)
+				}
+				id, _ := seen.Identity()
+				if seen.Options.IPv6 != plan.IPv6Serve || !id.V6.Served() || id.V6.First().Prefix.Addr() != podIP6 {
+					t.Errorf("with a record %v: %+v, %+v", record, seen.Options, id.V6)
+				}
+				if !slices.Equal(seen.Original.Routers, []identity.Router{router}) || record && !slices.Equal(id.Routers, []identity.Router{router}) {
+					t.Errorf("with a record %v the routers are %+v, of the guest %+v", record, seen.Original.Routers, id.Routers)
+				}
+			}
+			p.unwireAsKubeVirt()
+			if _, err := Withdraw(t.Context(), p.provideFor("eth0"), nil); err != nil {
+				t.Fatal(err)
+			}
+			after := p.everything()
+			for _, text := range []string{"podnic", "169.254.75.10", "router="} {
+				if strings.Contains(after, text) {
+					t.Errorf("%q is left:\n%s", text, after)
+				}
+			}
+			if !strings.Contains(after, "theirs") {
+				t.Errorf("the alias is not as it was:\n%s", after)
+			}
+		})
+	}
+}
+
+// TestProvisionOfIPv6ThatIsNotServed leaves IPv6 alone, or lets none of it cross.
+func TestProvisionOfIPv6ThatIsNotServed(t *testing.T) {
+	p := newTestPod(t, servedIPv6...)
+	p.settle()
+	before := p.everything()
+	req := p.provideFor("eth0")
+	for mode, alias := range map[string]string{plan.IPv6Pass: "", plan.IPv6Off: "podnic: ipv6=off"} {
+		req.Options.IPv6 = mode
+		if _, err := Provide(t.Context(), req, managedTap(), nil); err != nil {
+			t.Fatal(err)
+		}
+		after := p.everything()
+		if got := strings.Contains(after, "IPv6 is off"); got != (mode == plan.IPv6Off) || !strings.Contains(after, alias) ||
+			strings.Contains(after, "podnic:") != (alias != "") || strings.Contains(after, "router=") {
+			t.Errorf("%s:\n%s", mode, after)
+		}
+		p.withdraw()
+		if diff := cmp.Diff(before, p.everything()); diff != "" {
+			t.Errorf("%s: not as before:\n%s", mode, diff)
+		}
+	}
+	p.ip("-6 addr flush dev eth0 scope global")
+	req.Options.IPv6 = plan.IPv6Serve
+	p.refused(func() error {
+		_, err := Provide(t.Context(), req, managedTap(), nil)
+		return err
+	}, "eth0 has no global IPv6 address")
+}
+
 func TestProvideRefusesBeforeItChangesAnything(t *testing.T) {
 	p := newTestPod(t, podWithAddress)
 	before := p.everything()
@@ -313,6 +421,14 @@ func TestProvideRefusesBeforeItChangesAnything(t *testing.T) {
 		t.Errorf("changed:\n%s", diff)
 	}
 	p.restore()
+}
+
+// unwireAsKubeVirt takes that wiring away, as nobody does who keeps the pod.
+func (p *testPod) unwireAsKubeVirt() {
+	p.t.Helper()
+	for _, command := range []string{"link delete eth0", "link delete tap0", "link delete k6t-eth0", "link set eth0-nic down", "link set eth0-nic name eth0"} {
+		p.ip(command)
+	}
 }
 
 // wireAsKubeVirt lays the wiring of a managedTap (kubevirtWiring has its source), with a MAC of its own for the NIC.

@@ -31,19 +31,28 @@ type Provision struct {
 	// Capable says that the server has capabilities, and needs none of the other settings.
 	Capable bool `json:"capable,omitempty"`
 	// Links are the names of the wiring that somebody else makes. Nil where it is podnic's own, which has an address and a
-	// filter itself, and where the interface has no IPv4 address, so that nothing is served.
+	// filter itself, and where the interface has no address, so that nothing is served.
 	Links *plan.Names `json:"links,omitempty"`
 	// Blocked is what routes of the pod block, where Links are somebody else's to wire.
 	Blocked []plan.Blocked `json:"blocked,omitempty"`
 	// Address says that the loopback did not have the server's address before.
 	Address bool `json:"address,omitempty"`
+	// NoIPv4 says that the interface has no IPv4 address: where it is served, it is by IPv6 alone.
+	NoIPv4 bool `json:"noIPv4,omitempty"`
+	// IPv6 is what becomes of it where it does not pass, and Guest what the filter depends on then.
+	IPv6  string     `json:"ipv6,omitempty"`
+	Guest *GuestIPv6 `json:"guest,omitempty"`
 	// Server is that address: each interface of a guest has a server of its own, and a guest can only tell them apart by it.
 	// Earlier versions, which left it out, gave all of them the first one.
 	Server netip.Addr `json:"server,omitzero"`
 }
 
-// provisionVersion is raised when an older podnic could not take back what a newer one gave.
-const provisionVersion = 1
+// provisionVersion is raised when an older podnic could not take back what a newer one gave: the alias of a pod's link, and a
+// setting of IPv6.
+const (
+	provisionVersion       = 1
+	provisionVersionOfIPv6 = 2
+)
 
 const unprivilegedPorts = "net/ipv4/ip_unprivileged_port_start"
 
@@ -61,11 +70,17 @@ var sysctls = map[string]string{
 	"net/ipv4/conf/default/rp_filter": "0",
 }
 
+// sysctls6 is what it cannot do without where IPv6 is served: the bridge, which is yet to be made, has IPv6.
+var sysctls6 = map[string]string{"net/ipv6/conf/default/disable_ipv6": "0"}
+
 // wanted are the settings that this one is to have, below /proc/sys.
 func (p *Provision) wanted() map[string]string {
 	all := make(map[string]string)
 	if !p.Capable {
 		maps.Copy(all, sysctls)
+	}
+	if p.IPv6 == plan.IPv6Serve {
+		maps.Copy(all, sysctls6)
 	}
 	if p.Sources != "" {
 		all[sourcesSysctl] = p.Sources
@@ -101,7 +116,7 @@ const maxServers = 32
 func (p *Provision) chooseServer(there []plan.Address, sharing []*Provision) error {
 	address := identity.ServerLinkLocal
 	for range maxServers {
-		taken := slices.ContainsFunc(sharing, func(o *Provision) bool { return o.Links != nil && o.server() == address })
+		taken := slices.ContainsFunc(sharing, func(o *Provision) bool { return o.Links != nil && !o.NoIPv4 && o.server() == address })
 		on := slices.IndexFunc(there, func(a plan.Address) bool { return a.Local.Addr() == address })
 		switch {
 		case taken:
@@ -119,7 +134,7 @@ func (p *Provision) chooseServer(there []plan.Address, sharing []*Provision) err
 
 // filters are those of a UDP server on the links.
 func (p *Provision) filters() []*plan.Filter {
-	return []*plan.Filter{plan.ProvisionFilter(*p.Links, p.server(), p.Blocked), plan.ProvisionStackFilter(*p.Links)}
+	return []*plan.Filter{plan.ProvisionFilter(*p.Links, p.server(), p.guest(), p.IPv6, p.Blocked), plan.ProvisionStackFilter(*p.Links)}
 }
 
 const provisionFile = "provision.json"
@@ -144,8 +159,8 @@ func (s Store) LoadProvision() (*Provision, error) {
 	if err := json.Unmarshal(b, p); err != nil {
 		return nil, plan.Refuse("the record %s is damaged (%w)", path, err)
 	}
-	if p.Version > provisionVersion {
-		return nil, plan.Refuse("the record %s was written by a newer podnic (version %d, this one reads up to %d): use that podnic", path, p.Version, provisionVersion)
+	if p.Version > provisionVersionOfIPv6 {
+		return nil, plan.Refuse("the record %s was written by a newer podnic (version %d, this one reads up to %d): use that podnic", path, p.Version, provisionVersionOfIPv6)
 	}
 	if err := p.check(); err != nil {
 		return nil, plan.Refuse("the record %s is damaged (%w)", path, err)
@@ -169,7 +184,8 @@ func (p *Provision) check() error {
 			}
 			continue
 		}
-		if _, ours := sysctls[name]; !ours {
+		_, ours := sysctls[name]
+		if _, ours6 := sysctls6[name]; !ours && !ours6 {
 			return fmt.Errorf("%q is not a setting that podnic changes", name)
 		}
 		n, err := strconv.ParseInt(value, 10, 32)
@@ -189,6 +205,9 @@ func (p *Provision) check() error {
 	last[3] += maxServers - 1
 	if p.server().Less(identity.ServerLinkLocal) || netip.AddrFrom4(last).Less(p.server()) {
 		return fmt.Errorf("%s is not the address of a server", p.Server)
+	}
+	if err := p.checkIPv6(); err != nil {
+		return err
 	}
 	if p.Links == nil {
 		return nil
@@ -245,7 +264,7 @@ func InspectProvision(req Request) (missing []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if !slices.ContainsFunc(there, func(a plan.Address) bool { return a.Link == loopback && a.Local == p.serverAddress().Local }) {
+	if !p.NoIPv4 && !slices.ContainsFunc(there, func(a plan.Address) bool { return a.Link == loopback && a.Local == p.serverAddress().Local }) {
 		missing = append(missing, fmt.Sprintf("lo does not have the address %s", p.serverAddress()))
 	}
 	for _, wanted := range p.filters() {
@@ -258,6 +277,16 @@ func InspectProvision(req Request) (missing []string, err error) {
 		case !have.Same(wanted):
 			missing = append(missing, fmt.Sprintf("the filter %s is not as it was made", wanted.Name()))
 		}
+	}
+	if p.Guest == nil {
+		return missing, nil
+	}
+	link, err := s.noticed(p)
+	if err != nil {
+		return nil, err
+	}
+	if alias, _ := p.notice().String(); link.Alias != alias {
+		missing = append(missing, fmt.Sprintf("the alias of %s is %q and not %q", link.Name, link.Alias, alias))
 	}
 	return missing, nil
 }

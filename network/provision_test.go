@@ -37,6 +37,16 @@ func TestARecordOfProvideNamesNothingElse(t *testing.T) {
 		`{` + namespace + `,"blocked":[{"prefix":"203.0.113.7/24"}]}`:                                               "cannot be blocked",
 		`{` + namespace + `,"blocked":[{"prefix":""}]}`:                                                             "cannot be blocked",
 		`{` + namespace + `,"blocked":[{"prefix":"203.0.113.0/24","but":["198.51.100.7/32"]}]}`:                     "no part",
+		`{"version":2,"namespace":{"boot":"b","cookie":7},"links":{"interface":"eth0","nic":"n","bridge":"b","tap":"t"},"ipv6":"serve","guest":{"mac":"02:00:00:00:00:01"}}`: "",
+		`{"version":3,"namespace":{"boot":"b","cookie":7}}`:                                                                              "newer podnic",
+		`{` + namespace + `,"sysctls":{"net/ipv6/conf/default/disable_ipv6":"1"}}`:                                                       "",
+		`{` + namespace + `,"ipv6":"serve"}`:                                                                                             "whose",
+		`{` + namespace + `,"ipv6":"serve","guest":{"mac":"02:00:00:00:00:01"}}`:                                                         "IPv6 cannot be",
+		`{` + namespace + `,"links":{},"ipv6":"pass","guest":{"mac":"02:00:00:00:00:01"}}`:                                               "IPv6 cannot be",
+		`{` + namespace + `,"links":{},"ipv6":"serve","guest":{"mac":"03:00:00:00:00:01"}}`:                                              "MAC of no guest",
+		`{` + namespace + `,"links":{},"ipv6":"serve","guest":{"mac":"02:00:00:00:00:01","alias":"a\u0000"}}`:                            "too long",
+		`{` + namespace + `,"links":{},"ipv6":"off","guest":{"mac":"02:00:00:00:00:01","routers":[{"gateway":"10.0.0.1","mac":""}]}}`:    "no router",
+		`{` + namespace + `,"links":{},"ipv6":"off","guest":{"mac":"02:00:00:00:00:01","neighbours":[{"address":"10.0.0.1","mac":""}]}}`: "none of IPv6",
 		`null`: "damaged",
 	} {
 		store := Store{t.TempDir(), "eth0"}

@@ -39,12 +39,13 @@ func findRouters(ns *Namespace, nic string, mark uint32, original *plan.Snapshot
 	if len(wanted) == 0 {
 		return nil, nil
 	}
-	return askFor(wanted, ns, nic, mark, original, age, wait)
+	return askFor(wanted, original, age, wait, func() (questions, error) { return askByFrames(ns, nic, mark) }, original.Asking())
 }
 
 // RoutersNow asks again where the gateways of a wired interface are, whose routers are known: what becomes of those that
-// nobody answers for stays as it was. What is different is asked for twice, since an answer may be lost. It requires
-// CAP_NET_RAW, and, where frames are redirected, CAP_NET_ADMIN on kernels before 5.17.
+// nobody answers for stays as it was. What is different is asked for twice, since an answer may be lost. For a server with a
+// packet socket it requires CAP_NET_RAW, and, where frames are redirected, CAP_NET_ADMIN on kernels before 5.17; for one with
+// a UDP socket nothing.
 func RoutersNow(ns *Namespace, seen *Inspection, known []identity.Router) ([]identity.Router, error) {
 	ask := func() ([]identity.Router, error) {
 		wanted := seen.Original.Gateways()
@@ -55,7 +56,13 @@ func RoutersNow(ns *Namespace, seen *Inspection, known []identity.Router) ([]ide
 				}
 			}
 		}
-		return askFor(wanted, ns, seen.Names.NIC, seen.Options.Mark, seen.Original, routerUp, 0)
+		if seen.Options.Socket == plan.SocketUDP {
+			mac := seen.Original.Link(plan.NIC).MAC
+			return askFor(wanted, seen.Original, routerUp, 0, func() (questions, error) { return askByDatagrams(ns, seen.Names, mac) }, identity.Asker(mac))
+		}
+		return askFor(wanted, seen.Original, routerUp, 0, func() (questions, error) {
+			return askByFrames(ns, seen.Names.NIC, seen.Options.Mark)
+		}, seen.Original.Asking())
 	}
 	now, err := ask()
 	if err != nil || sameRouters(known, now) {
@@ -85,18 +92,22 @@ func sameRouters(known, now []identity.Router) bool {
 	})
 }
 
-func askFor(wanted []identity.Router, ns *Namespace, nic string, mark uint32, original *plan.Snapshot, age, wait time.Duration) ([]identity.Router, error) {
-	conn, err := listenOn(ns, nic, mark)
+// askFor asks for them, from an address, by what open opens.
+func askFor(
+	wanted []identity.Router, original *plan.Snapshot, age, wait time.Duration, open func() (questions, error), from netip.Addr,
+) ([]identity.Router, error) {
+	nic := original.Link(plan.NIC)
+	conn, err := open()
 	if err != nil {
-		return nil, fmt.Errorf("look for the routers of %s: %w", nic, err)
+		return nil, fmt.Errorf("look for the routers of %s: %w", nic.Name, err)
 	}
 	defer conn.Close()
 	now := time.Now()
-	r := &asker{conn: conn, mac: original.Link(plan.NIC).MAC, from: original.Asking(), up: now.Add(routerUp - age), there: now.Add(wait)}
+	r := &asker{conn: conn, mac: nic.MAC, from: from, up: now.Add(routerUp - age), there: now.Add(wait)}
 	var found []identity.Router
 	for _, w := range wanted {
 		if err := r.find(&w); err != nil {
-			return nil, fmt.Errorf("ask for the router %s on %s: %w", w.Gateway, nic, err)
+			return nil, fmt.Errorf("ask for the router %s on %s: %w", w.Gateway, nic.Name, err)
 		}
 		found = append(found, w)
 	}
@@ -117,7 +128,7 @@ func standIns(found []identity.Router) []identity.Router {
 
 // asker asks in the pod's name.
 type asker struct {
-	conn *packet.Conn
+	conn questions
 	mac  identity.MAC
 	from netip.Addr
 	up   time.Time // when routers have their addresses
@@ -148,7 +159,7 @@ func (a *asker) find(r *identity.Router) error {
 	r.Address = netip.Addr{}
 	own := identity.LinkLocalOf(r.MAC)
 	_, address, err := a.ask(append(a.solicitation(own), a.echo()...), a.up, func(h heard) bool {
-		return h.mac == r.MAC && (h.advertises(own) || h.kind == icmpEchoReply && h.from.IsLinkLocalUnicast())
+		return h.mac == r.MAC && (h.advertises(own) || h.echoed || h.kind == icmpEchoReply && h.from.IsLinkLocalUnicast())
 	})
 	switch {
 	case address.IsValid():
@@ -176,7 +187,7 @@ func (a *asker) ask(frames [][]byte, until time.Time, answers func(heard) bool) 
 			return identity.MAC{}, netip.Addr{}, err
 		}
 		for _, frame := range frames {
-			if _, err := a.conn.WriteTo(frame, &packet.Addr{HardwareAddr: net.HardwareAddr(frame[:6])}); err != nil {
+			if err := a.conn.ask(frame); err != nil {
 				return identity.MAC{}, netip.Addr{}, err
 			}
 		}
@@ -192,16 +203,53 @@ func (a *asker) ask(frames [][]byte, until time.Time, answers func(heard) bool) 
 }
 
 func (a *asker) answer(answers func(heard) bool) (heard, error) {
-	frame := make([]byte, 2048)
 	for {
-		n, _, err := a.conn.ReadFrom(frame)
+		h, ok, err := a.conn.hear()
 		if err != nil {
 			return heard{}, err
 		}
-		if h, ok := hear(frame[:n]); ok && answers(h) {
+		if ok && answers(h) {
 			return h, nil
 		}
 	}
+}
+
+// questions carries what is asked to the pod network, as frames, and what is answered back.
+type questions interface {
+	ask(frame []byte) error
+	// hear waits for a message; ok says that it is one that may be an answer.
+	hear() (h heard, ok bool, err error)
+	SetReadDeadline(time.Time) error
+	Close() error
+}
+
+// frameQuestions are asked by a packet socket, in the pod's name.
+type frameQuestions struct {
+	*packet.Conn
+	buffer [2048]byte
+}
+
+// askByFrames opens one on the pod's link. mark is what a wiring lets frames leave by.
+func askByFrames(ns *Namespace, nic string, mark uint32) (questions, error) {
+	conn, err := listenOn(ns, nic, mark)
+	if err != nil {
+		return nil, err
+	}
+	return &frameQuestions{Conn: conn}, nil
+}
+
+func (q *frameQuestions) ask(frame []byte) error {
+	_, err := q.WriteTo(frame, &packet.Addr{HardwareAddr: net.HardwareAddr(frame[:6])})
+	return err
+}
+
+func (q *frameQuestions) hear() (heard, bool, error) {
+	n, _, err := q.ReadFrom(q.buffer[:])
+	if err != nil {
+		return heard{}, false, err
+	}
+	h, ok := hear(q.buffer[:n])
+	return h, ok, nil
 }
 
 // Messages of ICMPv6 (RFC 4443, RFC 4861).
@@ -265,6 +313,7 @@ type heard struct {
 	from   netip.Addr
 	target netip.Addr   // of a neighbour advertisement
 	mac    identity.MAC // its sender's, or what it says
+	echoed bool         // the target has answered an echo request
 }
 
 func (h heard) advertises(ip netip.Addr) bool {
@@ -291,8 +340,14 @@ func hear(frame []byte) (h heard, ok bool) {
 	if len(frame) < optionsAt || frame[ethernetHeader+7] != 255 {
 		return h, false
 	}
-	h.target = netip.AddrFrom16([16]byte(frame[targetAt:]))
-	for options := frame[optionsAt:]; len(options) >= 8; {
+	h.readTarget(frame[targetAt:])
+	return h, true
+}
+
+// readTarget reads what is behind the first 8 bytes of a neighbour advertisement.
+func (h *heard) readTarget(b []byte) {
+	h.target = netip.AddrFrom16([16]byte(b))
+	for options := b[optionsAt-targetAt:]; len(options) >= 8; {
 		length := int(options[1]) * 8
 		if length == 0 || length > len(options) {
 			break
@@ -302,7 +357,6 @@ func hear(frame []byte) (h heard, ok bool) {
 		}
 		options = options[length:]
 	}
-	return h, true
 }
 
 // lookForRouters completes the original, where IPv6 is served and a router was not found before.

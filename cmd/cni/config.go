@@ -101,8 +101,6 @@ func (c *config) check() error {
 		return invalid("no binding is called %q: binding takes auto, bridge, redirect, shared or managedTap", c.Binding)
 	case c.Binding == BindingManagedTap && c.Socket != plan.SocketUDP:
 		return invalid("with the binding managedTap the server has no capability, so socket takes udp, not %q", c.Socket)
-	case c.Binding == BindingManagedTap && c.IPv6 != "" && c.IPv6 != plan.IPv6Pass:
-		return invalid("with the binding managedTap IPv6 passes, so ipv6 takes pass, not %q", c.IPv6)
 	case c.Binding == BindingManagedTap && (c.Owner != nil || c.Group != nil || c.Queues != 0):
 		return invalid("with the binding managedTap the tap is KubeVirt's: owner, group and queues say nothing there")
 	case c.Binding == BindingManagedTap && c.Guard != nil:

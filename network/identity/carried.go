@@ -31,3 +31,11 @@ var Carriers = []Carrier{
 // CarriedReply is the traffic class of a DHCPv6 message, which is UDP all the way: only its addresses change. It goes to
 // whom the datagram has as its source, and comes from the server.
 const CarriedReply = 0x1c
+
+// How such a server asks the pod network where its gateways are: as datagrams from and to this port, which nftables makes
+// messages of and back. What is asked has these traffic classes.
+const (
+	QuestionPort       = 10547 // in no system's range of ephemeral ports
+	CarriedQuestion    = 0x20  // a neighbour solicitation
+	CarriedEchoRequest = 0x24
+)

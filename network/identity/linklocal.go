@@ -40,6 +40,14 @@ func LinkLocalOf(mac MAC) netip.Addr {
 	return netip.AddrFrom16(b)
 }
 
+// Asker is the address that a server without CAP_NET_RAW asks the pod network's gateways from: the letters "pn" and the pod's
+// MAC, so that it is nobody else's. What is answered to it is for the server, and not for the guest.
+func Asker(mac MAC) netip.Addr {
+	b := [16]byte{0: 0xfe, 1: 0x80, 8: 'p', 9: 'n'}
+	copy(b[10:], mac[:])
+	return netip.AddrFrom16(b)
+}
+
 // Addresses by which a guest and the containers that share its address reach each other: nobody has them on a pod network.
 // That of IPv4 is [ServerLinkLocal].
 var (

@@ -42,12 +42,16 @@ func (managedTapBinding) Role(l Link, _ int, names Names) (Role, bool) {
 }
 
 // Rebuild finds less than with podnic's own bridge: nothing keeps the routes, so that those of the addresses are guessed.
+// Where the routers are, the plugin's notice says.
 func (b managedTapBinding) Rebuild(wired *Snapshot, names Names) *Snapshot {
 	original := b.bridgeBinding.Rebuild(wired, names)
 	for _, a := range original.AddressesOf(NIC) {
 		if a.Is4() {
 			original.Routes = append(original.Routes, connectedRoute(a.Local))
 		}
+	}
+	if n, ok := NoticeOf(original.Link(NIC).Alias); ok {
+		original.Heed(n)
 	}
 	return original
 }
@@ -60,8 +64,13 @@ func connectedRoute(address netip.Prefix) Route {
 	}
 }
 
+// Options are those that KubeVirt chose. What becomes of IPv6, the plugin's notice says; without one, it passes.
 func (b managedTapBinding) Options(wired *Snapshot, names Names) Options {
 	o := b.bridgeBinding.Options(wired, names)
 	o.Binding, o.Socket, o.IPv6 = b.Name(), SocketUDP, ""
+	if nic := wired.Link(NIC); nic != nil {
+		n, _ := NoticeOf(nic.Alias)
+		o.IPv6 = n.IPv6
+	}
 	return o
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/podnic/podnic/network/identity"
 	"golang.org/x/sys/unix"
 )
 
@@ -39,10 +40,38 @@ func (s *Snapshot) Check(iface string) error {
 		}
 	}
 	for _, r := range s.Routers {
-		none := r.Address.IsValid() && !(r.Address.Is6() && r.Address.IsLinkLocalUnicast())
-		if none || !r.Gateway.Is6() || r.Gateway.Zone()+r.Address.Zone() != "" || r.MAC[0]&1 != 0 {
-			return fmt.Errorf("%s at %s (%s) is no router", r.Gateway, r.Address, r.MAC)
+		if err := checkRouter(r); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// CheckGuest looks through what a filter is made by that is not the original: it comes from a file too.
+func CheckGuest(mac identity.MAC, routers []identity.Router, neighbours []identity.Neighbour, alias string) error {
+	for _, r := range routers {
+		if err := checkRouter(r); err != nil {
+			return err
+		}
+	}
+	for _, n := range neighbours {
+		if !n.Address.Is6() || n.Address.Zone() != "" {
+			return fmt.Errorf("the neighbour %s is none of IPv6", n.Address)
+		}
+	}
+	switch {
+	case mac.IsZero() || mac[0]&1 != 0:
+		return fmt.Errorf("%s is the MAC of no guest", mac)
+	case len(alias) > maxAlias || strings.ContainsRune(alias, 0):
+		return errors.New("the alias is too long")
+	}
+	return nil
+}
+
+func checkRouter(r identity.Router) error {
+	none := r.Address.IsValid() && !(r.Address.Is6() && r.Address.IsLinkLocalUnicast())
+	if none || !r.Gateway.Is6() || r.Gateway.Zone()+r.Address.Zone() != "" || r.MAC[0]&1 != 0 {
+		return fmt.Errorf("%s at %s (%s) is no router", r.Gateway, r.Address, r.MAC)
 	}
 	return nil
 }

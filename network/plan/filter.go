@@ -171,20 +171,7 @@ func (bridgeBinding) Filter(original *Snapshot, o Options) *Filter {
 	if !id.Layer2Only() {
 		f.keepDHCP()
 	}
-	switch {
-	case id.V6.Served():
-		f.look6(ChainForward, ChainIPv6)
-		f.keepIPv6(ChainIPv6, func(comment string, match ...[]expr.Any) { f.accept(ChainIPv6, comment, match...) },
-			func() {}, func() { f.keepFromGuest6(id, ChainIPv6, fromGuest) })
-		f.keepTagged6(ChainTags)
-		f.keepTaggedFromGuest6(ChainTags, fromGuest)
-	case ipv6 == IPv6Off:
-		if id.Layer2Only() {
-			f.lookTagged(ChainForward, ChainTags)
-		}
-		f.drop(ChainForward, ipv6IsOff, protocol(unix.ETH_P_IPV6))
-		f.dropHidden6(ChainForward, ChainTags)
-	}
+	f.keepIPv6OnBridge(id, ipv6, o.Socket, fromGuest)
 	if id.V4.Served() {
 		f.keepARP(id, ChainForward, fromGuest, o.Socket, server, func(comment string, match []expr.Any) {
 			f.accept(ChainForward, comment, match)
@@ -197,17 +184,50 @@ func (bridgeBinding) Filter(original *Snapshot, o Options) *Filter {
 	return f.done()
 }
 
-// ProvisionFilter is the filter of a UDP server on links that somebody else makes, which need not exist yet. But for what is
-// blocked, nothing in it depends on who the guest is.
-func ProvisionFilter(names Names, address netip.Addr, blocked []Blocked) *Filter {
+// keepIPv6OnBridge keeps what of IPv6 does not cross.
+func (f *Filter) keepIPv6OnBridge(id identity.Identity, ipv6, socket string, fromGuest []expr.Any) {
+	switch {
+	case id.V6.Served():
+		f.look6(ChainForward, ChainIPv6)
+		f.keepIPv6(ChainIPv6, func(comment string, match ...[]expr.Any) { f.accept(ChainIPv6, comment, match...) },
+			func() {
+				if socket == SocketUDP {
+					f.keepAnswers()
+				}
+			}, func() { f.keepFromGuest6(id, ChainIPv6, fromGuest) })
+		f.keepTagged6(ChainTags)
+		f.keepTaggedFromGuest6(ChainTags, fromGuest)
+	case ipv6 == IPv6Off:
+		if id.Layer2Only() {
+			f.lookTagged(ChainForward, ChainTags)
+		}
+		f.drop(ChainForward, ipv6IsOff, protocol(unix.ETH_P_IPV6))
+		f.dropHidden6(ChainForward, ChainTags)
+	}
+}
+
+// ProvisionFilter is the filter of a UDP server on links that somebody else makes, which need not exist yet. server is the
+// address that it answers IPv4 from, guest who the guest will be. Of that it depends on which families are served, and with
+// IPv6 on the MAC and on what the server answers neighbour solicitations for.
+func ProvisionFilter(names Names, server netip.Addr, guest identity.Identity, ipv6 string, blocked []Blocked) *Filter {
 	f := bridgeFilter(names)
-	server := netip.PrefixFrom(address, 32)
+	address := netip.PrefixFrom(server, 32)
 	fromGuest := through(expr.MetaKeyIIFNAME, names.Tap)
-	f.keepBarriers(blocked, ChainForward, ChainTags, fromGuest)
+	if !guest.Layer2Only() {
+		f.keepBarriers(blocked, ChainForward, ChainTags, fromGuest)
+	}
 	f.keepToBridge(names)
-	f.keepDHCP()
-	f.keepARP(identity.Identity{}, ChainForward, fromGuest, SocketUDP, server, nil)
-	f.keepStack(names, server, true)
+	if !guest.Layer2Only() {
+		f.keepDHCP()
+	}
+	f.keepIPv6OnBridge(guest, ipv6, SocketUDP, fromGuest)
+	if guest.V4.Served() {
+		f.keepARP(identity.Identity{}, ChainForward, fromGuest, SocketUDP, address, nil)
+	}
+	if guest.V6.Served() {
+		f.carryOnBridge(guest, names)
+	}
+	f.keepStack(names, address, guest.V4.Served())
 	return f.done()
 }
 

@@ -43,16 +43,76 @@ const (
 func (f *Filter) hearSolicitations(id identity.Identity, sets ...[]expr.Any) {
 	hear := func(comment string, match ...[]expr.Any) {
 		match = slices.Concat([][]expr.Any{is16(ipv6Next, unix.IPPROTO_ICMPV6<<8|onlyOfThisLink), is(linkHeader(6), id.MAC[:])}, match)
-		then := slices.Concat(slices.Concat(sets...),
-			put(ipv6Next, unix.IPPROTO_UDP), put(ipv6Destination, allNodes.AsSlice()...), put(transportPort, network16(serverPort6)...),
-			put(udpRest, 0, 0, 0, 0), toThisHost())
-		f.rule(chainCarried, comment, match, append(then, &expr.Verdict{Kind: expr.VerdictAccept})...)
+		f.rule(chainCarried, comment, match, append(slices.Concat(sets...), toServer(serverPort6)...)...)
 	}
 	hear("the guest looks for a router", is16(icmpType, routerSolicitation<<8))
-	for _, target := range answered6(id) {
+	targets := answered6(id)
+	if !slices.Contains(targets, identity.VirtualRouter) { // which the server may have to answer for once a gateway has moved
+		targets = append(targets, identity.VirtualRouter)
+	}
+	for _, target := range targets {
 		hear("the guest asks for "+target.String(), is16(icmpType, neighbourSolicitation<<8), is128(solicited, target))
 	}
 }
+
+// hearWhoIsLost makes datagrams of the guest's solicitations to all stations for what has a link-local address: it asks so for
+// a router that has ceased to answer. first is what is done with the frame before, which goes to the pod network as well.
+func (f *Filter) hearWhoIsLost(chain string, id identity.Identity, from []expr.Any, first ...expr.Any) {
+	match := [][]expr.Any{
+		from, is16(ipv6Next, unix.IPPROTO_ICMPV6<<8|onlyOfThisLink), is(linkHeader(6), id.MAC[:]), is(linkHeader(0), []byte{0x33, 0x33, 0xff}),
+		is16(icmpType, neighbourSolicitation<<8), is(solicited, []byte{0xfe, 0x80, 0, 0, 0, 0, 0, 0}),
+	}
+	f.rule(chain, "the guest has lost a router", match, slices.Concat(first, toPort(serverPort6), accepts())...)
+}
+
+// toPort makes a datagram of a message of ICMPv6. Its source port is the message's type and code.
+func toPort(port uint16) []expr.Any {
+	return slices.Concat(put(ipv6Next, unix.IPPROTO_UDP), put(ipv6Destination, allNodes.AsSlice()...), put(transportPort, network16(port)...),
+		put(udpRest, 0, 0, 0, 0))
+}
+
+// toServer does that where frames come in, which this one then does to this host.
+func toServer(port uint16) []expr.Any { return slices.Concat(toPort(port), toThisHost(), accepts()) }
+
+func accepts() []expr.Any { return []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}} }
+
+// hearAnswers makes datagrams of what gateways answer the server: they go to an address of its own. sets are what else is set
+// in the frame.
+func (f *Filter) hearAnswers(chain string, id identity.Identity, from []expr.Any, sets ...[]expr.Any) {
+	asker := is128(ipv6Destination, identity.Asker(id.MAC))
+	then := append(slices.Concat(sets...), toServer(identity.QuestionPort)...)
+	f.rule(chain, "a gateway tells the server where it is", [][]expr.Any{
+		from, is16(ipv6Next, unix.IPPROTO_ICMPV6<<8|onlyOfThisLink), asker, is16(icmpType, neighbourAdvertisement<<8),
+	}, then...)
+	f.rule(chain, "a router answers the server's echo", [][]expr.Any{
+		from, is8(ipv6Next, unix.IPPROTO_ICMPV6), asker, is16(icmpType, echoReply<<8),
+	}, then...)
+}
+
+// ask makes messages of the server's questions, which out matches. sets are what else is set.
+func (f *Filter) ask(chain string, id identity.Identity, out []expr.Any, sets ...[]expr.Any) {
+	for _, question := range []struct {
+		comment     string
+		class, kind byte
+		rest        []byte
+	}{
+		{"the server asks for a gateway", identity.CarriedQuestion, neighbourSolicitation, make([]byte, 4)},
+		{"the server asks routers for an echo", identity.CarriedEchoRequest, echoRequest, echoOfServer},
+	} {
+		f.rule(chain, question.comment, [][]expr.Any{
+			out, isUDP(), is16(sourcePort, identity.QuestionPort), is128(ipv6Source, identity.Asker(id.MAC)), isClass(question.class),
+		}, slices.Concat(slices.Concat(sets...), put(ipv6Next, unix.IPPROTO_ICMPV6), put(sourcePort, question.kind, 0),
+			put(udpRest, question.rest...), put(ipv6Start, 6<<4, 0, 0, 0), []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}})...)
+	}
+}
+
+// asks matches such messages.
+func asks(id identity.Identity) []expr.Any {
+	return slices.Concat(protocol(unix.ETH_P_IPV6), is128(ipv6Source, identity.Asker(id.MAC)), l4(unix.IPPROTO_ICMPV6))
+}
+
+// echoOfServer is the identifier and the sequence number of its echo requests.
+var echoOfServer = []byte{'p', 'n', 0, 1}
 
 // hearDHCPv6 matches what the guest asks a server of DHCPv6. Without a checksum it is none of IPv6's (RFC 8200, 8.1).
 func hearDHCPv6(id identity.Identity) []expr.Any {
@@ -104,10 +164,27 @@ func isClass(class byte) []expr.Any {
 func (f *Filter) carryOnBridge(id identity.Identity, names Names) {
 	tap, ipv6 := through(expr.MetaKeyIIFNAME, names.Tap), protocol(unix.ETH_P_IPV6)
 	f.jump(chainPrerouting, chainCarried, "ICMPv6 of the guest", tap, ipv6, l4(unix.IPPROTO_ICMPV6))
-	f.hearSolicitations(id, put(linkHeader(0), 0x33, 0x33, 0, 0, 0, 1))
+	toAll := put(linkHeader(0), 0x33, 0x33, 0, 0, 0, 1)
+	f.hearSolicitations(id, toAll)
+	nic := slices.Concat(through(expr.MetaKeyIIFNAME, names.NIC), ipv6)
+	f.hearAnswers(chainPrerouting, id, slices.Concat(nic, l4(unix.IPPROTO_ICMPV6)), toAll)
+	// What goes to a group is for the bridge too.
+	f.hearWhoIsLost(ChainInput, id, slices.Concat(tap, ipv6, l4(unix.IPPROTO_ICMPV6)))
+	f.accept(ChainInput, "the pod network answers the server", nic, answersServer())
 	f.accept(ChainInput, "the guest asks the server by DHCPv6", tap, ipv6, hearDHCPv6(id))
 	f.accept(ChainInput, "the guest solicits", tap, ipv6, isUDP(), is16(transportPort, serverPort6), is128(ipv6Destination, allNodes))
 	f.carry(ChainOutput, slices.Concat(through(expr.MetaKeyOIFNAME, names.Tap), ipv6), put(linkHeader(0), id.MAC[:]...))
+	f.ask(ChainOutput, id, slices.Concat(through(expr.MetaKeyOIFNAME, names.NIC), ipv6), put(linkHeader(6), id.MAC[:]...))
+}
+
+// answersServer matches the datagrams of answers.
+func answersServer() []expr.Any {
+	return slices.Concat(isUDP(), is16(transportPort, identity.QuestionPort), is128(ipv6Destination, allNodes))
+}
+
+// keepAnswers keeps them from the guest.
+func (f *Filter) keepAnswers() {
+	f.drop(ChainIPv6, "what the server has asked for", answersServer())
 }
 
 // carryFromGuest is for a server on the tap of a redirect. The stack asks the guest for its MAC, and hears the answer.
@@ -115,6 +192,11 @@ func (f *redirectFilter) carryFromGuest(id identity.Identity) {
 	f.accept(chainIPv6FromGuest, "the guest asks the server by DHCPv6", hearDHCPv6(id))
 	f.jump(chainIPv6FromGuest, chainCarried, "ICMPv6 of the guest", l4(unix.IPPROTO_ICMPV6))
 	f.hearSolicitations(id)
+	var copied []expr.Any
+	if f.facts.Mark != 0 {
+		copied = setMark(f.facts.Mark)
+	}
+	f.hearWhoIsLost(chainIPv6FromGuest, id, l4(unix.IPPROTO_ICMPV6), append(copied, &Forward{To: f.nic, Copy: true})...)
 	f.accept(chainIPv6FromGuest, "the guest tells the server its MAC",
 		is128(ipv6Destination, identity.ServerLinkLocal6), l4(unix.IPPROTO_ICMPV6), is8(icmpType, neighbourAdvertisement))
 }

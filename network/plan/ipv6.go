@@ -146,12 +146,7 @@ func (s *Snapshot) recallRouters(wired *Snapshot) {
 			}
 		}
 	}
-	s.Routers = all
-	for _, r := range s.RoutersWanted() {
-		if !r.Address.IsValid() {
-			s.Routers = append(s.Routers, identity.Router{Gateway: r.Gateway})
-		}
-	}
+	s.knowRouters(all)
 }
 
 // signpostsOf are the routers among the neighbours of the tap. Of those with one MAC the first is a gateway's that is none of them

@@ -230,8 +230,10 @@ func verdictText(v *expr.Verdict) string {
 // icmpType is the type of a message of ICMP or ICMPv6.
 var icmpType = place{expr.PayloadBaseTransportHeader, 0}
 
-// Messages of neighbour discovery (RFC 4861, 4).
+// Messages of neighbour discovery (RFC 4861, 4), and those that ask for an echo (RFC 4443, 4).
 const (
+	echoRequest            = 128
+	echoReply              = 129
 	routerSolicitation     = 133
 	routerAdvertisement    = 134
 	neighbourSolicitation  = 135

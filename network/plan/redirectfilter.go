@@ -164,13 +164,13 @@ func RedirectFilter(original *Snapshot, o Options, facts RedirectFacts) *Filter 
 		f.door = doorOf(original, o)
 		f.door.open(f)
 	}
+	f.carries = id.V6.Served() && o.Socket == SocketUDP
 	f.toGuest(id, o.IPv6For(original), original.HeardRouters())
 	if o.Guarded() {
 		f.guard(chainFromGuest, nil, original)
 	}
 	f.fromGuest(id, o.IPv6For(original), o.Socket, original.Blocked())
-	f.carries = id.V6.Served() && o.Socket == SocketUDP
-	f.keepPod(!id.Layer2Only())
+	f.keepPod(id)
 	return f.done()
 }
 
@@ -216,6 +216,9 @@ func (f *redirectFilter) toGuest(id identity.Identity, ipv6 string, heardRouters
 	switch {
 	case id.V6.Served():
 		f.look6(chainFromNetwork, chainIPv6ToGuest)
+		if f.carries {
+			f.hearAnswers(chainIPv6ToGuest, id, l4(unix.IPPROTO_ICMPV6))
+		}
 		f.door.toPod6()
 		f.keepIPv6(chainIPv6ToGuest, func(comment string, match ...[]expr.Any) { pass(chainIPv6ToGuest, comment, match...) },
 			func() { f.keepForPod6(heardRouters) }, func() {})
@@ -319,16 +322,20 @@ func (f *redirectFilter) passToNetwork(chain, comment string, match ...[]expr.An
 
 // keepPod keeps in what the pod's own stack would send by either link. A process of the pod shall fail at once and not
 // after a time-out: what is dropped is an error for who sends it, unless it is TCP.
-func (f *redirectFilter) keepPod(served bool) {
+func (f *redirectFilter) keepPod(id identity.Identity) {
+	served := !id.Layer2Only()
 	if f.facts.Mark != 0 {
 		// The mark is not for those who see the frame after this: that of a macvlan goes on through the node's own link.
 		f.rule(chainToNetwork, "the guest's frames", [][]expr.Any{marked(f.facts.Mark)},
 			append(setMark(0), &expr.Verdict{Kind: expr.VerdictAccept})...)
+		if f.carries {
+			f.accept(chainToNetwork, "the server asks for a gateway", asks(id))
+		}
 		f.keepSilent(served)
 	} else {
 		f.drop(chainPodARP, "nothing leaves the pod's own stack", through(expr.MetaKeyOIFNAME, f.nic))
 	}
-	f.keepIP(served)
+	f.keepIP(id)
 }
 
 const failsAtOnce = "connections of the pod fail at once"
@@ -350,7 +357,8 @@ func (f *redirectFilter) keepSilent(served bool) {
 }
 
 // keepIP keeps in what the pod's IP stack would send.
-func (f *redirectFilter) keepIP(served bool) {
+func (f *redirectFilter) keepIP(id identity.Identity) {
+	served := !id.Layer2Only()
 	byNIC, byTap := through(expr.MetaKeyOIFNAME, f.nic), through(expr.MetaKeyOIFNAME, f.tap)
 	if served {
 		f.accept(chainPodIP, "the pod's own DHCP client renews", byNIC, podDHCP)
@@ -361,6 +369,7 @@ func (f *redirectFilter) keepIP(served bool) {
 	}
 	if f.carries {
 		f.carryToGuest(byTap)
+		f.ask(chainPodIP, id, byNIC)
 	}
 	f.door.podSays(byNIC)
 	f.rule(chainPodIP, failsAtOnce, [][]expr.Any{byNIC, l4(unix.IPPROTO_TCP)},

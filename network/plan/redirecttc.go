@@ -44,7 +44,7 @@ func RedirectByTC(original *Snapshot, o Options) (*Filter, []Qdisc, error) {
 		return nil, nil, err
 	}
 	f.Filter = &Filter{Table: table, Family: RedirectTCFamily, Comment: factsOfTC(original, o).String()}
-	f.keepIP(served)
+	f.keepIP(id)
 	return f.done(), qdiscs, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -31,7 +32,7 @@ func TestGuestIsThePod(t *testing.T) {
 		routes  []string // that the guest must have
 	}{
 		"managedTap": {
-			network: pod.PTP,
+			network: pod.PTP.Dual(),
 			wire:    func(s *site) { s.wire(pod.Interface) },
 			binding: "managedTap",
 			mask:    "32", routes: []string{"169.254.75.10/32,0.0.0.0", "10.244.1.1/32,0.0.0.0", "0.0.0.0/0,10.244.1.1"},
@@ -59,7 +60,7 @@ func TestGuestIsThePod(t *testing.T) {
 				s.prepare()
 			}
 			daemon := podtest.Libvirtd(t, s.Pod)
-			image := podtest.Guest(t)
+			image := podtest.Guest(t, guest.DHCPv6Client)
 			wire := s.capture()
 
 			sidecar := s.sidecar("hook-sidecar-0", plugin, "--lease-time", leaseTime)
@@ -107,10 +108,18 @@ func TestGuestIsThePod(t *testing.T) {
 					t.Errorf("the guest lacks the route %s: %s", route, lease["routes"])
 				}
 			}
+			if s.Pod.Address6.IsValid() {
+				s.hasIPv6(guest.Fields(s.says(follow, "guest: lease6")))
+			}
 			s.says(follow, "guest: ready")
 			client := guest.Client{Address: s.Pod.Address.Addr(), Dial: other.DialContext}
 			if _, err := client.Hello(t.Context()); err != nil {
 				t.Errorf("from another pod: %v", err)
+			}
+			if s.Pod.Address6.IsValid() {
+				if _, err := (guest.Client{Address: s.Pod.Address6.Addr(), Dial: other.DialContext}).Hello(t.Context()); err != nil {
+					t.Errorf("from another pod, by IPv6: %v", err)
+				}
 			}
 			s.says(follow, "guest: renewed")
 
@@ -133,8 +142,28 @@ func TestGuestIsThePod(t *testing.T) {
 			}
 			launcher.shutdown()
 			sidecar.exits(0)
-			s.without(wire, s.Pod.Address.Addr().String(), "bootp", "BOOTP", "169.254.75.10", ".67:", ".68:", ".67 >", ".68 >")
+			s.without(wire, s.Pod.Address.Addr().String(), "bootp", "BOOTP", "169.254.75.10", ".67:", ".68:", ".67 >", ".68 >",
+				"dhcp6", "router advertisement", "fe80::706f:646e:6963:2")
 		})
+	}
+}
+
+// nodesRouter is the link-local address of the node's end of the pod's link.
+func (s *site) nodesRouter() string {
+	s.T.Helper()
+	return strings.TrimSpace(s.In(s.Node.Namespace, "ip -6 -o address show dev "+s.Pod.HostLink+" scope link | sed 's/.* inet6 //; s/\\/.*//'"))
+}
+
+// hasIPv6 checks that the guest has taken the pod's IPv6 address, its router and its resolver.
+func (s *site) hasIPv6(lease map[string]string) {
+	s.T.Helper()
+	for field, want := range map[string]string{
+		"address": s.Pod.Address6.Addr().String(), "router": s.nodesRouter(), "dns": "fd00:10:96::a",
+		"search": "sub.default.svc.cluster.local.,default.svc.cluster.local.,svc.cluster.local.,cluster.local.",
+	} {
+		if got := lease[field]; got != want {
+			s.T.Errorf("the guest has %s %q, want %q", field, got, want)
+		}
 	}
 }
 
@@ -176,4 +205,76 @@ func (s *site) saysAgain(console *guest.Console, n int, prefix string) string {
 		s.T.Fatal(err)
 	}
 	return line
+}
+
+// TestIPv6AloneIsServed has a pod without IPv4 behind KubeVirt's wiring, and a real client behind its tap. The sidecar is
+// killed, and what the guest sends and hears of the other side of the node does not need it. One that starts without the
+// directory of the first knows the pod's address from the placeholder, and from the alias of its link that it is served.
+func TestIPv6AloneIsServed(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, pod.PTP.IPv6Only())
+	other := podtest.Pod(t, s.Node, pod.Spec{Name: "other", Network: pod.PTP.IPv6Only()})
+	s.attach(pod.Interface)
+	sidecar := s.sidecar("hook-sidecar-0", plugin)
+	launcher := s.launcher()
+	launcher.collect(1)
+	s.wire(pod.Interface)
+	launcher.define(domainXML(card("default", "tap0", otherMAC)), vmi(nic{name: "default", binding: plugin}))
+	sidecar.serving(pod.Interface)
+
+	client := s.Guest()
+	s.Plug(client)
+	address := s.Pod.Address6.Addr().String()
+	s.lease6(client)
+	if routes := s.In(client, "ip -6 route show default"); !strings.Contains(routes, "via "+s.nodesRouter()+" dev eth0") {
+		t.Errorf("the guest's default route is %q", routes)
+	}
+	r := sidecar.ready(pod.Interface).Interfaces[0]
+	if r.Lease6.State != "bound" || r.Lease.State != "" && r.Lease.State != "none" || r.Offer6.Router != s.nodesRouter() {
+		t.Errorf("status: %+v", r)
+	}
+	reaches := func() {
+		t.Helper()
+		s.In(client, "ping -6 -c 1 -W 5 "+other.Address6.Addr().String())
+		podtest.In(t, other.Namespace, "ping -6 -c 1 -W 5 "+address)
+	}
+	reaches()
+	sidecar.Signal(syscall.SIGKILL)
+	<-sidecar.Done
+	reaches()
+
+	if err := os.RemoveAll(sidecar.part); err != nil {
+		t.Fatal(err)
+	}
+	sidecar = s.sidecar("hook-sidecar-0", plugin)
+	launcher.sidecars = nil
+	launcher.collect(1)
+	launcher.define(domainXML(card("default", "tap0", otherMAC)), vmi(nic{name: "default", binding: plugin}))
+	lost := sidecar.serving(pod.Interface).Interfaces[0]
+	if len(lost.Offer6.Addresses) != 1 || lost.Offer6.Addresses[0].Addr().String() != address || !strings.Contains(strings.Join(lost.Warnings, "\n"), "routes") {
+		t.Errorf("without its directory: %+v", lost)
+	}
+	sidecar.Signal(syscall.SIGTERM)
+	sidecar.exits(0)
+}
+
+// lease6 has dhclient take a lease of IPv6 in the guest, and configure it. The kernel takes the routes.
+func (s *site) lease6(client *pod.Namespace) {
+	s.T.Helper()
+	dir := s.T.TempDir()
+	script := filepath.Join(dir, "script")
+	const text = "#!/bin/sh\n[ $reason != BOUND6 ] || ip -6 address replace $new_ip6_address/128 dev eth0\n"
+	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
+		s.T.Fatal(err)
+	}
+	// The kernel gives a shell no notice of an address that may be used.
+	usable := func(scope string) {
+		s.T.Helper()
+		s.In(client, "timeout 30 sh -c 'until ip -6 -o address show dev eth0 -tentative scope "+scope+" | grep -q inet6; do sleep 0.05; done'")
+	}
+	usable("link")
+	p := podtest.Start(s.T, "dhclient", exec.Command("nsenter", "--net="+client.Path, "--", "dhclient", "-6", "-d", "-cf", "/dev/null",
+		"-lf", filepath.Join(dir, "leases"), "-pf", filepath.Join(dir, "pid"), "-sf", script, "eth0"))
+	usable("global")
+	p.End(syscall.SIGTERM)
 }

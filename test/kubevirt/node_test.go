@@ -68,7 +68,7 @@ func (s *site) wire(iface string, tapOptions ...string) {
 		"OPTIONS", strings.Join(append(tapOptions, "vnet_hdr"), " ")).Replace(`
 mac=$(cat /sys/class/net/IFACE/address)
 mtu=$(cat /sys/class/net/IFACE/mtu)
-addresses=$(ip -4 -o address show dev IFACE | awk '{ print $4 }')
+addresses=$(ip -o address show dev IFACE | awk '{ print $4 }')
 ip link set IFACE down
 ip link set IFACE name NIC
 ip address flush dev NIC

@@ -136,10 +136,10 @@ func TestGatewayThatMovesIsNoticed(t *testing.T) {
 		{"another link-local address", shapes6[0], "ip address flush dev $LINK scope link; ip address add fe80::77/64 dev $LINK nodad", "fe80::77"},
 		{"another MAC, and podnic stands in for it", shapes6[3], "ip link set $LINK address 0e:11:22:33:44:77", "fe80::706f:646e:6963:1"},
 	} {
-		for _, binding := range []string{"bridge", "redirect"} {
-			t.Run(tt.name+", "+binding, func(t *testing.T) {
+		for _, way := range [][2]string{{"bridge", "packet"}, {"redirect", "packet"}, {"bridge", "udp"}, {"redirect", "udp"}} {
+			t.Run(tt.name+", "+way[0]+", "+way[1], func(t *testing.T) {
 				t.Parallel()
-				s := newBoundSite(t, binding, "packet", tt.shape.shape)
+				s := newBoundSite(t, way[0], way[1], tt.shape.shape)
 				s.serve()
 				guest := s.Guest()
 				s.Plug(guest)

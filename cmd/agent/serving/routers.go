@@ -55,7 +55,7 @@ func (s *Server) followRouters(ctx context.Context, known []identity.Router) {
 
 // watchesRouters reports whether this process can ask for gateways, and there are some.
 func (s *Server) watchesRouters() bool {
-	return s.server6 != nil && s.wiring.Options.Socket == plan.SocketPacket && len(s.wiring.Original.Gateways()) > 0
+	return s.server6 != nil && len(s.wiring.Original.Gateways()) > 0
 }
 
 // lookForRouters has them looked for soon.

@@ -371,6 +371,9 @@ func (s *Server) Change(f func(*statefile.State)) { s.keeper.Change(f) }
 // Answers reports whether there is a DHCP server: at layer 2 there is none.
 func (s *Server) Answers() bool { return len(s.speakers()) > 0 }
 
+// AnswersIPv4 reports whether there is one of IPv4.
+func (s *Server) AnswersIPv4() bool { return s.server != nil }
+
 // discard is Close where the interface was given back: what it knew of the guest is past.
 func (s *Server) discard() {
 	s.keeper.Discard()

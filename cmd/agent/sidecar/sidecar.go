@@ -326,7 +326,7 @@ func (s *sidecar) attend(iface string, wishes wishes, t *tenancy) error {
 		case <-ctx.Done():
 			return
 		}
-		if seen.Options.Binding == plan.BindingManagedTap && serving.Answers() && !seen.ServerHeld {
+		if seen.Options.Binding == plan.BindingManagedTap && serving.AnswersIPv4() && !seen.ServerHeld {
 			end(fmt.Errorf("no link of the pod has the address %s, so nothing can be sent to the guest: the binding's networkAttachmentDefinition "+
 				"has to call podnic's CNI plugin, which gives it to lo", seen.Server))
 			return

@@ -85,6 +85,16 @@ func decodeLink(m []byte) (plan.Link, error) {
 	return l, nil
 }
 
+// SetAlias gives a link another alias; empty takes it away.
+func (r *Conn) SetAlias(link plan.Link, alias string) error {
+	header := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	header.Index = int32(link.Index)
+	if err := r.Do(unix.RTM_NEWLINK, 0, header, nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(alias))); err != nil {
+		return fmt.Errorf("set the alias of %s: %w", link.Name, err)
+	}
+	return nil
+}
+
 func decodeFamilies(b []byte, l *plan.Link) error {
 	families, err := attributes(b)
 	if err != nil {
