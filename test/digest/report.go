@@ -1,0 +1,87 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+const (
+	// whole bounds what is printed of one test: a dump of all goroutines is longer.
+	whole = 1000
+	// brief bounds the end of the report, in lines, and width each of them: a page or two.
+	brief, most, fewest = 60, 15, 4
+	width               = 240
+)
+
+// report prints what failed and why, or else what was skipped, and tells whether all is well.
+func (l *log) report(w io.Writer, noSkip bool) bool {
+	if failed := l.failures(); len(failed) > 0 {
+		l.reportFailures(w, failed)
+		return false
+	}
+	if !slices.ContainsFunc(l.units, func(u *unit) bool { return u.result == "pass" }) {
+		fmt.Fprintf(w, "test: nothing ran\n%s\n", strings.Join(l.stray, "\n"))
+		return false
+	}
+	var skipped []string
+	for _, u := range l.units {
+		if u.result == "skip" && u.test != "" {
+			skipped = append(skipped, u.name())
+		}
+	}
+	slices.Sort(skipped)
+	switch names := strings.Join(skipped, "\n"); {
+	case names == "":
+		fmt.Fprintln(w, "test: ok, nothing skipped")
+	case noSkip:
+		fmt.Fprintf(w, "test: these were skipped, and as root nothing may be:\n%s\n", names)
+		return false
+	default:
+		fmt.Fprintf(w, "test: ok, but these were left out (run as root for all):\n%s\n", names)
+	}
+	return true
+}
+
+func (l *log) reportFailures(w io.Writer, failed []*unit) {
+	for _, line := range l.stray {
+		fmt.Fprintln(w, line)
+	}
+	for _, u := range failed {
+		lines := u.own()
+		fmt.Fprintf(w, "\n%s\n", u.title())
+		if cut := len(lines) - whole; cut > 0 {
+			lines = slices.Concat(lines[:whole/2], []string{fmt.Sprintf("… %d lines …", cut)}, lines[len(lines)-whole/2:])
+		}
+		for _, line := range lines {
+			fmt.Fprintln(w, line)
+		}
+	}
+
+	fmt.Fprintf(w, "\ntest: failed, %d, with all that they said above:\n", len(failed))
+	first := min(most, max(fewest, brief/len(failed)))
+	for i, u := range failed {
+		fmt.Fprintf(w, "%s\n", u.title())
+		lines := u.own()
+		if i*fewest >= brief {
+			continue // the name alone
+		}
+		for _, line := range lines[:min(first, len(lines))] {
+			if r := []rune(line); len(r) > width {
+				line = string(r[:width]) + "…"
+			}
+			fmt.Fprintln(w, line)
+		}
+		if more := len(lines) - first; more > 0 {
+			fmt.Fprintf(w, "    … %d more lines\n", more)
+		}
+	}
+}
+
+func (u *unit) title() string {
+	if u.result == "" {
+		return fmt.Sprintf("FAIL  %s, which did not end", u.name())
+	}
+	return u.line()
+}
