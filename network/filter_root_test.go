@@ -4,22 +4,24 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/mdlayher/packet"
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/podnic/podnic/network/identity"
 	"github.com/podnic/podnic/network/plan"
+	"github.com/podnic/podnic/test/podtest"
+	"github.com/podnic/podnic/test/shapes/tap"
 )
 
 // port is an end of the wiring: frames can be sent into it and are received from it.
@@ -52,29 +54,11 @@ func (t tapPort) receive(b []byte) (int, error) {
 }
 
 // Close takes the guest away: when it returns, nobody has the tap any more.
-func (t tapPort) Close() error { return letGo(t.File, t.in, t.Name()) }
+func (t tapPort) Close() error { return letGo(t.File, t.in) }
 
-// letGo closes an end of a tap and waits until nobody holds the tap. A child that another test
-// starts just now has the descriptor too until the kernel has executed it, which syscall.ForkLock does not cover to its end
-// (fs/exec.c, begin_new_exec).
-func letGo(end *os.File, in netns, tap string) error {
-	if err := end.Close(); err != nil {
-		return err // closed before
-	}
-	held := func() (held bool) {
-		_ = in.Do(func(netns) error { // a tap that is gone is not held
-			link, err := netlink.LinkByName(tap)
-			held = err == nil && link.Attrs().RawFlags&unix.IFF_LOWER_UP != 0
-			return err
-		})
-		return held
-	}
-	for deadline := time.Now().Add(5 * time.Second); held(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			return fmt.Errorf("%s is still held", tap)
-		}
-	}
-	return nil
+// letGo closes an end of a tap: when it returns, nobody has the tap any more.
+func letGo(end *os.File, in netns) error {
+	return tap.LetGo(end, func(f func() error) error { return in.Do(func(netns) error { return f() }) })
 }
 
 func (t tapPort) until(at time.Time) error { return t.SetReadDeadline(at) }
@@ -112,12 +96,7 @@ func openTap(t testing.TB, in netns, name string) tapPort {
 			return err
 		}
 		request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
-		for deadline := time.Now().Add(5 * time.Second); ; {
-			// Who made it has closed it, but for a child that this process was starting at the same moment for another test.
-			if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err != unix.EBUSY || time.Now().After(deadline) {
-				return err
-			}
-		}
+		return unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -162,7 +141,7 @@ func (p *testPod) endsOf(podMAC, nodeMAC identity.MAC) (guest tapPort, node node
 	}{{guest, node, podMAC}, {node, guest, nodeMAC}} {
 		from, to := way.from, way.to
 		probe := ethernet(broadcast, way.src, 0x88b5, bytes.Repeat([]byte{1}, 50))
-		for deadline := time.Now().Add(10 * time.Second); ; {
+		for deadline := time.Now().Add(podtest.Patience); ; {
 			if err := errors.Join(from.send(probe), to.until(time.Now().Add(20*time.Millisecond))); err != nil {
 				p.t.Fatal(err)
 			}
@@ -189,10 +168,10 @@ func crossesBefore(t *testing.T, from, to port, frame []byte, src identity.MAC) 
 	t.Helper()
 	// 0x88b5 is for local experiments (IEEE 802, 9.2.4).
 	marker := ethernet(broadcast, src, 0x88b5, bytes.Repeat([]byte{7}, 50))
-	if err := to.until(time.Now().Add(5 * time.Second)); err != nil {
+	if err := to.until(time.Now().Add(podtest.Patience)); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(from.send(frame), from.send(marker)); err != nil {
+	if err := sendInOrder(from, frame, marker); err != nil {
 		t.Fatal(err)
 	}
 	came := false
@@ -210,6 +189,29 @@ func crossesBefore(t *testing.T, from, to port, frame []byte, src identity.MAC) 
 			came = true
 		}
 	}
+}
+
+// sendInOrder sends frames by one processor: what goes through a veth waits in a queue of the processor that sent it
+// (enqueue_to_backlog, net/core/dev.c), and could be overtaken by what another one sends.
+func sendInOrder(from port, frames ...[]byte) (err error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var all, one unix.CPUSet
+	var here uint32
+	if _, _, errno := unix.RawSyscall(unix.SYS_GETCPU, uintptr(unsafe.Pointer(&here)), 0, 0); errno != 0 {
+		return errno
+	}
+	one.Set(int(here))
+	if err := errors.Join(unix.SchedGetaffinity(0, &all), unix.SchedSetaffinity(0, &one)); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unix.SchedSetaffinity(0, &all)) }()
+	for _, f := range frames {
+		if err := from.send(f); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func TestDHCPDoesNotCross(t *testing.T) {
@@ -321,7 +323,7 @@ func TestGuestCannotReachThePodsSockets(t *testing.T) {
 				// An answer, or an ARP request for where to send one, would come back before what is sent later crosses.
 				for _, way := range []struct{ from, to port }{{node, guest}, {guest, node}} {
 					last := ethernet(broadcast, identity.MAC{2, 0, 0, 0, 0, 0xbb}, 0x88b5, bytes.Repeat([]byte{7}, 50))
-					if err := errors.Join(way.to.until(time.Now().Add(5*time.Second)), way.from.send(last)); err != nil {
+					if err := errors.Join(way.to.until(time.Now().Add(podtest.Patience)), way.from.send(last)); err != nil {
 						t.Fatal(err)
 					}
 					for b := make([]byte, 2000); ; {

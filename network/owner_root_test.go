@@ -77,7 +77,7 @@ func (p *testPod) attach() (detach func()) {
 		p.t.Fatal(err)
 	}
 	var once sync.Once
-	detach = func() { once.Do(func() { _ = letGo(tun, p.pod, "tap0") }) }
+	detach = func() { once.Do(func() { _ = letGo(tun, p.pod) }) }
 	p.t.Cleanup(detach)
 	return detach
 }

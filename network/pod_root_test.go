@@ -21,6 +21,7 @@ import (
 
 	"github.com/podnic/podnic/network/internal/rtnl"
 	"github.com/podnic/podnic/network/plan"
+	"github.com/podnic/podnic/test/podtest"
 )
 
 type netns = ns.NetNS
@@ -216,7 +217,7 @@ func (p *testPod) request() Request {
 	return Request{
 		Namespace:   fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), p.pod.Fd()),
 		StateDir:    p.dir,
-		LockTimeout: 5 * time.Second,
+		LockTimeout: podtest.Patience,
 		Options:     sharing(plan.Options{Binding: p.binding, Socket: p.socket}),
 		without:     p.hidden(),
 		settled:     true, // what waits for routers has tests of its own
@@ -292,19 +293,13 @@ func (p *testPod) prepare() *Result {
 	return r
 }
 
-// restore waits for a tap that is held: a child that another test starts has it for a moment after the lock on forks is free,
-// since a parent goes on before its child closes what it shall not have (exec_mmap and do_close_on_exec in fs/exec.c).
 func (p *testPod) restore() *Restoration {
 	p.t.Helper()
-	for deadline := time.Now().Add(time.Second); ; time.Sleep(time.Millisecond) {
-		r, err := Restore(context.Background(), p.request(), false)
-		if err == nil {
-			return r
-		}
-		if !strings.Contains(err.Error(), "a guest holds") || time.Now().After(deadline) {
-			p.t.Fatal(err)
-		}
+	r, err := Restore(context.Background(), p.request(), false)
+	if err != nil {
+		p.t.Fatal(err)
 	}
+	return r
 }
 
 // settle waits until what the kernel does in its own time after a change is done: duplicate address detection, the local
@@ -312,7 +307,7 @@ func (p *testPod) restore() *Restoration {
 // carrier and the kernel has noticed it (net/core/link_watch.c), such as a link-local address.
 func (p *testPod) settle() {
 	p.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(podtest.Patience)
 	for {
 		addresses, routes := p.ip("-6 -o addr show up"), p.ip("route show table all") // of both families
 		link, veths, _ := strings.Cut(p.batch("-o", "link show eth0", "link show type veth"), "\n")

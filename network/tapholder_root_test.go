@@ -51,7 +51,7 @@ func (p *testPod) attachWith(flags uint16) (detach func()) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	return func() { _ = letGo(file, p.pod, plan.DefaultTap) }
+	return func() { _ = letGo(file, p.pod) }
 }
 
 // attachTap attaches to the tap in the calling thread's namespace.

@@ -12,11 +12,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
-
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/podnic/podnic/test/guest"
 	"github.com/podnic/podnic/test/libvirtd"
@@ -52,6 +50,28 @@ func Program(t testing.TB) string {
 		t.Fatalf("%v: run make build", err)
 	}
 	return path
+}
+
+// Executable writes a program that a test runs. What is open to be written cannot be run, and a child that another test starts
+// meanwhile has it open for as long as it takes to run its own program: so none is started until it is closed.
+func Executable(t testing.TB, path string, text []byte) {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	err := os.WriteFile(path, text, 0o755)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Until looks again and again, where nobody tells, until something is as it should be.
+func Until(t testing.TB, what string, reached func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(Patience); !reached(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain: %s", what)
+		}
+	}
 }
 
 // Files lists the files below a directory, hidden ones too, by their paths in it. A directory that is not there has none.
@@ -128,15 +148,14 @@ func Listen(t testing.TB, n *pod.Namespace, address netip.AddrPort) net.Listener
 // HeldTap is a tap that an emulator would have open.
 type HeldTap struct {
 	*os.File
-	t    testing.TB
-	in   *pod.Namespace
-	name string
+	t  testing.TB
+	in *pod.Namespace
 }
 
 // HoldTap opens a tap in a namespace as an emulator does, for the length of the test.
 func HoldTap(t testing.TB, n *pod.Namespace, name string) *HeldTap {
 	t.Helper()
-	held := &HeldTap{t: t, in: n, name: name}
+	held := &HeldTap{t: t, in: n}
 	err := n.Do(func() (err error) {
 		held.File, err = tap.Open(name)
 		return err
@@ -148,30 +167,13 @@ func HoldTap(t testing.TB, n *pod.Namespace, name string) *HeldTap {
 	return held
 }
 
-// Close lets the tap go: when it returns, nobody holds it. A program that another test starts just now has the descriptor
-// too until the kernel has executed it, which syscall.ForkLock does not cover to its end (fs/exec.c, begin_new_exec).
+// Close lets the tap go: when it returns, nobody holds it.
 func (h *HeldTap) Close() error {
-	if err := h.File.Close(); err != nil {
-		return err // closed before
+	err := tap.LetGo(h.File, h.in.Do)
+	if errors.Is(err, tap.ErrHeld) {
+		h.t.Error(err)
 	}
-	for deadline := time.Now().Add(Patience); h.hasCarrier(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			h.t.Errorf("%s is still held", h.name)
-			break
-		}
-	}
-	return nil
-}
-
-// hasCarrier is true of a tap while it is open.
-func (h *HeldTap) hasCarrier() bool {
-	carrier := false
-	_ = h.in.Do(func() error { // a tap that is gone is not held
-		link, err := netlink.LinkByName(h.name)
-		carrier = err == nil && link.Attrs().RawFlags&unix.IFF_LOWER_UP != 0
-		return err
-	})
-	return carrier
+	return err
 }
 
 // Libvirtd runs a libvirt daemon in a pod for the length of the test.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"syscall"
 
 	"github.com/podnic/podnic/network/plan"
 	"github.com/vishvananda/netlink/nl"
@@ -31,12 +32,16 @@ func openTun() (fd int, err error) {
 // is complete, it dies with us. Persistence is the last call.
 func (e *Executor) createTap(l plan.Link) error {
 	return e.NS.Do(func() (err error) {
+		// A child that another thread starts meanwhile would have the descriptor too, for longer than we do: to whoever looks,
+		// a guest would hold the tap.
+		syscall.ForkLock.RLock()
+		defer syscall.ForkLock.RUnlock()
 		// The namespace is that of the thread that opens the device.
 		fd, err := openTun()
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, closeNow(func() error { return unix.Close(fd) })) }()
+		defer func() { err = errors.Join(err, unix.Close(fd)) }()
 		e.Conn.Forget()
 		ifreq, err := unix.NewIfreq(l.Name)
 		if err != nil {

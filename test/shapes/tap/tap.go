@@ -3,11 +3,14 @@
 package tap
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"sync"
+	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -44,6 +47,59 @@ func set(fd int, name string) error {
 	}
 	const offload = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6
 	return os.NewSyscallError("TUNSETOFFLOAD", unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, offload))
+}
+
+// ErrHeld says that a tap is still held.
+var ErrHeld = errors.New("the tap is still held")
+
+// LetGo closes an end of a tap and returns when nobody has it any more. A program that another goroutine starts just now has
+// the descriptor too until the kernel has executed it, which syscall.ForkLock does not cover to its end (fs/exec.c,
+// begin_new_exec). in calls a function in the tap's namespace.
+func LetGo(end *os.File, in func(func() error) error) error {
+	index := 0
+	_ = in(func() (err error) { // a tap that is gone has no name, and nobody holds it
+		name, err := nameOf(end)
+		if err != nil {
+			return err
+		}
+		link, err := netlink.LinkByName(name) // which it may have been given since it was opened
+		if err == nil {
+			index = link.Attrs().Index
+		}
+		return err
+	})
+	if err := end.Close(); err != nil || index == 0 {
+		return err
+	}
+	const patience = 90 * time.Second
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		held := false
+		_ = in(func() error {
+			link, err := netlink.LinkByIndex(index)
+			held = err == nil && link.Attrs().RawFlags&unix.IFF_LOWER_UP != 0
+			return err
+		})
+		if !held {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s: %w", end.Name(), ErrHeld)
+		}
+	}
+}
+
+// nameOf is what the kernel calls a tap now.
+func nameOf(end *os.File) (name string, err error) {
+	raw, err := end.SyscallConn()
+	if err != nil {
+		return "", err
+	}
+	request, err := unix.NewIfreq("")
+	if err != nil {
+		return "", err
+	}
+	controlErr := raw.Control(func(fd uintptr) { err = unix.IoctlIfreq(int(fd), unix.TUNGETIFF, request) })
+	return request.Name(), errors.Join(controlErr, err)
 }
 
 // Pump carries frames between two taps until one of them is closed.
