@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/podnic/podnic/test/podtest"
 )
 
 // seen waits for what a client's script wrote for a reason and checks it line by line.
@@ -16,7 +18,7 @@ func seen(t *testing.T, dir, reason string, want ...string) {
 	t.Helper()
 	path := filepath.Join(dir, reason)
 	var text []byte
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(podtest.Patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if text, _ = os.ReadFile(path); len(text) > 0 {
 			break
 		}
@@ -35,9 +37,7 @@ func script(t *testing.T, dir, reason, body string) string {
 	t.Helper()
 	path := filepath.Join(dir, "script")
 	text := "#!/bin/sh\nenv > " + dir + "/new && mv " + dir + "/new " + dir + "/" + reason + "\n" + body + "\n"
-	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	podtest.Executable(t, path, []byte(text))
 	return path
 }
 

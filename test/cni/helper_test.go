@@ -54,7 +54,7 @@ exec setpriv --reuid %[1]d --regid %[1]d --clear-groups --no-new-privs --boundin
 func (s *site) helper(uid int, name, link string) *exec.Cmd {
 	s.t.Helper()
 	program := filepath.Join(publicDir(s.t), "helper")
-	copyFile(s.t, "/proc/self/exe", program, 0o755)
+	copyFile(s.t, "/proc/self/exe", program)
 	cmd := exec.Command("nsenter", "--net="+s.pod.Path, "--", "unshare", "--mount", "sh", "-e", "-c", unprivileged(uid), program, link)
 	cmd.Env = append(os.Environ(), helperVariable+"="+name)
 	return cmd

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/podnic/podnic/test/guest"
 	"github.com/podnic/podnic/test/pod"
@@ -31,7 +30,7 @@ func TestGuestOfALauncherWithoutCapability(t *testing.T) {
 		t.Errorf("result: %v", vm.Result.Interfaces)
 	}
 
-	copyFile(t, podtest.Program(t), filepath.Join(dir, "podnic"), 0o755)
+	copyFile(t, podtest.Program(t), filepath.Join(dir, "podnic"))
 	emptyDir := filepath.Join(dir, "state")
 	if err := errors.Join(os.Mkdir(emptyDir, 0o777), os.Chmod(emptyDir, 0o777)); err != nil {
 		t.Fatal(err)
@@ -43,7 +42,7 @@ func TestGuestOfALauncherWithoutCapability(t *testing.T) {
 		t.Fatal(err)
 	}
 	kernel := filepath.Join(dir, "vmlinuz")
-	copyFile(t, image.Kernel, kernel, 0o644)
+	copyFile(t, image.Kernel, kernel)
 	console := filepath.Join(dir, "console")
 	follow := podtest.Console(t, console)
 	emulator := inContainer(t, vm, container(t, "vm"), "", strings.NewReplacer(
@@ -51,7 +50,7 @@ func TestGuestOfALauncherWithoutCapability(t *testing.T) {
 		"-drive file=/disk/disk.qcow2,if=virtio", "-serial file:"+console+" -kernel "+kernel+" -initrd "+image.Initrd+
 			" -append '"+guest.Domain{}.CommandLine()+"'",
 	))
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*podtest.Patience)
 	defer cancel()
 	line, err := follow.Wait(ctx, "guest: lease")
 	if err != nil {
@@ -158,13 +157,11 @@ func publicDir(t *testing.T) string {
 	return dir
 }
 
-func copyFile(t *testing.T, from, to string, mode os.FileMode) {
+func copyFile(t *testing.T, from, to string) {
 	t.Helper()
 	b, err := os.ReadFile(from)
-	if err == nil {
-		err = os.WriteFile(to, b, mode)
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
+	podtest.Executable(t, to, b)
 }

@@ -170,7 +170,7 @@ func TestServerWithoutCapabilityIsHeardByTheGuestAlone(t *testing.T) {
 	}
 	// The carrier of a link that was just set up takes its time.
 	for passes, i := false, 0; !passes; i++ {
-		if i == 100 {
+		if i == 1000 {
 			t.Fatal("no frame passes the bridge")
 		}
 		mark("the first")
@@ -196,7 +196,7 @@ func TestServerWithoutCapabilityIsHeardByTheGuestAlone(t *testing.T) {
 
 const (
 	virtioHeader = 12 // bytes before each frame of a tap
-	patience     = 20 * time.Second
+	patience     = podtest.Patience
 )
 
 // find waits for a frame that contains a text; nil when none comes.

@@ -75,9 +75,7 @@ func (s *site) hideForward() {
 	s.t.Helper()
 	script := fmt.Sprintf("#!/bin/sh\n%s exec %s \"$@\"\n", podtest.WithoutForward, podtest.Program(s.t))
 	dir := s.t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "podnic"), []byte(script), 0o755); err != nil {
-		s.t.Fatal(err)
-	}
+	podtest.Executable(s.t, filepath.Join(dir, "podnic"), []byte(script))
 	s.path = append([]string{dir}, s.path...)
 	s.cni = libcni.NewCNIConfigWithCacheDir(s.path, filepath.Join(dir, "cache"), nil)
 }

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -56,7 +55,7 @@ func install(s *site) {
 		s.T.Errorf("without a hook: %v", err)
 	}
 	s.must("sh", "-c", "kill -HUP $(cat "+filepath.Join(filepath.Dir(s.libvirtd.Socket), "libvirtd.pid")+")")
-	until(s.T, "libvirtd to call the hook", func() bool {
+	podtest.Until(s.T, "libvirtd to call the hook", func() bool {
 		_, err := s.libvirtd.Virsh(s.T.Context(), "start", "vm")
 		return err == nil
 	})
@@ -167,7 +166,7 @@ func (s *site) reconnect() {
 	s.T.Helper()
 	before := len(s.calls("reconnect"))
 	s.restart()
-	until(s.T, "libvirt to find its guest", func() bool {
+	podtest.Until(s.T, "libvirt to find its guest", func() bool {
 		return len(s.calls("reconnect")) > before && len(processes(s.T, s.Pod)) == 1 // the hook has ended, too
 	})
 }
@@ -202,34 +201,17 @@ func savedAndRestored(s *site) {
 // gone waits until the hook has been told that the guest is gone. libvirtd finds out by itself, after QEMU has ended.
 func (s *site) gone() {
 	s.T.Helper()
-	until(s.T, "libvirt to release the guest", func() bool {
+	podtest.Until(s.T, "libvirt to release the guest", func() bool {
 		stopped, released := s.calls("stopped"), s.calls("release")
 		return len(s.calls("prepare")) == len(released) && len(stopped) > 0 && len(processes(s.T, s.Pod)) == 0
 	})
-}
-
-// until looks again and again, where nobody tells.
-func until(t *testing.T, what string, reached func() bool) {
-	t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	late := time.After(podtest.Patience)
-	for !reached() {
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
 }
 
 // startFails has an emulator that answers what libvirt asks before the start, and fails when it is to run the guest.
 func startFails(s *site) {
 	emulator := filepath.Join(s.T.TempDir(), "qemu")
 	script := "#!/bin/sh\ncase \"$*\" in *guest=vm*) exit 1 ;; esac\nexec qemu-system-x86_64 \"$@\"\n"
-	if err := os.WriteFile(emulator, []byte(script), 0o755); err != nil {
-		s.T.Fatal(err)
-	}
+	podtest.Executable(s.T, emulator, []byte(script))
 	s.define("<devices>", "<devices><emulator>"+emulator+"</emulator>")
 	prepared := len(s.calls("prepare"))
 	if out, err := s.libvirtd.Virsh(s.T.Context(), "start", "vm"); err == nil {
@@ -258,7 +240,7 @@ func hookKilled(s *site) {
 		started <- err
 	}()
 	var hooks []int
-	until(s.T, "the hook", func() bool { hooks = processes(s.T, s.Pod); return len(hooks) == 1 })
+	podtest.Until(s.T, "the hook", func() bool { hooks = processes(s.T, s.Pod); return len(hooks) == 1 })
 	s.kill(hooks[0])
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_UN); err != nil {
 		s.T.Fatal(err)

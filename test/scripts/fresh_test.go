@@ -51,9 +51,7 @@ func newFresh(t *testing.T, on map[string]string, args ...string) *script {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		podtest.Executable(t, path, []byte(text))
 	}
 	commit(t, checkout)
 	err = errors.Join(

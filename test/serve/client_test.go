@@ -234,9 +234,7 @@ func (c *cable) run(client client, e expectation) *running {
 	}
 	script := filepath.Join(dir, "script")
 	own := strings.NewReplacer("DIRECTORY/", dir+"/", "BITS", fmt.Sprint(e.bits), "ROUTES\n", e.script())
-	if err := os.WriteFile(script, []byte(own.Replace(string(text))), 0o755); err != nil {
-		c.t.Fatal(err)
-	}
+	podtest.Executable(c.t, script, []byte(own.Replace(string(text))))
 	return &running{podtest.Start(c.t, client.name, c.shell(client.command, script)), c.t, client.name, dir}
 }
 

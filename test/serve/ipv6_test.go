@@ -2,7 +2,6 @@ package serve
 
 import (
 	"net/netip"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -94,9 +93,7 @@ func (s *site) lease6(guest *pod.Namespace) {
 	dir := s.T.TempDir()
 	script := filepath.Join(dir, "script")
 	const text = "#!/bin/sh\n[ $reason != BOUND6 ] || ip -6 address replace $new_ip6_address/128 dev eth0\n"
-	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
-		s.T.Fatal(err)
-	}
+	podtest.Executable(s.T, script, []byte(text))
 	client := podtest.Start(s.T, "dhclient", exec.Command("nsenter", "--net="+guest.Path, "--", "dhclient", "-6", "-d", "-cf", "/dev/null",
 		"-lf", filepath.Join(dir, "leases"), "-pf", filepath.Join(dir, "pid"), "-sf", script, "eth0"))
 	s.In(guest, usable("scope global"))
@@ -106,7 +103,7 @@ func (s *site) lease6(guest *pod.Namespace) {
 // usable waits until eth0 has an address of a kind, and duplicate address detection is over. The kernel gives no notice to a
 // shell.
 func usable(kind string) string {
-	return "timeout 30 sh -c 'until ip -6 -o address show dev eth0 -tentative " + kind + " | grep -q inet6; do sleep 0.05; done'"
+	return "timeout 90 sh -c 'until ip -6 -o address show dev eth0 -tentative " + kind + " | grep -q inet6; do sleep 0.05; done'"
 }
 
 // TestGuestHasThePodsIPv6 takes a real client through a lease of the built program, reaches the other side of the node from
@@ -146,11 +143,11 @@ func TestGatewayThatMovesIsNoticed(t *testing.T) {
 				s.lease6(guest)
 				// The guest finds out within seconds what takes it a minute otherwise.
 				s.In(guest, "echo 500 >/proc/sys/net/ipv6/neigh/eth0/base_reachable_time_ms; echo 1 >/proc/sys/net/ipv6/neigh/eth0/delay_first_probe_time")
-				s.In(guest, "ping -6 -c 1 -W 5 "+beyond)
+				s.In(guest, "ping -6 -c 1 -W 90 "+beyond)
 				before := s.Ready().Interfaces[0].Offer6.Router
 				podtest.In(t, s.Node.Namespace, strings.ReplaceAll(tt.moves, "$LINK", s.Pod.HostLink))
 				// Until it sends, it misses nothing.
-				s.In(guest, "timeout 40 sh -c 'until ping -6 -c 1 -W 1 "+beyond+" && ip -6 route show default | grep -q \"via "+tt.router+" \"; do sleep 0.1; done'")
+				s.In(guest, "timeout 90 sh -c 'until ping -6 -c 1 -W 1 "+beyond+" && ip -6 route show default | grep -q \"via "+tt.router+" \"; do sleep 0.1; done'")
 				routes := s.In(guest, "ip -6 route show default")
 				if !strings.Contains(routes, "via "+tt.router+" dev eth0") {
 					t.Errorf("the default route is %s, not by %s", routes, tt.router)
@@ -184,18 +181,18 @@ func (s *site) hasThePodsIPv6(shape shape6) {
 		t.Errorf("warnings %q", r.Warnings)
 	}
 	address := r.Offer6.Addresses[0].Addr().String()
-	s.In(guest, "ping -6 -c 1 -W 5 -I "+address+" "+beyond)
-	podtest.In(t, s.Node.Namespace, "ping -6 -c 1 -W 5 "+address)
+	s.In(guest, "ping -6 -c 1 -W 90 -I "+address+" "+beyond)
+	podtest.In(t, s.Node.Namespace, "ping -6 -c 1 -W 90 "+address)
 
 	// So that the guest asks for its router all the time, as it would within minutes.
 	s.In(guest, "echo 500 >/proc/sys/net/ipv6/neigh/eth0/base_reachable_time_ms; echo 1 >/proc/sys/net/ipv6/neigh/eth0/delay_first_probe_time")
 	server.End(syscall.SIGKILL)
 	if !shape.outlives { // else the rest would pass whoever answers
-		s.In(guest, "timeout 30 sh -c 'while ping -6 -c 1 -W 1 "+beyond+"; do sleep 0.2; done'")
+		s.In(guest, "timeout 90 sh -c 'while ping -6 -c 1 -W 1 "+beyond+"; do sleep 0.2; done'")
 		return
 	}
 	// 600 datagrams at 40 a second.
-	if out := s.In(guest, "ping -6 -q -c 600 -i 0.025 -W 5 "+beyond); !strings.Contains(out, "600 received") {
+	if out := s.In(guest, "ping -6 -q -c 600 -i 0.025 -W 90 "+beyond); !strings.Contains(out, "600 received") {
 		t.Errorf("with podnic gone:\n%s", out)
 	}
 }
