@@ -127,18 +127,15 @@ func (s *site) carrierIsThePods(p *podtest.Process, console *guest.Console, clie
 	s.carrier("down")
 	sees("0", 1)
 	p.Says("the guest's link is down")
-	if report := s.Status(); !report.Interfaces[0].GuestLink.Lowered {
-		s.T.Error("status does not say that the guest's link is down")
-	}
+	lowered := func() bool { return s.Status().Interfaces[0].GuestLink.Lowered }
+	podtest.Until(s.T, "status says that the guest's link is down", lowered)
 	s.carrier("up")
 	sees("1", 2)
 	p.Says("the guest's link is up")
 	if _, err := client.Hello(ctx); err != nil {
 		s.T.Errorf("with its carrier back, the guest has no network: %v", err)
 	}
-	if report := s.Status(); report.Interfaces[0].GuestLink.Lowered {
-		s.T.Error("status says that the guest's link is down")
-	}
+	podtest.Until(s.T, "status says that the guest's link is up", func() bool { return !lowered() })
 }
 
 // carrier sets the node's end of the pod's link up or down.
@@ -286,7 +283,7 @@ func TestProcessOneReapsAndPassesOn(t *testing.T) {
 	}
 	// An orphan's parent is process 1, and that is who has to reap it.
 	file := filepath.Join(t.TempDir(), "pid")
-	p := s.Start("run", "--", "sh", "-c", `(sleep 0.1 & echo $! >`+file+`); sleep 1; test -e /proc/$(cat `+file+`) && exit 5; exit 6`)
+	p := s.Start("run", "--", "sh", "-c", `(sleep 0.1 & echo $! >`+file+`); while test -e /proc/$(cat `+file+`); do sleep 0.05; done; exit 6`)
 	p.Exits(6)
 	s.Prepare = nil
 	s.AsBefore()
@@ -336,9 +333,10 @@ ip address add 198.51.100.7/24 dev net1`)
 	// Each link of the guest's follows its own.
 	s.In(s.Node.Namespace, "ip link set peer-net1 down")
 	p.Says("the guest's link is down")
-	if all := s.Status().Interfaces; all[0].GuestLink.Lowered || !all[1].GuestLink.Lowered {
-		t.Errorf("without the carrier of net1, podnic has taken down %v and %v", all[0].GuestLink, all[1].GuestLink)
-	}
+	podtest.Until(t, "without the carrier of net1, podnic has taken down its link alone", func() bool {
+		all := s.Status().Interfaces
+		return !all[0].GuestLink.Lowered && all[1].GuestLink.Lowered
+	})
 	s.In(s.Node.Namespace, "ip link set peer-net1 up")
 	p.Says("the guest's link is up")
 	p.Signal(syscall.SIGTERM)

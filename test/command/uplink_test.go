@@ -49,7 +49,7 @@ func TestGuestOnTheNodesLinkIsThePod(t *testing.T) {
 			client := guest.Client{Address: s.Pod.Address.Addr(), Dial: others[0].DialContext}
 			script := "ip address add " + s.Pod.Address6.String() + " dev eth0"
 			for _, other := range others {
-				script += " && ping -c 1 -W 5 " + other.Address.Addr().String()
+				script += " && ping -c 1 -W 90 " + other.Address.Addr().String()
 			}
 			if out, err := client.Run(t.Context(), script); err != nil {
 				t.Errorf("the guest reaches the other pods: %v\n%s", err, out)

@@ -379,7 +379,7 @@ func sidecarIsUsed(l *lab) {
 		t.Fatal(stderr)
 	}
 	sidecar := podtest.Start(t, "podnic serve", l.command("serve"))
-	until(t, "the sidecar", func() bool {
+	podtest.Until(t, "the sidecar", func() bool {
 		out, _, _ := podtest.Run(t, l.command("status"))
 		return strings.Contains(out, "serving")
 	})
@@ -560,7 +560,7 @@ func serverNeedsItsStarter(l *lab) {
 	cmd, pair, says := start()
 	read(says, "ready")
 	pair.Close()
-	until(t, "the end of a server whose starter has gone", func() bool { return len(processes(t, l.Pod)) == 0 })
+	podtest.Until(t, "the end of a server whose starter has gone", func() bool { return len(processes(t, l.Pod)) == 0 })
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("a server whose starter has gone: %v", err)
 	}
@@ -677,14 +677,14 @@ func hookKilledAtAnyMoment(l *lab) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		until(t, "the hook", func() bool { return len(processes(t, l.Pod)) > 0 || cmd.Process.Signal(syscall.Signal(0)) != nil })
+		podtest.Until(t, "the hook", func() bool { return len(processes(t, l.Pod)) > 0 || cmd.Process.Signal(syscall.Signal(0)) != nil })
 		// The time is not one that something must be done in: it spreads the kills over a call.
 		time.Sleep(moment.After)
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		l.must("release", vm)
 		// A server whose hook was killed ends when it finds out.
-		until(t, "the end of the server", func() bool { return len(processes(t, l.Pod)) == 0 })
+		podtest.Until(t, "the end of the server", func() bool { return len(processes(t, l.Pod)) == 0 })
 		l.asBefore()
 	}
 }
@@ -735,7 +735,7 @@ func eachCallIsBounded(l *lab) {
 			t.Fatal(err)
 		}
 		// It gives up a tenth of the time before, which is to be enough to say so.
-		l.refused(2, l.hook("prepare", l.domain(), "PODNIC_HOOK_TIMEOUT=2s"), "another podnic")
+		l.refused(2, l.hook("prepare", l.domain(), "PODNIC_HOOK_TIMEOUT=5s"), "another podnic")
 	})
 	t.Run("another call", func(t *testing.T) {
 		l := l.in(t)

@@ -215,7 +215,11 @@ func TestDoctorOfAWiredPod(t *testing.T) {
 	s.finds("mtu", "ok", "1500")
 
 	s.finds("mac", "ok", "0a:58:0a:f4:01:05, which is made from the address, as OVN-Kubernetes does")
-	s.In(s.guest, "ip link set eth0 address 0a:58:0a:f4:01:99\nbusybox udhcpc -f -q -n -t 1 -T 1 -i eth0 -s /bin/true 2>/dev/null || true")
+	s.In(s.guest, "ip link set eth0 address 0a:58:0a:f4:01:99")
+	podtest.Until(t, "the server has heard and noted the other MAC", func() bool {
+		s.In(s.guest, "busybox udhcpc -f -q -n -t 1 -T 1 -i eth0 -s /bin/true 2>/dev/null || true")
+		return strings.Contains(s.Must("status"), "0a:58:0a:f4:01:99")
+	})
 	s.finds("mac", "fail", "0a:58:0a:f4:01:99")
 	s.killServer()
 	s.finds("wiring", "fail", "nobody serves eth0 → run `podnic run` or `podnic serve`")

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/podnic/podnic/test/pod"
+	"github.com/podnic/podnic/test/podtest"
 )
 
 var update = flag.Bool("update", false, "write the golden drawings anew")
@@ -96,6 +97,10 @@ func TestEveryBreakIsDrawnAndNamed(t *testing.T) {
 			if test.do != nil {
 				test.do(s)
 			}
+			// The bridge has the carrier of the NIC once the kernel has noticed that, which is up to the whole machine's links.
+			if err := s.Pod.Settle(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 			drawing := s.Must("status")
 			if !strings.Contains(drawing, test.says) || strings.Contains(drawing, "✗") != (test.says != "") {
 				t.Errorf("%q is not said", test.says)
@@ -113,11 +118,7 @@ func TestEveryBreakIsDrawnAndNamed(t *testing.T) {
 // serverDeaf waits until the server has noticed that its socket is gone, of which only the status tells.
 func (s *site) serverDeaf() {
 	s.T.Helper()
-	for deadline := time.Now().Add(time.Minute); !strings.Contains(s.Must("status"), "cannot hear the guest"); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			s.T.Fatal("the server does not notice that the tap is gone")
-		}
-	}
+	podtest.Until(s.T, "the server has noticed that the tap is gone", func() bool { return strings.Contains(s.Must("status"), "cannot hear the guest") })
 }
 
 func golden(t *testing.T, name, got string) {
@@ -211,7 +212,7 @@ func TestWatchDrawsAgain(t *testing.T) {
 	}()
 	expect := func(text string) {
 		t.Helper()
-		timeout := time.After(time.Minute)
+		timeout := time.After(podtest.Patience)
 		for {
 			select {
 			case line, ok := <-lines:

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/podnic/podnic/test/pod"
+	"github.com/podnic/podnic/test/podtest"
 )
 
 // terminal opens a pseudo-terminal of 24 lines (pty(7)) and returns both of its ends.
@@ -50,7 +51,7 @@ func (s *site) onTerminal(cmd *exec.Cmd, until string) string {
 		s.T.Fatal(err)
 	}
 	slave.Close() // the program has it
-	if err := master.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+	if err := master.SetReadDeadline(time.Now().Add(podtest.Patience)); err != nil {
 		s.T.Fatal(err)
 	}
 	var shown strings.Builder

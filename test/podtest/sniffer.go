@@ -205,6 +205,7 @@ func broadcast(from net.HardwareAddr, kind uint16) []byte {
 // Passed returns once all that the guest sent so far has been noted: send sends a last frame of the guest's.
 func (s *Sniffer) Passed(guest net.HardwareAddr, send func(frame []byte)) {
 	s.t.Helper()
+	s.Look(func(seen *Seen) { seen.passed = false }) // it was asked before, too
 	send(append(broadcast(guest, mark), make([]byte, 46)...))
 	s.Until("the guest's last frame", func(seen *Seen) bool { return seen.passed })
 }

@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"strings"
 	"syscall"
@@ -31,15 +32,11 @@ func TestGuestsCarrierIsThePods(t *testing.T) {
 
 	s.network("down")
 	sees("0")
-	if lowered, text := s.lowered(); !lowered || !strings.Contains(text, "the guest's link is down for that") {
-		t.Errorf("status does not say that the guest's link is down: %s", text)
-	}
+	s.noted(true)
 	s.network("up")
 	sees("1")
 	a.Says("the guest's link is up, as the carrier")
-	if lowered, text := s.lowered(); lowered || strings.Contains(text, "the guest's link") {
-		t.Errorf("status says that the guest's link is down: %s", text)
-	}
+	s.noted(false)
 	if err := s.hello(); err != nil {
 		t.Errorf("with its carrier back, the guest has no network: %v", err)
 	}
@@ -47,15 +44,18 @@ func TestGuestsCarrierIsThePods(t *testing.T) {
 	// While podnic is dead nobody takes the link up. The next one does, whether the link is to follow from then on or not.
 	s.network("down")
 	sees("0")
+	s.noted(true)
 	a.End(syscall.SIGKILL) // the guest lives on
 	s.network("up")
 	a = s.run("--domain", file)
 	sees("1")
 	s.network("down")
 	sees("0")
+	s.noted(true)
 	a.End(syscall.SIGKILL) // the guest lives on
 	a = s.run("--domain", file, "--follow-carrier=false")
 	sees("1")
+	s.noted(false)
 	a.End(syscall.SIGKILL) // the guest lives on
 	a = s.run("--domain", file)
 	sees("0")
@@ -126,11 +126,14 @@ func (s *site) setLink(state string) {
 	}
 }
 
-// lowered is whether status says that podnic has taken the guest's link down, and all that it says.
-func (s *site) lowered() (bool, string) {
+// noted waits until status says whether podnic has taken the guest's link down: the guest sees it before podnic notes it.
+func (s *site) noted(lowered bool) {
 	s.T.Helper()
-	out := s.Must("status", "-o", "json")
-	return podtest.ReadReport(s.T, out).Interfaces[0].GuestLink.Lowered, out
+	podtest.Until(s.T, fmt.Sprintf("status says that podnic has taken the guest's link down: %v", lowered), func() bool {
+		out := s.Must("status", "-o", "json")
+		return podtest.ReadReport(s.T, out).Interfaces[0].GuestLink.Lowered == lowered &&
+			strings.Contains(out, "the guest's link is down for that") == lowered
+	})
 }
 
 func waitTimes(t *testing.T, console *guest.Console, prefix string, n int) {

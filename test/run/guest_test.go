@@ -61,7 +61,7 @@ func TestGuestIsThePod(t *testing.T) {
 				t.Errorf("from another pod: %v", err)
 			}
 			for what, address := range reached {
-				if out, err := s.client().Run(t.Context(), "ping -c 1 -W 5 "+address); err != nil {
+				if out, err := s.client().Run(t.Context(), "ping -c 1 -W 90 "+address); err != nil {
 					t.Errorf("from the guest to the %s: %v\n%s", what, err, out)
 				}
 			}

@@ -2,13 +2,14 @@ package run
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/podnic/podnic/test/guest"
 	"github.com/podnic/podnic/test/pod"
@@ -69,10 +70,10 @@ func TestGuestHasAllInterfacesOfThePod(t *testing.T) {
 		}
 	}
 	for name, gateway := range map[string]string{"eth0": s.Pod.Gateway.String(), "net1": "10.245.1.1", "net2": "10.244.3.1"} {
-		s.guest("ping -c 1 -W 5 -I " + cards[macs[name]] + " " + gateway)
+		s.guest("ping -c 1 -W 90 -I " + cards[macs[name]] + " " + gateway)
 	}
 	s.In(s.Node.Namespace, "ip address add 198.51.100.1/24 dev cni3\nip link set cni3 up")
-	s.guest("ip address add 198.51.100.2/24 dev " + cards[macs["net3"]] + "; ping -c 1 -W 5 198.51.100.1")
+	s.guest("ip address add 198.51.100.2/24 dev " + cards[macs["net3"]] + "; ping -c 1 -W 90 198.51.100.1")
 	if out := s.guest("ip route show default; cat /etc/resolv.conf"); strings.Count(out, "default") != 2 || !strings.Contains(out, "dev "+cards[macs["eth0"]]) {
 		t.Errorf("default route and resolver are not eth0's alone: %s", out)
 	}
@@ -105,7 +106,7 @@ func TestGuestHasAllInterfacesOfThePod(t *testing.T) {
 	if out, err := s.libvirtd.Virsh(t.Context(), "detach-interface", "vm", "ethernet", "--mac", macs["net1"], "--live"); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	s.until("net1: the guest has no card on tap1", func() bool { return strings.Contains(s.Must("status"), "its card of net1 was unplugged") })
+	podtest.Until(s.T, "net1: the guest has no card on tap1", func() bool { return strings.Contains(s.Must("status"), "its card of net1 was unplugged") })
 	s.plug("detach", "net1")
 	if _, stderr, status := s.Run("detach", "net1", "--connect", s.libvirtd.URI); status != 2 || !strings.Contains(stderr, "net1 is not wired") {
 		t.Errorf("detached twice: exit status %d, %s", status, stderr)
@@ -196,29 +197,34 @@ func (s *site) cards() map[string]string {
 func (s *site) renews(console *guest.Console, card string) {
 	s.T.Helper()
 	line := regexp.MustCompile(`(?m)^guest: renewed .* interface=` + card + `\s*$`)
-	s.until(card+" renews its lease", func() bool { return line.MatchString(console.Text()) })
-}
-
-// until polls for what announces nothing.
-func (s *site) until(what string, f func() bool) {
-	s.T.Helper()
-	for deadline := time.Now().Add(podtest.Patience); !f(); time.Sleep(100 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			s.T.Fatalf("it did not come to that: %s", what)
-		}
-	}
+	podtest.Until(s.T, card+" renews its lease", func() bool { return line.MatchString(console.Text()) })
 }
 
 // ping pings the guest from the other pod until the returned function is called, which says what was lost.
 func (s *site) ping() (lost func() string) {
-	p := podtest.Start(s.T, "ping", s.other.Command(s.T.Context(), "ping", "-i", "0.05", "-W", "5", s.Pod.Address.Addr().String()))
+	p := podtest.Start(s.T, "ping", s.other.Command(s.T.Context(), "ping", "-i", "0.05", s.Pod.Address.Addr().String()))
+	p.Says("icmp_seq=1 ")
 	return func() string {
+		p.Says("bytes from") // one that is answered now; those after it may be on their way when the ping ends
 		p.Signal(syscall.SIGINT)
 		<-p.Done
-		out := p.Output()
-		if strings.Contains(out, " 0% packet loss") {
+		answered := make(map[int]bool)
+		last := 0
+		for _, line := range p.Lines() {
+			_, rest, _ := strings.Cut(line, "icmp_seq=")
+			if n, err := strconv.Atoi(strings.TrimSuffix(strings.Fields(rest + " ?")[0], ":")); err == nil && strings.Contains(line, "bytes from") {
+				answered[n], last = true, max(last, n)
+			}
+		}
+		var missing []int
+		for n := range last {
+			if !answered[n+1] {
+				missing = append(missing, n+1)
+			}
+		}
+		if len(missing) == 0 {
 			return ""
 		}
-		return out[max(0, len(out)-400):]
+		return fmt.Sprintf("%v of %d", missing, last)
 	}
 }

@@ -36,7 +36,7 @@ func TestGuestOnMacvlanIsThePod(t *testing.T) {
 		if _, err := client.Hello(t.Context()); err != nil {
 			t.Errorf("from the pod %s: %v", name, err)
 		}
-		if out, err := s.client().Run(t.Context(), "ping -c 1 -W 5 "+other.Address.Addr().String()); err != nil {
+		if out, err := s.client().Run(t.Context(), "ping -c 1 -W 90 "+other.Address.Addr().String()); err != nil {
 			t.Errorf("from the guest to the pod %s: %v\n%s", name, err, out)
 		}
 		if mac := podtest.Solicit(t, other, neighbour); !slices.Equal(mac, s.MAC) {

@@ -101,6 +101,16 @@ func (c *cable) conversation() []string {
 	return append([]string(nil), c.all...)
 }
 
+// count is how many messages begin with a text. There are more than one of a kind where a client asked again.
+func (c *cable) count(text string) (n float64) {
+	for _, message := range c.conversation() {
+		if strings.HasPrefix(message, text) {
+			n++
+		}
+	}
+	return n
+}
+
 // expect waits for messages, one after the other, whatever is between them.
 func (c *cable) expect(wanted ...string) {
 	c.t.Helper()

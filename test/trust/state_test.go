@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/podnic/podnic/test/podtest"
 )
@@ -269,7 +268,7 @@ func TestStatusIsOfWhoServes(t *testing.T) {
 	}
 	server := podtest.Start(t, "podnic serve", s.as("65534", "serve"))
 	const told = `"event": "serving"`
-	s.until("the server's state", func() bool {
+	podtest.Until(s.T, "the server's state", func() bool {
 		out, _, _ := podtest.Run(s.T, s.as("65534", "status", "-o", "json"))
 		return strings.Contains(out, told)
 	})
@@ -299,7 +298,7 @@ func TestServerOfAnotherUserHasADirectoryBeside(t *testing.T) {
 	before := podtest.Files(t, s.StateDir)
 	server := podtest.Start(t, "podnic serve", s.as("65534", "serve"))
 	const told = `"event": "serving"`
-	s.until("the server's state", func() bool {
+	podtest.Until(s.T, "the server's state", func() bool {
 		out, _, _ := podtest.Run(s.T, s.command("status", "-o", "json"))
 		return strings.Contains(out, told) && strings.Contains(out, `"event": "wired"`)
 	})
@@ -426,17 +425,5 @@ func TestSquatterIsNoServer(t *testing.T) {
 			s.says(0, nil, s.hook("release"))
 			s.AsBefore()
 		})
-	}
-}
-
-// until waits for a state that no file or socket announces to everybody.
-func (s *site) until(what string, done func() bool) {
-	s.T.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for !done() {
-		if time.Now().After(deadline) {
-			s.T.Fatalf("%s: not in 30 s", what)
-		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
