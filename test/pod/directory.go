@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,10 +12,41 @@ import (
 // namespaceDir is where iproute2 looks for names, so that `ip netns exec NAME` works on ours.
 const namespaceDir = "/run/netns"
 
+// sharing counts the nodes of this process, whose tests run beside each other: the last one takes back what the first one did.
+var sharing struct {
+	sync.Mutex
+	nodes int
+	made  bool // the directory is a mount because of them
+}
+
 // shareNamespaceDir makes the directory a shared mount of its own, as the first `ip netns add` on a machine does. Were it
 // left to somebody else's `ip netns add`, that would cover the namespaces that are mounted there already, and Close could
-// not reach them. It reports whether it changed anything.
-func shareNamespaceDir() (changed bool, err error) {
+// not reach them.
+func shareNamespaceDir() error {
+	sharing.Lock()
+	defer sharing.Unlock()
+	if sharing.nodes == 0 {
+		var err error
+		if sharing.made, err = mountNamespaceDir(); err != nil {
+			return err
+		}
+	}
+	sharing.nodes++
+	return nil
+}
+
+// unshareNamespaceDir is for a node that goes.
+func unshareNamespaceDir() error {
+	sharing.Lock()
+	defer sharing.Unlock()
+	if sharing.nodes--; sharing.nodes > 0 || !sharing.made {
+		return nil
+	}
+	return unmountNamespaceDir()
+}
+
+// mountNamespaceDir reports whether it changed anything.
+func mountNamespaceDir() (changed bool, err error) {
 	if err := os.MkdirAll(namespaceDir, 0o755); err != nil {
 		return false, err
 	}
@@ -35,10 +67,10 @@ func shareNamespaceDir() (changed bool, err error) {
 	return changed, err
 }
 
-// unshareNamespaceDir takes the mount back, unless there are namespaces in it, whoever made them: then it is busy. No lock
+// unmountNamespaceDir takes the mount back, unless there are namespaces in it, whoever made them: then it is busy. No lock
 // is taken, since the lock itself would keep it busy; who mounts a namespace in the directory at this moment has it
 // mounted on the directory underneath, where it works as well.
-func unshareNamespaceDir() error {
+func unmountNamespaceDir() error {
 	err := unix.Unmount(namespaceDir, unix.UMOUNT_NOFOLLOW)
 	if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EINVAL) {
 		return nil

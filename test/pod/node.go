@@ -22,7 +22,7 @@ type Node struct {
 	pods []*Pod
 	more []*Namespace
 
-	sharedDir bool // this node made the directory of namespaces a mount
+	sharesDir bool // it is counted where the directory of namespaces is a mount
 }
 
 // NewNode makes a node that forwards IPv4 and has no pod yet. The CNI plugins are those that `make cni` built.
@@ -46,7 +46,8 @@ func NewNode(ctx context.Context) (*Node, error) {
 		dir: dir,
 		cni: libcni.NewCNIConfigWithCacheDir([]string{plugins}, filepath.Join(dir, "cni"), nil),
 	}
-	if n.sharedDir, err = shareNamespaceDir(); err == nil {
+	if err = shareNamespaceDir(); err == nil {
+		n.sharesDir = true
 		n.Namespace, err = newNamespace(name)
 	}
 	if err != nil {
@@ -83,7 +84,8 @@ func (n *Node) Close() error {
 	if n.Namespace != nil {
 		err = errors.Join(err, n.Namespace.Close())
 	}
-	if n.sharedDir {
+	if n.sharesDir {
+		n.sharesDir = false
 		err = errors.Join(err, unshareNamespaceDir())
 	}
 	return errors.Join(err, os.RemoveAll(n.dir))
