@@ -56,10 +56,12 @@ func (n *Namespace) State(ctx context.Context) (State, error) {
 	state := State{At: time.Now()}
 	for _, s := range sections {
 		args := strings.Fields(s.command)
+		began := time.Since(state.At)
 		out, err := n.Output(ctx, args[0], args[1:]...)
 		if err != nil {
 			return State{}, err
 		}
+		out = earlier(out, (began+time.Since(state.At))/2)
 		if s.tidy != nil {
 			out = s.tidy(out)
 		}
@@ -96,6 +98,19 @@ func (s State) align(later State) string {
 			return fmt.Sprintf("%s (ends %v off)", theirs, drift.Round(time.Second))
 		}
 		return mine[i][0]
+	})
+}
+
+// earlier has lifetimes count from so long before they were read: on a busy machine each program takes its time.
+func earlier(out string, by time.Duration) string {
+	seconds := int64(by.Round(time.Second).Seconds())
+	return lifetime.ReplaceAllStringFunc(out, func(text string) string {
+		match := lifetime.FindStringSubmatch(text)
+		left, err := strconv.ParseInt(match[2], 10, 64)
+		if err != nil {
+			return text // too many digits for a lifetime
+		}
+		return fmt.Sprintf("%s %dsec", match[1], left+seconds)
 	})
 }
 
