@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/network/identity"
+	"github.com/podnic/podnic/test/podtest"
 	"go.uber.org/zap/zaptest"
 )
 
@@ -39,7 +40,7 @@ func newGuest6(t *testing.T, id identity.Identity, o Settings) *guest {
 func (g *guest) has(t *testing.T, command string, want ...string) {
 	t.Helper()
 	var text string
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(podtest.Patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		text, _ = g.inside.output(strings.Fields(command)...)
 		if !slices.ContainsFunc(want, func(w string) bool {
 			expression, absent := strings.CutPrefix(w, "!")

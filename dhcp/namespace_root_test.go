@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/podnic/podnic/network/identity"
+	"github.com/podnic/podnic/test/podtest"
 )
 
 // needRoot skips what cannot be tried without privileges.
@@ -221,7 +222,7 @@ func serve(t *testing.T, server interface {
 // wait returns the next event of a kind whose detail contains a text.
 func (g *guest) wait(t *testing.T, kind Kind, detail string) Event {
 	t.Helper()
-	deadline := time.After(25 * time.Second)
+	deadline := time.After(podtest.Patience)
 	for {
 		select {
 		case e := <-g.events:

@@ -11,6 +11,7 @@ import (
 
 	v4 "github.com/podnic/podnic/dhcp/internal/v4"
 	"github.com/podnic/podnic/network/identity"
+	"github.com/podnic/podnic/test/podtest"
 )
 
 // podOfRoutes is a pod with so many routes more, none of which follows from another.
@@ -42,7 +43,7 @@ func words(routes []identity.Route) string {
 func (g *guest) routesOf(t *testing.T, number int) string {
 	t.Helper()
 	var all []string
-	for deadline := time.Now().Add(20 * time.Second); len(all) < 2*number && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(podtest.Patience); len(all) < 2*number && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		out, err := g.inside.output("ip", "-4", "route", "show", "dev", "eth0")
 		if err != nil {
 			t.Fatal(err)

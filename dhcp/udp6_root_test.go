@@ -17,6 +17,7 @@ import (
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/identity"
 	"github.com/podnic/podnic/network/plan"
+	"github.com/podnic/podnic/test/podtest"
 )
 
 // TestExchangesIPv6ThroughAUDPSocket has the exchanges of TestExchangesIPv6 with a server that needs no capability, behind
@@ -152,7 +153,7 @@ func (w *wired6) until(t *testing.T, number int) (came []string) {
 	question := icmpv6("fe80::77", "ff02::1:ff63:2", solicit("fe80::706f:646e:6963:2", &guestMAC))
 	end := w.render(testHandler6(t, bridgePod6(), Settings{}).packet(link.Packet{Data: question, Sum: link.ChecksumFinished})[0].Message)
 	w.write(t, question)
-	if err := w.tap.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := w.tap.SetReadDeadline(time.Now().Add(podtest.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	answered := false

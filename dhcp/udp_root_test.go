@@ -11,6 +11,8 @@ import (
 
 	"go.uber.org/zap/zaptest"
 	"golang.org/x/sys/unix"
+
+	"github.com/podnic/podnic/test/podtest"
 )
 
 // TestUDPSocketSaysWhatItsBridgeLacks opens the socket where one thing is missing, as it is on bridges that are not
@@ -138,7 +140,7 @@ func TestUDPServerBesideOneOfAllDevices(t *testing.T) {
 			}
 			buffer := make([]byte, 1500)
 			for {
-				if err := other.SetReadDeadline(time.Now().Add(25 * time.Second)); err != nil {
+				if err := other.SetReadDeadline(time.Now().Add(podtest.Patience)); err != nil {
 					t.Fatal(err)
 				}
 				n, _, err := other.ReadFrom(buffer)

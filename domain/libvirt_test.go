@@ -285,7 +285,7 @@ func TestTheHelperEndsWithPodnic(t *testing.T) {
 	}
 	ended := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	for {
-		switch n, err := unix.Poll(ended, 10_000); {
+		switch n, err := unix.Poll(ended, 90_000); {
 		case err == unix.EINTR:
 			continue
 		case err != nil:

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/network/plan"
+	"github.com/podnic/podnic/test/podtest"
 )
 
 // TestCarrierIsTold takes the carrier of a wired interface away in each way there is, and gives it back where that can be.
@@ -43,7 +44,7 @@ func TestCarrierIsTold(t *testing.T) {
 			if got != step.want {
 				t.Errorf("after %q, a carrier: %v", step.command, got)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(podtest.Patience):
 			t.Fatalf("after %q, nothing is told", step.command)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/podnic/podnic/network/identity"
 	"github.com/podnic/podnic/network/plan"
+	"github.com/podnic/podnic/test/podtest"
 )
 
 // otherPort is a port of UDP that is not DHCP's.
@@ -111,7 +112,7 @@ func newReceived() received {
 func (r *receiver) until(marker []byte, into *received) {
 	r.t.Helper()
 	b := make([]byte, 4096)
-	if err := r.wire.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := r.wire.SetReadDeadline(time.Now().Add(podtest.Patience)); err != nil {
 		r.t.Fatal(err)
 	}
 	for {

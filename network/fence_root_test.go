@@ -14,6 +14,7 @@ import (
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/podnic/podnic/network/identity"
 	"github.com/podnic/podnic/network/plan"
+	"github.com/podnic/podnic/test/podtest"
 	"golang.org/x/sys/unix"
 )
 
@@ -396,7 +397,7 @@ func noAdvertisementReachesTheKernel(t *testing.T, p *testPod, o plan.Options) {
 	// What the kernel answers an echo request after, it has handled.
 	last := func(from byte) {
 		t.Helper()
-		for deadline := time.Now().Add(10 * time.Second); ; {
+		for deadline := time.Now().Add(podtest.Patience); ; {
 			echo := icmp6(linkLocalNode, linkLocalPod, 128, []byte{from})
 			if err := node.send(ethernet(podMAC, nodeMAC, unix.ETH_P_IPV6, ipv6Packet(unix.IPPROTO_ICMPV6, linkLocalNode, linkLocalPod, echo))); err != nil {
 				t.Fatal(err)

@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/podnic/podnic/network/plan"
+	"github.com/podnic/podnic/test/podtest"
 	"github.com/podnic/podnic/test/repeat"
 )
 
@@ -34,7 +35,7 @@ const (
 	childBinding   = "PODNIC_TEST_BINDING"
 	childSocket    = "PODNIC_TEST_SOCKET"
 	childRounds    = "rounds"                   // an operation: many rounds, and what is left in the process
-	childLock      = "PODNIC_TEST_LOCK_TIMEOUT" // 10s unless it is set
+	childLock      = "PODNIC_TEST_LOCK_TIMEOUT" // podtest.Patience unless it is set
 )
 
 func TestMain(m *testing.M) {
@@ -64,7 +65,7 @@ func child(operation string) int {
 	if err != nil {
 		panic(err)
 	}
-	wait := 10 * time.Second
+	wait := podtest.Patience
 	if text := os.Getenv(childLock); text != "" {
 		if wait, err = time.ParseDuration(text); err != nil {
 			panic(err)
@@ -361,7 +362,7 @@ func manyRounds() (status int) {
 		var all sync.WaitGroup
 		for i := range namespaces {
 			all.Go(func() {
-				req := Request{Namespace: namespaces[i], StateDir: stateDirs[i], LockTimeout: 5 * time.Second, settled: true}
+				req := Request{Namespace: namespaces[i], StateDir: stateDirs[i], LockTimeout: podtest.Patience, settled: true}
 				for n := 0; n < each && errs[i] == nil; n++ {
 					if _, errs[i] = Prepare(context.Background(), req); errs[i] == nil {
 						_, errs[i] = Restore(context.Background(), req, false)

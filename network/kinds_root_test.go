@@ -16,6 +16,7 @@ import (
 	"github.com/podnic/podnic/network/identity"
 	"github.com/podnic/podnic/network/internal/rtnl"
 	"github.com/podnic/podnic/network/plan"
+	"github.com/podnic/podnic/test/podtest"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -223,7 +224,7 @@ func (k kindCase) either() string {
 // to sockets, which ip(8) has none of.
 func (p *testPod) operational() {
 	p.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(podtest.Patience); ; time.Sleep(20 * time.Millisecond) {
 		state := p.ip("-o link show eth0")
 		if strings.Contains(state, " state UP ") || strings.Contains(state, " state UNKNOWN ") {
 			return

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/podnic/podnic/test/podtest"
 )
 
 // pingInterval is between two pings. What is lost is counted in pings and not by the clock: a machine that stands still
@@ -93,7 +95,7 @@ func (p *pinger) answered() bool {
 	p.mu.Lock()
 	from := p.sent
 	p.mu.Unlock()
-	timeout := time.After(10 * time.Second)
+	timeout := time.After(podtest.Patience)
 	for {
 		select {
 		case <-p.news:

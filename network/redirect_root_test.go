@@ -22,6 +22,7 @@ import (
 	"github.com/mdlayher/packet"
 	"github.com/podnic/podnic/network/identity"
 	"github.com/podnic/podnic/network/plan"
+	"github.com/podnic/podnic/test/podtest"
 	"golang.org/x/sys/unix"
 )
 
@@ -29,7 +30,7 @@ import (
 func arrivals(t *testing.T, from, to port, src identity.MAC) (frames [][]byte) {
 	t.Helper()
 	marker := ethernet(broadcast, src, 0x88b5, bytes.Repeat([]byte{9}, 50))
-	if err := errors.Join(to.until(time.Now().Add(5*time.Second)), from.send(marker)); err != nil {
+	if err := errors.Join(to.until(time.Now().Add(podtest.Patience)), from.send(marker)); err != nil {
 		t.Fatal(err)
 	}
 	for b := make([]byte, 1<<16); ; {
@@ -223,7 +224,7 @@ func TestPodsDHCPClientsGoOn(t *testing.T) {
 				t.Errorf("the guest hears of DHCPv6: %v", heard)
 			}
 			for _, c := range clients {
-				if err := c.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+				if err := c.SetReadDeadline(time.Now().Add(podtest.Patience)); err != nil {
 					t.Fatal(err)
 				}
 				if _, _, err := c.ReadFrom(make([]byte, 2000)); err != nil {
@@ -298,7 +299,7 @@ func routerAdvertisementOf(prefix netip.Prefix) []byte {
 // up takes its time.
 func (p *testPod) waitFor(command, words string, meanwhile func()) {
 	p.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(podtest.Patience); ; {
 		meanwhile()
 		out := p.ip(command)
 		if strings.Contains(out, words) {
@@ -422,7 +423,7 @@ func TestGuestHasTheOnlyAnswer(t *testing.T) {
 			p.wire(j.options)
 			guest, _ := p.ends()
 			host, _ := p.hostBehind(guest, 0, "")
-			for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+			for deadline := time.Now().Add(podtest.Patience); ; time.Sleep(20 * time.Millisecond) {
 				out, err := p.run(host, "ip", "-6", "addr", "show", "dev", "g0", "scope", "global")
 				if err != nil || strings.Contains(out, "dadfailed") || time.Now().After(deadline) {
 					t.Fatalf("the guest's address: %v: %s", err, out)
@@ -448,7 +449,7 @@ func TestGuestHasTheOnlyAnswer(t *testing.T) {
 			}
 			// What would be a second answer comes before the answer to what is asked once all is answered.
 			answers := make(map[string]int)
-			if err := node.until(time.Now().Add(5 * time.Second)); err != nil {
+			if err := node.until(time.Now().Add(podtest.Patience)); err != nil {
 				t.Fatal(err)
 			}
 			last := ethernet(broadcast, nodeMAC, unix.ETH_P_ARP, arp(1, nodeMAC, netip.MustParseAddr("10.244.1.2"), podIP))
@@ -540,17 +541,17 @@ func (p *testPod) stream(host netns, address string) {
 		conn, err := listener.Accept()
 		if err == nil {
 			defer conn.Close()
-			err = errors.Join(conn.SetDeadline(time.Now().Add(60*time.Second)), exchanged(conn))
+			err = errors.Join(conn.SetDeadline(time.Now().Add(podtest.Patience)), exchanged(conn))
 		}
 		served <- err
 	}()
 	err = host.Do(func(netns) error {
-		conn, err := net.DialTimeout("tcp", address, 10*time.Second)
+		conn, err := net.DialTimeout("tcp", address, podtest.Patience)
 		if err != nil {
 			return err
 		}
 		defer conn.Close()
-		if err := conn.SetDeadline(time.Now().Add(60 * time.Second)); err != nil {
+		if err := conn.SetDeadline(time.Now().Add(podtest.Patience)); err != nil {
 			return err
 		}
 		return errors.Join(exchanged(conn), <-served)

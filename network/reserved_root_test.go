@@ -13,6 +13,7 @@ import (
 
 	"github.com/podnic/podnic/network/identity"
 	"github.com/podnic/podnic/network/plan"
+	"github.com/podnic/podnic/test/podtest"
 	"golang.org/x/sys/unix"
 )
 
@@ -207,7 +208,7 @@ func answered(t *testing.T, from, to port, src identity.MAC) (answer []byte) {
 		from, to port
 		frame    []byte
 	}{{from, to, there}, {to, from, back}} {
-		deadline := time.Now().Add(5 * time.Second)
+		deadline := time.Now().Add(podtest.Patience)
 		if err := hop.to.until(deadline); err != nil {
 			t.Fatal(err)
 		}

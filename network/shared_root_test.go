@@ -21,6 +21,7 @@ import (
 	"github.com/podnic/podnic/network/identity"
 	"github.com/podnic/podnic/network/internal/rtnl"
 	"github.com/podnic/podnic/network/plan"
+	"github.com/podnic/podnic/test/podtest"
 	"golang.org/x/sys/unix"
 )
 
@@ -103,7 +104,7 @@ func (p *sharedPod) serve(in netns, name string, ports ...int) {
 
 // ask connects and returns what the server says.
 func ask(in netns, network, address string, source int, hello []byte) (answer string, err error) {
-	return askWithin(10*time.Second, in, network, address, source, hello)
+	return askWithin(podtest.Patience, in, network, address, source, hello)
 }
 
 // unanswered reports whether nobody answers, for so long as an answer takes many times over.
@@ -231,7 +232,7 @@ func (p *sharedPod) pings() {
 		p.node:  {"10.244.1.5", "2001:db8::5"},
 	} {
 		for _, a := range addresses {
-			out, err := p.run(in, "ping", "-c", "2", "-i", "0.01", "-W", "2", a)
+			out, err := p.run(in, "ping", "-c", "2", "-i", "0.01", "-W", "90", a)
 			if err != nil || strings.Contains(out, "DUP") {
 				p.t.Errorf("ping %s: %v: %s", a, err, out)
 			}
@@ -244,7 +245,7 @@ func (p *sharedPod) narrowPaths() {
 	p.t.Helper()
 	for _, in := range []netns{p.pod, p.guest} {
 		for _, c := range []struct{ family, to string }{{"-4", "203.0.113.9"}, {"-6", "2001:db8:f::9"}} {
-			for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+			for deadline := time.Now().Add(podtest.Patience); ; time.Sleep(20 * time.Millisecond) {
 				// The router answers at once, unless it is asked too often.
 				_, _ = p.run(in, "ping", c.family, "-M", "do", "-s", "1372", "-c", "1", "-W", "0.2", c.to)
 				out, err := p.run(in, "ip", c.family, "route", "get", c.to)

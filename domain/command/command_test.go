@@ -116,7 +116,7 @@ func TestPowerDownIsAsked(t *testing.T) {
 		}
 		asked <- all
 	}()
-	if err := (&Monitor{Path: socket, Timeout: 10 * time.Second}).PowerDown(); err != nil {
+	if err := (&Monitor{Path: socket, Timeout: time.Minute}).PowerDown(); err != nil {
 		t.Fatal(err)
 	}
 	if got := strings.Join(<-asked, " "); got != "qmp_capabilities system_powerdown" {

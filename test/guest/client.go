@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// requestTime bounds one request to an emulated guest.
-const requestTime = 15 * time.Second
+// requestTime bounds one request to an emulated guest, which takes a second on a quiet machine.
+const requestTime = 90 * time.Second
 
 // Client talks to the web server of a running guest.
 type Client struct {

@@ -23,7 +23,7 @@ import (
 )
 
 // callTime bounds a call. KubeVirt gives Info a second, and callbacks a minute.
-const callTime = 20 * time.Second
+const callTime = podtest.Patience
 
 // launcher asks sidecars as KubeVirt's virt-launcher does (pkg/hooks/manager.go at d923fdb): it finds their sockets in the
 // directories of the shared one, tells them apart by the file's name, and connects anew for each call.

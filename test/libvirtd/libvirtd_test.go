@@ -20,7 +20,7 @@ import (
 )
 
 // guestTime bounds what an emulated guest may take for anything on a machine that is busy with other tests.
-const guestTime = 60 * time.Second
+const guestTime = 90 * time.Second
 
 // wire makes a bridge with a tap in the pod. It stands apart from the pod's own interface, so nothing of podnic is needed.
 const wire = `

@@ -11,8 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// settleTime bounds the wait for duplicate address detection, which takes the kernel between one and two seconds.
-const settleTime = 10 * time.Second
+// settleTime bounds the wait for duplicate address detection, which takes the kernel between one and two seconds on a quiet
+// machine.
+const settleTime = 90 * time.Second
 
 // Settle returns once the kernel is done with what it does by itself after a link comes up: the carrier is noticed, the
 // link-local address made, no address tentative any more, and the local route of each there.

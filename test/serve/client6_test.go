@@ -421,7 +421,7 @@ func (g *guest6) configured() {
 		routes = append(slices.Clone(routes), g.network.further...)
 	}
 	g.has(showRoutes, routes...)
-	g.In(g.cable.guest, "ping -6 -c 1 -W 5 -I "+g.network.addresses[0]+" "+beyond)
+	g.In(g.cable.guest, "ping -6 -c 1 -W 90 -I "+g.network.addresses[0]+" "+beyond)
 }
 
 // boot is what a guest does, whatever its client: the link comes up, and the client is started.

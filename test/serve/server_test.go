@@ -151,7 +151,7 @@ func TestServerOfThePodNetworkIsNeverHeard(t *testing.T) {
 			other := in(beside.Path, "busybox", "udhcpc", "-f", "-q", "-B", "-i", "eth0", "-T", "1", "-s", "/bin/true")
 			other.Says("lease of 10.244.2.1")
 			s.onlyTheGuestLeft(cable)
-			s.In(cable.guest, "ping -c 1 -W 5 "+e.gateway) // behind which there is nothing of the exchange left on its way
+			s.In(cable.guest, "ping -c 1 -W 90 "+e.gateway) // behind which there is nothing of the exchange left on its way
 			for _, line := range cable.conversation() {
 				if strings.HasPrefix(line, "server") && !strings.HasSuffix(line, "by "+e.server) {
 					t.Errorf("the guest heard: %s", line)

@@ -89,7 +89,7 @@ func TestTraceTellsAnExchange(t *testing.T) {
 			guest := cable.run(dhclient, e)
 			trace.Says("DHCP ACK")
 			guest.sees(dhclient.bound, nil)
-			s.In(cable.guest, "ping -c 1 -W 5 "+e.gateway)
+			s.In(cable.guest, "ping -c 1 -W 90 "+e.gateway)
 			if mode == "udp" {
 				s.In(cable.guest, "ping -c 1 -W 1 "+e.server+" || true") // the kernel answers its ARP, and no echo
 			}

@@ -32,7 +32,7 @@ func TestOlderKernel(t *testing.T) {
 				Image: image, KVM: kvm, Memory: 384, Serial: []string{path}, Arguments: []string{test.argument},
 			}.Command(context.Background())
 			machine := podtest.Start(t, "qemu", cmd)
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 			defer cancel()
 			go func() {
 				<-machine.Done

@@ -20,7 +20,7 @@ import (
 // times; the soak has one of a minute, for three.
 func TestPodKeepsItsOwnLease(t *testing.T) {
 	podtest.NeedRoot(t)
-	lease, renewals := 4*time.Second, 3
+	lease, renewals := 8*time.Second, 3
 	if os.Getenv("PODNIC_SOAK") != "" {
 		lease, renewals = time.Minute, 6 // at half of it (RFC 2131, 4.4.5)
 	}

@@ -575,7 +575,7 @@ func (s *site) ping(from *pod.Namespace, address string, mtu int) {
 		header = 40
 	}
 	size := fmt.Sprint(mtu - header - icmp)
-	if _, err := from.Output(s.T.Context(), "ping", "-c1", "-W5", "-Mdo", "-s"+size, address); err != nil {
+	if _, err := from.Output(s.T.Context(), "ping", "-c1", "-W90", "-Mdo", "-s"+size, address); err != nil {
 		s.T.Error(err)
 	}
 }

@@ -20,7 +20,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds each wait for something that takes a moment on a quiet machine.
-const patience = 20 * time.Second
+const patience = 90 * time.Second
 
 // serve has a guest that is ready when somebody asks again.
 func serve(t *testing.T) (s *Server, path string) {

@@ -25,7 +25,7 @@ import (
 )
 
 // patience bounds what takes milliseconds.
-const patience = 20 * time.Second
+const patience = 90 * time.Second
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
