@@ -165,6 +165,7 @@ func (s *session) inspect() (*Inspection, error) {
 		}
 		return state, nil
 	}
+	s.brief = s.Brief && state.Record != nil && !managed
 	if state.Current, err = s.read(s.found.all, s.found.nic.Index, state.Names); err != nil {
 		return nil, asRefusal(err)
 	}
@@ -185,18 +186,12 @@ func (s *session) inspect() (*Inspection, error) {
 	default:
 		state.Options, state.Original = state.Names.Binding.Options(state.Current, state.Names), state.Names.Binding.Rebuild(state.Current, state.Names)
 	}
-	wanted := s.wired(state.Original, state.Options, state.Current)
-	if s.hiddenFilter {
-		state.Current.Filter, state.FilterHidden = wanted.Filter, true
+	if err := s.compare(state); err != nil {
+		return nil, err
 	}
 	if s.noFilter && plan.WantedFilter(state.Original, state.Options) != nil {
 		state.Warnings = append(state.Warnings, unfiltered(state.Options))
 	}
-	now, err := rtnl.BootTime()
-	if err != nil {
-		return nil, err
-	}
-	wanted = wanted.At(now)
 	state.Warnings = append(state.Warnings, state.Names.Binding.Notes(state.Original, state.Current)...)
 	if other := s.otherSources(state.Options); other != "" {
 		state.Warnings = append(state.Warnings, other)
@@ -204,8 +199,25 @@ func (s *session) inspect() (*Inspection, error) {
 	if state.Options.Binding == plan.BindingShared {
 		state.Warnings = append(state.Warnings, s.unlisted(state.Original, state.Options)...)
 	}
-	state.Repairs, state.Deviations = plan.Diff(state.Names.Binding, state.Current, wanted), plan.Deviations(state.Names.Binding, state.Current, wanted)
 	return state, nil
+}
+
+// compare says in what a wiring is not as it should be, unless nobody wants to know.
+func (s *session) compare(state *Inspection) error {
+	if state.FilterHidden = s.hiddenFilter; s.brief {
+		return nil
+	}
+	wanted := s.wired(state.Original, state.Options, state.Current)
+	if s.hiddenFilter {
+		state.Current.Filter = wanted.Filter
+	}
+	now, err := rtnl.BootTime()
+	if err != nil {
+		return err
+	}
+	wanted = wanted.At(now)
+	state.Repairs, state.Deviations = plan.Diff(state.Names.Binding, state.Current, wanted), plan.Deviations(state.Names.Binding, state.Current, wanted)
+	return nil
 }
 
 // original completes what Inspect sees where nothing is wired, with the binding that a wiring would have.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -257,4 +258,41 @@ func TestRecordOfVersion1OutlivesAnotherInterface(t *testing.T) {
 	}
 	p.sameButForOrder(before)
 	p.noFiles()
+}
+
+// TestABriefLookShowsAllButTheComparison: a server that starts has to know as much of a wiring that somebody changed.
+func TestABriefLookShowsAllButTheComparison(t *testing.T) {
+	t.Parallel()
+	for by, joint := range joints {
+		t.Run(by, func(t *testing.T) {
+			t.Parallel()
+			p := newTestPod(t, shapes["dual stack"]...)
+			p.settle()
+			p.joint = joint
+			p.prepare()
+			p.ip("link set tap0 mtu 1400")
+			look := func(brief bool) *Inspection {
+				req := p.request()
+				req.Brief = brief
+				all, err := InspectAll(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return all[0]
+			}
+			whole, brief := look(false), look(true)
+			if len(whole.Repairs) == 0 || len(whole.Deviations) == 0 {
+				t.Error("the change was not found")
+			}
+			if len(brief.Repairs) > 0 || len(brief.Deviations) > 0 {
+				t.Errorf("compared: %v", brief.Repairs)
+			}
+			for _, seen := range []*Inspection{whole, brief} {
+				seen.Current, seen.Repairs, seen.Deviations = nil, nil, nil
+			}
+			if !reflect.DeepEqual(whole, brief) {
+				t.Errorf("in whole:\n%+v\nin brief:\n%+v", whole, brief)
+			}
+		})
+	}
 }

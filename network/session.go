@@ -33,6 +33,9 @@ type Request struct {
 
 	// Others are users who are believed besides root and the effective user. A request that changes anything has none.
 	Others []uint32 `json:"-"`
+	// Brief looks at what is wired without a comparison with what should be: there are no Repairs and no Deviations, where a
+	// record says what was wired. Who serves does not need them, and they are most of what such a look leaves in memory.
+	Brief bool
 	// StayFirst leaves a record of version 1 where it is: the podnic that wrote it, or another of its version, serves.
 	StayFirst bool
 
@@ -76,6 +79,7 @@ type session struct {
 	// believed.
 	warnings []string
 
+	brief        bool // what the filter holds is not read
 	noFilter     bool // the kernel has no filter for bridges
 	hiddenFilter bool // this process may not see it
 }
@@ -115,7 +119,7 @@ func (s *session) begin() (err error) {
 		return err
 	}
 	s.rtnl.Before, s.rtnl.Remembers = s.beforeRequest, true
-	s.nft = &rtnl.NFT{NS: s.ns, Links: s.rtnl, Before: s.beforeRequest, Hidden: s.hidden()}
+	s.nft = &rtnl.NFT{NS: s.ns, Links: s.rtnl, Before: s.beforeRequest, Hidden: s.hidden(), Remembers: true}
 	leave := s.close
 	s.close = func() { s.unlock(); s.nft.Close(); s.rtnl.Close(); leave() }
 	return nil
@@ -198,6 +202,7 @@ func (s *session) of(d *discovery) *session {
 // snapshot reads the namespace anew.
 func (s *session) snapshot(nic int, names plan.Names) (*plan.Snapshot, error) {
 	s.rtnl.Forget()
+	s.nft.Forget()
 	all, err := s.rtnl.Links()
 	if err != nil {
 		return nil, err
@@ -216,7 +221,12 @@ func (s *session) read(all []plan.Link, nic int, names plan.Names) (*plan.Snapsh
 			return nil, err
 		}
 	}
-	snapshot.Filter, err = s.nft.Read(names.Binding.FilterFamily(), plan.FilterTable(names.Interface))
+	family, table := names.Binding.FilterFamily(), plan.FilterTable(names.Interface)
+	if s.brief {
+		err = s.nft.Check(family, table)
+	} else {
+		snapshot.Filter, err = s.nft.Read(family, table)
+	}
 	switch {
 	case errors.Is(err, rtnl.ErrNoFilter):
 		s.noFilter = true

@@ -1,6 +1,7 @@
 package statedir
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -39,16 +40,18 @@ func (d *Dir) open(name string, flags int) (*os.File, unix.Stat_t, error) {
 
 // Read reads a file of at most MaxFile bytes. Where there is none, the error is fs.ErrNotExist.
 func (d *Dir) Read(name string) ([]byte, error) {
-	f, _, err := d.open(name, unix.O_RDONLY)
+	f, stat, err := d.open(name, unix.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
-	if err == nil && len(b) > MaxFile {
+	var b bytes.Buffer
+	b.Grow(int(min(stat.Size, MaxFile)) + bytes.MinRead) // so that one read has all of it, and finds the end
+	_, err = b.ReadFrom(io.LimitReader(f, MaxFile+1))
+	if err == nil && b.Len() > MaxFile {
 		err = fmt.Errorf("%s is longer than %d bytes", d.Path(name), MaxFile)
 	}
-	return b, err
+	return b.Bytes(), err
 }
 
 // Tail reads the end of a file, at most so many bytes of it.

@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,6 +20,11 @@ const gcPercent = 50
 
 // settleTime is how long after the start a server gives back what only the start needed: its state has been written then.
 const settleTime = 500 * time.Millisecond
+
+var settled = sync.OnceValue(func() *time.Timer { return time.AfterFunc(settleTime, giveBack) })
+
+// settle has that given back, once for servers that start together.
+func settle() { settled().Reset(settleTime) }
 
 // giveBack returns to the kernel the pages of the program's file that only the start needed. A start maps nearly all of
 // the file, because the kernel maps sixteen pages around each one that is touched. Those that are used again come back
@@ -36,10 +42,6 @@ func giveBack() {
 		}
 	}
 }
-
-// tidy collects, once they have settled, what the starts of several servers have left in the heap, and returns it to the kernel: of
-// one it is less than a collection takes, of each further one half a MiB.
-func tidy() { time.AfterFunc(2*settleTime, debug.FreeOSMemory) }
 
 // programPart reads a line of /proc/PID/maps (proc_pid_maps(5)). It finds the parts of the program's file that nobody can
 // have written to.

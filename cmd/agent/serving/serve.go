@@ -237,7 +237,6 @@ func (s *Server) Run(ctx context.Context, reload <-chan os.Signal) error {
 		go s.followRouters(ctx, s.routers)
 	}
 	ready := s.Ready()
-	var settled <-chan time.Time
 	for {
 		select {
 		case <-ready:
@@ -246,10 +245,7 @@ func (s *Server) Run(ctx context.Context, reload <-chan os.Signal) error {
 				s.keeper.Change(func(state *statefile.State) { hearing(state, time.Now()) })
 			}
 			s.log.Info("serving", zap.String("interface", s.wiring.Names.Interface), zap.Stringer("server", stringer(s.speakers())))
-			settled = time.After(settleTime)
-		case <-settled:
-			settled = nil
-			giveBack()
+			settle()
 		case <-reload:
 			s.reload()
 		case now := <-s.moved:

@@ -32,7 +32,9 @@ func Serve(ctx context.Context, req network.Request, service offering.Service, r
 }
 
 func serve(ctx context.Context, req network.Request, service offering.Service, reload <-chan os.Signal, started time.Time, starter *detached.Starter, guest *network.DomainRef, log *zap.Logger) error {
-	seen, err := network.InspectAll(req)
+	brief := req
+	brief.Brief = true
+	seen, err := network.InspectAll(brief)
 	if err != nil {
 		return err
 	}
@@ -310,7 +312,6 @@ func (s *Set) look(start func(*member)) (again bool) {
 			continue
 		}
 		start(m)
-		tidy()
 		s.taking.Lock()
 		if s.taken != nil {
 			s.taken(m.wiring)
@@ -383,9 +384,6 @@ func (s *Set) await(ctx context.Context, members []*member, cancel func()) {
 		}
 	}
 	close(s.ready)
-	if len(members) > 1 {
-		tidy()
-	}
 	if s.starter != nil {
 		s.detach(cancel)
 	}

@@ -15,7 +15,7 @@ func (n *NFT) Inventory() (found []string, filters []plan.Filter, err error) {
 		return nil, nil, err
 	}
 	defer n.closeAfter(&err)
-	chains, err := n.chains(unix.NFPROTO_UNSPEC)
+	chains, err := n.chains(unix.NFPROTO_UNSPEC, "")
 	if err != nil {
 		return nil, nil, err
 	}

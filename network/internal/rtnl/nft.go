@@ -36,6 +36,8 @@ type NFT struct {
 	Before func()
 	// Hidden is what the kernel shall lack, for tests of what is done then: HideForward, HideNFTables.
 	Hidden []string
+	// Remembers is that of a Conn: chains are listed of all tables at once.
+	Remembers bool
 
 	// known is the filter that our own transaction put in place, as of that generation of the ruleset: to read it back rule
 	// by rule takes as long as to read all the rest. Its forwarding rules have these indexes.
@@ -59,8 +61,15 @@ func (n *NFT) Open() error {
 	if err != nil {
 		return fmt.Errorf("open nftables in %s: %w", n.NS, filterError(err))
 	}
-	n.socket.Before = n.Before
+	n.socket.Before, n.socket.Remembers = n.Before, n.Remembers
 	return nil
+}
+
+// Forget has everything read anew.
+func (n *NFT) Forget() {
+	if n.socket != nil {
+		n.socket.Forget()
+	}
 }
 
 // Close closes what is open. The connection is opened again when it is next used.

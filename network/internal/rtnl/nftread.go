@@ -63,7 +63,7 @@ func (n *NFT) Read(family *plan.FilterFamily, table string) (_ *plan.Filter, err
 			continue // so that the text differs, unless none is there
 		}
 		found = true
-		some, err := n.chains(number)
+		some, err := n.chains(number, table)
 		if err != nil {
 			return nil, fmt.Errorf("list the chains of %s: %w", f.Name(), err)
 		}
@@ -78,6 +78,20 @@ func (n *NFT) Read(family *plan.FilterFamily, table string) (_ *plan.Filter, err
 		return nil, nil
 	}
 	return f, n.fill(f, chains, rules)
+}
+
+// Check is Read for who wants to know no more than whether the kernel has what our tables take, and this process may see them.
+func (n *NFT) Check(family *plan.FilterFamily, table string) (err error) {
+	if err := n.Open(); err != nil {
+		return err
+	}
+	defer n.closeAfter(&err)
+	for _, number := range family.Families() {
+		if _, _, err := n.table(number, table); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // stillKnown reports whether what our own transaction put in place is what is there.
@@ -221,8 +235,8 @@ func (n *NFT) Tables() (tables []Table, err error) {
 	return tables, nil
 }
 
-// chains are those of a family, or of all (NFPROTO_UNSPEC).
-func (n *NFT) chains(family byte) (chains []chain, err error) {
+// chains are those of a table, or, without a name, of all tables of a family, or of all (NFPROTO_UNSPEC).
+func (n *NFT) chains(family byte, table string) (chains []chain, err error) {
 	messages, err := n.socket.Dump(nftSubsystem|unix.NFT_MSG_GETCHAIN, nftSubsystem|unix.NFT_MSG_NEWCHAIN,
 		&nl.Nfgenmsg{NfgenFamily: family})
 	if err != nil {
@@ -234,6 +248,9 @@ func (n *NFT) chains(family byte) (chains []chain, err error) {
 			return nil, err
 		}
 		c := chain{family: m[0], table: text(attrs.get(unix.NFTA_CHAIN_TABLE)), name: text(attrs.get(unix.NFTA_CHAIN_NAME))}
+		if table != "" && c.table != table {
+			continue
+		}
 		c.policy = be32(attrs.get(unix.NFTA_CHAIN_POLICY))
 		if nested, hooked := attrs.find(unix.NFTA_CHAIN_HOOK); hooked {
 			hook, err := attributes(nested)

@@ -35,6 +35,7 @@ func (t *transaction) add(family byte, kind, flags int, data ...*nl.RtAttr) *cha
 // commit sends the transaction and waits until it is done. The last request alone asks for an acknowledgement: of the
 // others the kernel tells only what it refuses (nfnetlink_rcv_batch), and in their order.
 func (t *transaction) commit(r *Conn) error {
+	r.Forget()
 	if r.Before != nil {
 		r.Before()
 	}
