@@ -111,6 +111,7 @@ func (s *session) discoverAll() (*discoveries, error) {
 		v.wired = append(v.wired, d)
 	}
 	v.fromTables(tables, tap)
+	s.nameTaps(v)
 	for _, d := range v.wired {
 		if err := d.byTC(s.rtnl); err != nil {
 			return nil, err
@@ -118,6 +119,29 @@ func (s *session) discoverAll() (*discoveries, error) {
 	}
 	v.wired = append(v.wired, discoverManaged(all)...)
 	return v, nil
+}
+
+// nameTaps names each tap that is missing as its record does, or else as no other is called: taps of further interfaces get other
+// names.
+func (s *session) nameTaps(v *discoveries) {
+	for _, d := range v.wired {
+		if slices.ContainsFunc(d.marked, func(l plan.Link) bool { return l.Kind == plan.KindTun }) {
+			continue
+		}
+		for _, r := range records(s.StateDir) {
+			if r.Namespace == s.id && !r.managed() && d.isOf(r) {
+				d.names.Tap = r.Options.Names().Tap
+			}
+		}
+		if taken := func(o *discovery) bool { return o != d && o.names.Tap == d.names.Tap }; slices.ContainsFunc(v.wired, taken) {
+			d.names.Tap = v.freeTap(d.nic.Index)
+		}
+	}
+}
+
+// isOf reports whether a record is of what was discovered, by its name or by its link.
+func (d *discovery) isOf(r *Record) bool {
+	return d.names.Interface == r.Options.Interface || d.nic.Index == r.Original.Link(plan.NIC).Index
 }
 
 // fromMarks reads from links of ours what they were made for. tap is the tap's name where there is none.

@@ -3,24 +3,63 @@ package network
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/podnic/podnic/network/plan"
+	"github.com/podnic/podnic/test/repeat"
 )
 
-// newMultusPod has eth0 as the ptp plugin makes it, net1 of a range of its own, and net2 without an address.
-func newMultusPod(t *testing.T) *testPod {
-	return newTestPod(t, append(slices.Clone(shapes["ptp"]),
-		"link add net1 type veth peer name net1p", "addr add 10.245.0.5/24 dev net1",
-		"link set net1 up", "link set net1p up", "route add 10.99.0.0/16 via 10.245.0.1",
-		"link add net2 type veth peer name net2p", "link set net2 up", "link set net2p up")...)
+// second and third are how newMultusPod makes net1, which has a range of its own, and net2.
+const (
+	netOfVeth = "link add %[1]s type veth peer name %[1]sp; link set %[1]s up; link set %[1]sp up"
+	// It hears no groups but the pod's until a redirect has it hear all.
+	netOfMacvlan = "node:link add low%[1]s type veth peer name low%[1]sp; node:link set low%[1]sp up; node:link set low%[1]s up; " +
+		"node:link add link low%[1]s name %[1]s netns POD type macvlan mode bridge; link set %[1]s up"
+)
+
+// sets are the links that pods with several interfaces have for net1 and net2. A macvlan is redirected: a bridge cannot have it.
+var sets = map[string][2]string{
+	"veths":              {netOfVeth, netOfVeth},
+	"a macvlan is third": {netOfVeth, netOfMacvlan},
+	"macvlans":           {netOfMacvlan, netOfMacvlan},
 }
+
+// newMultusPod has eth0 as the ptp plugin makes it, net1 of a range of its own, and net2 without an address.
+func newMultusPod(t *testing.T) *testPod { return newMultusPodOf(t, "veths") }
+
+// newMultusPodOf is newMultusPod with the links of a set.
+func newMultusPodOf(t *testing.T, set string) *testPod {
+	commands := slices.Clone(shapes["ptp"])
+	for i, how := range sets[set] {
+		commands = append(commands, strings.Split(fmt.Sprintf(how, fmt.Sprint("net", i+1)), "; ")...)
+	}
+	return newTestPod(t, append(commands, "addr add 10.245.0.5/24 dev net1", "route add 10.99.0.0/16 via 10.245.0.1")...)
+}
+
+// forEachSet runs a test with a pod whose links make for all kinds of steps, in the soak with one of each set.
+func forEachSet(t *testing.T, f func(*testing.T, *testPod)) {
+	t.Parallel()
+	for set := range sets {
+		if set != "a macvlan is third" && soak(0, 1) == 0 {
+			continue
+		}
+		t.Run(set, func(t *testing.T) {
+			t.Parallel()
+			f(t, newMultusPodOf(t, set))
+		})
+	}
+}
+
+// threeInterfaces are those of newMultusPod.
+var threeInterfaces = []string{"eth0", "net1", "net2"}
 
 // of is a request for interfaces.
 func (p *testPod) of(names ...string) Request {
@@ -38,6 +77,52 @@ func (p *testPod) prepareAll(names ...string) []*Result {
 		p.t.Fatal(err)
 	}
 	return all
+}
+
+// restoreAll is restore for all that is wired.
+func (p *testPod) restoreAll() {
+	p.t.Helper()
+	for deadline := time.Now().Add(time.Second); ; time.Sleep(time.Millisecond) {
+		_, err := RestoreAll(context.Background(), p.request(), false)
+		if err == nil {
+			return
+		}
+		if !strings.Contains(err.Error(), "a guest holds") || time.Now().After(deadline) {
+			p.t.Fatal(err)
+		}
+	}
+}
+
+// requests counts those that an operation takes for interfaces, and does it.
+func (p *testPod) requests(operation string, names ...string) (n int) {
+	p.t.Helper()
+	req := p.of(names...)
+	req.beforeRequest = func() { n++ }
+	var err error
+	if operation == "prepare" {
+		_, err = PrepareAll(context.Background(), req)
+	} else {
+		_, err = RestoreAll(context.Background(), req, true)
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return n
+}
+
+// wiredInOrder is wiredText of all interfaces.
+func (p *testPod) wiredInOrder() string {
+	p.t.Helper()
+	all, err := InspectAll(p.request())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var texts []string
+	for _, seen := range all {
+		texts = append(texts, seen.Names.Interface+" by "+seen.Names.Tap)
+		texts = append(texts, strings.Split(marks.ReplaceAllString(strings.Join(plan.Comparable(seen.Current), "\n"), "$1 MARK"), "\n")...)
+	}
+	return strings.Join(texts, "\n")
 }
 
 // wired are the interfaces that a look finds wired, as they should be, each with its tap.
@@ -120,34 +205,145 @@ func TestEachInterfaceIsGivenAndTakenBackByItself(t *testing.T) {
 	p.noFiles()
 }
 
-// TestPrepareOfSeveralThatFailsAnywhereLeavesTheNamespaceAsItWas fails each step of each interface once.
-func TestPrepareOfSeveralThatFailsAnywhereLeavesTheNamespaceAsItWas(t *testing.T) {
-	t.Parallel()
-	p := newMultusPod(t)
-	before := p.inOrder()
-	for n := 0; ; n++ {
-		req, step := p.of("eth0", "net1", "net2"), 0
-		req.fault = func(int) error {
-			if step++; step-1 == n {
-				return errInjected
-			}
-			return nil
+// failAfter makes step n fail, counted over all interfaces.
+func failAfter(n int) func(int) error {
+	step := 0
+	return func(int) error {
+		if step++; step-1 == n {
+			return errInjected
 		}
-		_, err := PrepareAll(t.Context(), req)
-		if err == nil {
-			if n < 40 {
-				t.Errorf("three interfaces took %d steps", n)
-			}
-			return
-		}
-		if !errors.Is(err, errInjected) {
-			t.Fatalf("step %d: %v", n, err)
-		}
-		if diff := cmp.Diff(before, p.inOrder()); diff != "" {
-			t.Fatalf("after step %d failed (%v):\n%s", n, err, diff)
-		}
-		p.noFiles()
+		return nil
 	}
+}
+
+// stepsOfFirst are how many prepare and restore take for eth0. What fails there is as with one interface.
+func (p *testPod) stepsOfFirst() (prepare, restore int) {
+	p.t.Helper()
+	prepare = len(p.prepareAll("eth0")[0].Steps)
+	return prepare, len(p.restore().Steps)
+}
+
+// TestPrepareOfSeveralThatFailsAnywhereLeavesTheNamespaceAsItWas fails each step of the second and third interface once.
+func TestPrepareOfSeveralThatFailsAnywhereLeavesTheNamespaceAsItWas(t *testing.T) {
+	forEachSet(t, func(t *testing.T, p *testPod) {
+		before := p.inOrder()
+		first, _ := p.stepsOfFirst()
+		for n := first; ; n++ {
+			req := p.of(threeInterfaces...)
+			req.fault = failAfter(n)
+			_, err := PrepareAll(t.Context(), req)
+			if err == nil {
+				if n-first < 3+3 {
+					t.Errorf("net1 and net2 took %d steps", n-first)
+				}
+				return
+			}
+			if !errors.Is(err, errInjected) {
+				t.Fatalf("step %d: %v", n, err)
+			}
+			if diff := cmp.Diff(before, p.inOrder()); diff != "" {
+				t.Fatalf("after step %d failed (%v):\n%s", n, err, diff)
+			}
+			p.noFiles()
+		}
+	})
+}
+
+// TestRestoreOfSeveralThatFailsAnywhereCanBeRunAgain fails each step of the second and third interface once: the others are given back all the
+// same, and the one that was not is by the next restore.
+func TestRestoreOfSeveralThatFailsAnywhereCanBeRunAgain(t *testing.T) {
+	forEachSet(t, func(t *testing.T, p *testPod) {
+		before := p.inOrder()
+		_, first := p.stepsOfFirst()
+		for n := first; ; n++ {
+			p.prepareAll(threeInterfaces...)
+			req := p.request()
+			req.fault = failAfter(n)
+			all, err := RestoreAll(t.Context(), req, false)
+			if err == nil {
+				if n-first < 2+2 {
+					t.Errorf("net1 and net2 took %d steps", n-first)
+				}
+				return
+			}
+			if _, stuck := errors.AsType[*StuckError](err); !stuck || !errors.Is(err, errInjected) || len(all) != 2 {
+				t.Fatalf("step %d: %d restored: %v", n, len(all), err)
+			}
+			if again, err := RestoreAll(t.Context(), p.request(), false); err != nil || len(again) != 1 {
+				t.Fatalf("step %d, and then: %d restored: %v", n, len(again), err)
+			}
+			if diff := cmp.Diff(before, p.inOrder()); diff != "" {
+				t.Fatalf("after step %d failed (%v), and a second restore:\n%s", n, err, diff)
+			}
+			p.noFiles()
+		}
+	})
+}
+
+// TestTapsOfOthersAreNotTakenForOneThatIsMissing: the tap of an interface was deleted, or not made yet by a prepare that was killed.
+// Another interface gets a name that is not the missing one's, also where no record says which that is.
+func TestTapsOfOthersAreNotTakenForOneThatIsMissing(t *testing.T) {
+	t.Parallel()
+	for _, lost := range []bool{false, true} {
+		p := newMultusPod(t)
+		p.prepareAll("eth0", "net1")
+		p.ip("link del tap1")
+		if lost {
+			if err := os.Remove(Store{p.dir, "net1"}.Path()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.prepareAll("net2")
+		p.prepareAll("net1")
+		if diff := cmp.Diff("eth0/tap0 net1/tap1 net2/tap2", p.wired()); diff != "" {
+			t.Errorf("lost %v: %s", lost, diff)
+		}
+	}
+}
+
+// TestKilledAnywhereNothingIsLostOfSeveral kills prepare and restore of three interfaces before each request of the second and
+// third, lets restore, or prepare and restore, follow in turn, and compares.
+func TestKilledAnywhereNothingIsLostOfSeveral(t *testing.T) {
+	forEachSet(t, func(t *testing.T, p *testPod) {
+		before := p.inOrder()
+		p.prepareAll(threeInterfaces...)
+		wired := p.wiredInOrder()
+		p.restoreAll()
+		// Before the requests of the first, it is as with one interface.
+		first := map[string]int{"prepare": p.requests("prepare", "eth0"), "restore": p.requests("restore", "eth0")}
+		killed := true
+		requests := func(yield func(repeat.Moment) bool) {
+			for _, operation := range []string{"prepare", "restore"} {
+				n := 0
+				for killed = true; killed; n++ {
+					if !yield(repeat.Before(repaired(operation, n), first[operation]+n)) {
+						return
+					}
+				}
+				if n < 5 {
+					t.Errorf("%s of net1 and net2 took %d requests", operation, n-1)
+				}
+			}
+		}
+		for moment := range repeat.Moments(t, requests) {
+			operation, repair := strings.CutSuffix(moment.Operation, repairs)
+			if operation == "restore" {
+				p.prepareAll(threeInterfaces...)
+			}
+			killed = p.child(operation, moment, threeInterfaces...)
+			if repair {
+				p.prepareAll(threeInterfaces...)
+				if diff := cmp.Diff(wired, p.wiredInOrder()); diff != "" {
+					t.Fatalf("killed, then prepared:\n%s", diff)
+				}
+			}
+			p.restoreAll()
+			p.noFiles()
+			if diff := cmp.Diff(before, p.inOrder()); diff != "" {
+				t.Fatalf("killed, then restored:\n%s", diff)
+			}
+		}
+	})
 }
 
 // TestRestoreOfSeveralGoesOnAfterOneThatFails: a guest holds the tap of one.

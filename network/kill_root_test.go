@@ -34,6 +34,7 @@ const (
 	childDieAt     = "PODNIC_TEST_DIE_AT"
 	childBinding   = "PODNIC_TEST_BINDING"
 	childSocket    = "PODNIC_TEST_SOCKET"
+	childNames     = "PODNIC_TEST_INTERFACES"   // of several interfaces, with commas between them
 	childRounds    = "rounds"                   // an operation: many rounds, and what is left in the process
 	childLock      = "PODNIC_TEST_LOCK_TIMEOUT" // podtest.Patience unless it is set
 )
@@ -85,12 +86,18 @@ func child(operation string) int {
 			requests++
 		},
 	}
+	for name := range strings.FieldsFuncSeq(os.Getenv(childNames), func(r rune) bool { return r == ',' }) {
+		req.Interfaces = append(req.Interfaces, plan.Options{Interface: name})
+	}
 	if dieAt < 0 {
 		fmt.Println("go") // the parent's clock starts
 	}
-	if operation == "prepare" {
-		_, err = Prepare(context.Background(), req)
-	} else {
+	switch {
+	case operation == "prepare":
+		_, err = PrepareAll(context.Background(), req)
+	case len(req.Interfaces) > 0:
+		_, err = RestoreAll(context.Background(), req, true)
+	default:
 		_, err = Restore(context.Background(), req, true)
 	}
 	if err != nil {
@@ -100,12 +107,12 @@ func child(operation string) int {
 	return 0
 }
 
-// child runs an operation in a process of its own and reports whether it was killed.
-func (p *testPod) child(operation string, at repeat.Moment) (killed bool) {
+// child runs an operation, of one interface or those that are named, in a process of its own and reports whether it was killed.
+func (p *testPod) child(operation string, at repeat.Moment, names ...string) (killed bool) {
 	p.t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childOperation+"="+operation, childNamespace+"="+p.request().Namespace,
-		childStateDir+"="+p.dir, childBinding+"="+p.binding, childSocket+"="+p.socket, withoutEnvironment+"="+strings.Join(p.without, ","),
+		childStateDir+"="+p.dir, childBinding+"="+p.binding, childSocket+"="+p.socket, childNames+"="+strings.Join(names, ","), withoutEnvironment+"="+strings.Join(p.without, ","),
 		fmt.Sprintf("%s=%d", childDieAt, at.Step))
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

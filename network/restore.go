@@ -53,8 +53,9 @@ func RestoreAll(ctx context.Context, req Request, force bool) ([]*Restoration, e
 		return []*Restoration{r}, err
 	}
 	var chosen []*discovery
+	every := false
 	for _, o := range req.each() {
-		if o.Interface == "" {
+		if every = o.Interface == ""; every {
 			chosen = slices.DeleteFunc(slices.Clone(v.wired), func(d *discovery) bool { return !d.wired() })
 			break
 		}
@@ -78,7 +79,20 @@ func RestoreAll(ctx context.Context, req Request, force bool) ([]*Restoration, e
 		}
 		all = append(all, r)
 	}
+	if every && len(all) > 0 {
+		s.forgetPast(v, all[len(all)-1])
+	}
 	return all, errors.Join(failed...)
+}
+
+// forgetPast removes records of what is not wired, such as a prepare that was killed leaves.
+func (s *session) forgetPast(v *discoveries, r *Restoration) {
+	for _, record := range records(s.StateDir) {
+		wired := slices.ContainsFunc(v.wired, func(d *discovery) bool { return d.isOf(record) })
+		if record.Namespace == s.id && !record.managed() && !wired {
+			r.remove(Store{s.StateDir, record.Options.Interface})
+		}
+	}
 }
 
 // openWired looks for what is wired, under the lock.
