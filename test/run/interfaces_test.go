@@ -4,14 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
-	"github.com/podnic/podnic/test/guest"
 	"github.com/podnic/podnic/test/pod"
 	"github.com/podnic/podnic/test/podtest"
 )
@@ -24,15 +22,15 @@ func attachAgain() int {
 	return 2 // the second is net2's
 }
 
-// TestGuestHasAllInterfacesOfThePod has a pod with eth0 of the plugin ptp, net1 of bridge with a range of its own and no default
-// route, net2 of macvlan, and net3 without an address, all made by the real plugins. A guest gets three at its start, each by what
-// its XML says, and the fourth while it runs. Each has its lease from its own server, and
-// renews it there; traffic flows on each. Then a card is attached and detached, again and again, under a ping on eth0 that loses nothing, and nothing is left.
-func TestGuestHasAllInterfacesOfThePod(t *testing.T) {
+// newMultusSite has a pod with eth0 of the plugin ptp, net1 of bridge with a range of its own and no default route, net2 of
+// macvlan, and net3 without an address, all made by the real plugins. It returns their MACs.
+func newMultusSite(t *testing.T) (*site, map[string]string) {
+	t.Helper()
 	s := newSite(t, pod.PTP)
 	if err := s.Node.AddUplink(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	macs := map[string]string{"eth0": s.MAC.String()}
 	for _, a := range []struct {
 		name   string
 		plugin map[string]any
@@ -44,10 +42,17 @@ func TestGuestHasAllInterfacesOfThePod(t *testing.T) {
 		if _, err := s.Pod.Attach(t.Context(), a.name, a.plugin); err != nil {
 			t.Fatal(err)
 		}
+		macs[a.name] = podtest.Link(t, s.Pod.Namespace, a.name).HardwareAddr.String()
 	}
 	s.Remember()
-	mac := func(name string) string { return podtest.Link(t, s.Pod.Namespace, name).HardwareAddr.String() }
-	macs := map[string]string{"eth0": mac("eth0"), "net1": mac("net1"), "net2": mac("net2"), "net3": mac("net3")}
+	return s, macs
+}
+
+// TestGuestHasAllInterfacesOfThePod has a guest that gets three of the pod's four interfaces at its start, each by what its XML
+// says, and the fourth while it runs. Each has its lease from its own server, and renews it there; traffic flows on each. Then a
+// card is attached and detached, again and again, under a ping on eth0 that loses nothing, and nothing is left.
+func TestGuestHasAllInterfacesOfThePod(t *testing.T) {
+	s, macs := newMultusSite(t)
 
 	file, path := s.domain("podnic.cards")
 	edit(t, file, "<memballoon", "<controller type='pci' index='0' model='pcie-root'/>"+strings.Repeat("<controller type='pci' model='pcie-root-port'/>", 6)+
@@ -63,12 +68,8 @@ func TestGuestHasAllInterfacesOfThePod(t *testing.T) {
 		t.Errorf("wired: %s, want %s", ports, want)
 	}
 	s.Ready()
-	cards := s.cards()
-	for name, mac := range macs {
-		if cards[mac] == "" {
-			t.Fatalf("the guest lacks %s (%s): %v", name, mac, cards)
-		}
-	}
+	renewed := s.renewals("eth0", "net1", "net2")
+	cards := s.cards(macs)
 	for name, gateway := range map[string]string{"eth0": s.Pod.Gateway.String(), "net1": "10.245.1.1", "net2": "10.244.3.1"} {
 		s.guest("ping -c 1 -W 90 -I " + cards[macs[name]] + " " + gateway)
 	}
@@ -77,9 +78,7 @@ func TestGuestHasAllInterfacesOfThePod(t *testing.T) {
 	if out := s.guest("ip route show default; cat /etc/resolv.conf"); strings.Count(out, "default") != 2 || !strings.Contains(out, "dev "+cards[macs["eth0"]]) {
 		t.Errorf("default route and resolver are not eth0's alone: %s", out)
 	}
-	for _, card := range []string{cards[macs["eth0"]], cards[macs["net1"]], cards[macs["net2"]]} {
-		s.renews(console, card)
-	}
+	renewed()
 
 	// Again and again, and the ping goes on.
 	s.plug("detach", "net3")
@@ -181,8 +180,8 @@ func (s *site) guest(script string) string {
 	return out
 }
 
-// cards are the names of the guest's cards by their MACs.
-func (s *site) cards() map[string]string {
+// cards are the names of the guest's cards, by their MACs. It has all of these.
+func (s *site) cards(macs map[string]string) map[string]string {
 	s.T.Helper()
 	cards := make(map[string]string)
 	for line := range strings.Lines(s.guest("for c in /sys/class/net/eth*; do echo $(cat $c/address) ${c##*/}; done")) {
@@ -190,14 +189,72 @@ func (s *site) cards() map[string]string {
 			cards[mac] = name
 		}
 	}
+	for name, mac := range macs {
+		if cards[mac] == "" {
+			s.T.Fatalf("the guest lacks %s (%s): %v", name, mac, cards)
+		}
+	}
 	return cards
 }
 
-// renews waits until a card of the guest has renewed its lease.
-func (s *site) renews(console *guest.Console, card string) {
+// renewals follows the taps of interfaces. What it returns waits until the lease of each was renewed: asked for of the server
+// alone, by the guest that has it, and acknowledged on the same tap.
+func (s *site) renewals(names ...string) (renewed func()) {
 	s.T.Helper()
-	line := regexp.MustCompile(`(?m)^guest: renewed .* interface=` + card + `\s*$`)
-	podtest.Until(s.T, card+" renews its lease", func() bool { return line.MatchString(console.Text()) })
+	trace := s.Start("trace", "-o", "json")
+	trace.Says("tracing")
+	return func() {
+		s.T.Helper()
+		type frame struct {
+			Interface, Peer, Message, Transaction, State string
+			FromGuest                                    bool
+		}
+		has := func(name string) bool {
+			asked := ""
+			for _, line := range trace.Lines() {
+				var f frame
+				if json.Unmarshal([]byte(line), &f) != nil || f.Interface != name {
+					continue
+				}
+				switch {
+				case f.Message == "NAK":
+					s.T.Fatalf("the server of %s refuses: %s", name, line)
+				case f.FromGuest && f.Message == "REQUEST" && f.State == "renewing or rebinding" && f.Peer == "server":
+					asked = f.Transaction
+				case !f.FromGuest && f.Message == "ACK" && f.Transaction == asked:
+					return true
+				}
+			}
+			return false
+		}
+		for _, name := range names {
+			podtest.Until(s.T, name+" renews its lease at its own server", func() bool { return has(name) })
+		}
+		trace.End(syscall.SIGTERM)
+	}
+}
+
+// TestEachLeaseIsRenewedByUDP is a pod of the same four interfaces in UDP mode, where all servers have the same address and
+// port: each lease is renewed at that of its own tap.
+func TestEachLeaseIsRenewedByUDP(t *testing.T) {
+	s, macs := newMultusSite(t)
+	// What podnic's CNI plugin sets. That for a redirect's tap is podnic's own doing.
+	s.In(s.Pod.Namespace, "echo 1 >/proc/sys/net/ipv4/conf/all/accept_local")
+	s.Remember()
+	file, path := s.domain("podnic.cards")
+	console := podtest.Console(t, path)
+	a := s.run("--domain", file, "--socket", "udp", "--lease-time", "12s", "--interface", "all")
+	wait(t, console, "guest: ready")
+	s.Ready()
+	if want := "eth0 bridge tap0, net1 bridge tap1, net2 redirect tap2, net3 bridge tap3"; s.wired() != want {
+		t.Errorf("wired: %s, want %s", s.wired(), want)
+	}
+	renewed := s.renewals("eth0", "net1", "net2")
+	s.cards(macs)
+	renewed()
+	a.Signal(syscall.SIGTERM)
+	a.Exits(0)
+	s.AsBefore()
 }
 
 // ping pings the guest from the other pod until the returned function is called, which says what was lost.
