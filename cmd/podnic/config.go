@@ -45,7 +45,7 @@ func (a *app) configure(cmd *cobra.Command) error {
 	}
 	var err error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		name := variableOf(f.Name)
+		name := variableOf(settingOf(f))
 		if text, ok := os.LookupEnv(name); ok && err == nil && f.Name != "help" && f.Name != "version" {
 			err = set(f, name, text)
 		}
@@ -64,12 +64,13 @@ func (a *app) configureFromFile(cmd *cobra.Command, set func(f *pflag.Flag, from
 	if err != nil {
 		return err
 	}
-	known := allFlags()
+	known, own := allSettings(), make(map[string]*pflag.Flag)
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { own[settingOf(f)] = f })
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		if !known[name] {
 			return fmt.Errorf("%s: there is no setting %q%s; settings have the names of the flags", a.common.config, name, didYouMean("", name, ours(known)))
 		}
-		f := cmd.Flags().Lookup(name)
+		f := own[name]
 		if f == nil {
 			continue // another command's
 		}
@@ -80,12 +81,32 @@ func (a *app) configureFromFile(cmd *cobra.Command, set func(f *pflag.Flag, from
 	return nil
 }
 
-// allFlags are the names of the flags of all commands: one file serves them all.
-func allFlags() map[string]bool {
+// ownSetting marks a flag whose setting in environment and file is the command's alone, since another command has a flag of that
+// name with another meaning.
+const ownSetting = "podnic: own setting"
+
+// settingOf is the name of a flag in the file: its own, or that and the command's.
+func settingOf(f *pflag.Flag) string {
+	if command := f.Annotations[ownSetting]; len(command) > 0 {
+		return command[0] + "." + f.Name
+	}
+	return f.Name
+}
+
+// setApart gives flags of a command settings of their own.
+func setApart(cmd *cobra.Command, names ...string) {
+	for _, name := range names {
+		_ = cmd.Flags().SetAnnotation(name, ownSetting, []string{cmd.Name()}) // it is there
+	}
+}
+
+// allSettings are those of the flags of all commands: one file serves them all.
+func allSettings() map[string]bool {
 	a := new(app)
 	names := make(map[string]bool)
 	add := func(f *pflag.Flag) {
-		names[f.Name] = names[f.Name] || f.Name != "help" && f.Name != "config" && !f.Hidden
+		name := settingOf(f)
+		names[name] = names[name] || f.Name != "help" && f.Name != "config" && !f.Hidden
 	}
 	a.bareRoot().PersistentFlags().VisitAll(add)
 	for _, command := range a.commands() {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -290,6 +291,49 @@ func TestCommandAloneIsWhatItIsAmongAll(t *testing.T) {
 	for _, args := range [][]string{nil, {"help", "run"}, {"--tap", "tap0", "run"}, {"none"}} {
 		if got := len(new(app).rootFor(args).Commands()); got != len(new(app).commands())+2 { // help and completion
 			t.Errorf("%v: %d commands", args, got)
+		}
+	}
+}
+
+// TestSettingsOfOneNameMeanOneThing: the file is for all commands, so flags of one name that mean different things are different
+// settings there.
+func TestSettingsOfOneNameMeanOneThing(t *testing.T) {
+	meanings := make(map[string]string)
+	all := new(app).commands()
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		all[name]().LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+			setting := settingOf(f)
+			meaning, _, _ := strings.Cut(f.Usage, " (default")
+			if before, there := meanings[setting]; there && before != meaning && !f.Hidden && setting != "socket" { // doctor's is the one that is wanted
+				t.Errorf("%s: of %s it is %q, and of another %q", setting, name, meaning, before)
+			}
+			meanings[setting] = meaning
+		})
+	}
+	for setting, line := range map[string]string{"PODNIC_DOMAIN": "/etc/vm.xml", "PODNIC_TIMEOUT": "1h", "PODNIC_DETACH_TIMEOUT": "7s"} {
+		t.Setenv(setting, line)
+	}
+	file := filepath.Join(t.TempDir(), "podnic.yaml")
+	if err := os.WriteFile(file, []byte("domain: vm.xml\ntimeout: 2h\nattach: {domain: vm-0, timeout: 9s}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for command, want := range map[string]string{"attach": "vm-0 9s", "detach": " 7s"} {
+		stderr := new(bytes.Buffer)
+		a := &app{started: time.Now(), out: new(bytes.Buffer), err: stderr, common: commonFlags{}}
+		root := a.root()
+		cmd, _, err := root.Find([]string{command})
+		if err == nil {
+			err = cmd.ParseFlags([]string{"--config", file})
+		}
+		if err == nil {
+			err = a.setUp(cmd)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		value := func(name string) string { return cmd.Flags().Lookup(name).Value.String() }
+		if got := value("domain") + " " + value("timeout"); got != want || stderr.Len() > 0 {
+			t.Errorf("%s: %q, want %q; it says %s", command, got, want, stderr)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -35,6 +36,10 @@ attached is given back like the rest.
 
 It needs what 'podnic prepare' and 'podnic run' do. When a step fails, those
 before it are undone. A guest that has the interface already is left as it is.
+
+In the environment and the file, --domain and --timeout are attach.domain and
+attach.timeout (PODNIC_ATTACH_TIMEOUT): those of 'podnic run' and 'podnic
+status' are something else. A server that is started reads the same file.
 
 Exit status: 0 done; 1 failed, and pod and guest are as they were; 2 wrong
 usage, or a refusal, nothing touched; 3 failed, and not all could be put back.`,
@@ -96,7 +101,10 @@ interfaces of the guest go on undisturbed.
 A guest that refuses, or that does nothing within --timeout, keeps its card and
 its network, and the exit status is 1. One whose system is not up yet is asked
 again every five seconds. Where the card was unplugged already, say by virsh,
-the interface is given back.
+the interface is given back. A guest that ends has given it up.
+
+In the environment and the file, --domain and --timeout are detach.domain and
+detach.timeout (PODNIC_DETACH_TIMEOUT).
 
 Exit status: 0 done; 1 failed, or the guest keeps its card; 2 wrong usage, or a
 refusal, nothing touched; 3 failed, and the pod lacks something of its
@@ -125,6 +133,11 @@ interface.`,
 		if err != nil {
 			return err
 		}
+		if len(r.Steps) == 0 && !asJSON {
+			fmt.Fprintf(a.out, "%s is the pod's again: it was given back at the guest's end\n", args[0])
+			printWarnings(a.out, r.Warnings)
+			return nil
+		}
 		return a.printRestored([]*network.Restoration{r}, nil, asJSON)
 	}
 	return cmd
@@ -136,6 +149,7 @@ func (a *app) plugFlags(cmd *cobra.Command, patience time.Duration, meaning stri
 	uri := cmd.Flags().String("connect", "", "libvirt's `URI` (default: libvirt's own default, such as qemu:///system for root)")
 	connectTimeout := cmd.Flags().Duration("connect-timeout", 30*time.Second, "how long to wait for libvirt")
 	timeout := cmd.Flags().Duration("timeout", patience, meaning)
+	setApart(cmd, "domain", "timeout") // run's domain is a file, and status waits for something else
 	return func(arg, socket string) (plug.Task, error) {
 		a.common.interfaces = []string{configuredInterface(a.common.interfaces, arg)}
 		if arg == allInterfaces {
@@ -162,10 +176,16 @@ func configuredInterface(configured []string, arg string) string {
 // shared are the flags that were set and that a `podnic serve` of the same pod needs too, as its arguments.
 func shared(flags *pflag.FlagSet) []string {
 	var args []string
-	for _, name := range []string{"netns", "state-dir", "lock-timeout", "allow-host-namespace", "log-level", "log-format"} {
-		if f := flags.Lookup(name); f != nil && f.Changed {
-			args = append(args, "--"+name+"="+f.Value.String())
+	for _, name := range []string{"netns", "state-dir", "lock-timeout", "allow-host-namespace", "log-level", "log-format", "config"} {
+		f := flags.Lookup(name)
+		if f == nil || !f.Changed {
+			continue
 		}
+		value := f.Value.String()
+		if path, err := filepath.Abs(value); err == nil && slices.Contains([]string{"netns", "state-dir", "config"}, name) {
+			value = path // the server works in another directory
+		}
+		args = append(args, "--"+name+"="+value)
 	}
 	return args
 }

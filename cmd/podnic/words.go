@@ -112,12 +112,12 @@ func unknownVariables(cmd *cobra.Command) []string {
 		return nil
 	}
 	known := make(map[string]bool)
-	cmd.Flags().VisitAll(func(f *pflag.Flag) { known[variableOf(f.Name)] = true })
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { known[variableOf(settingOf(f))] = true })
 	isKnown := func(name string) bool { return known[name] || isNoSetting(name) }
 	if strangers = slices.DeleteFunc(strangers, isKnown); len(strangers) == 0 {
 		return nil // the other commands' flags need not be made
 	}
-	for name, ours := range allFlags() {
+	for name, ours := range allSettings() {
 		if ours {
 			known[variableOf(name)] = true
 		}
@@ -146,12 +146,12 @@ func isNoSetting(name string) bool {
 
 const variablePrefix = "PODNIC_"
 
-// variableOf is the environment variable that sets a flag.
-func variableOf(flag string) string {
+// variableOf is the environment variable of a setting.
+func variableOf(setting string) string {
 	return variablePrefix + strings.Map(func(r rune) rune {
 		if r == '-' || r == '.' {
 			return '_'
 		}
 		return unicode.ToUpper(r)
-	}, flag)
+	}, setting)
 }
