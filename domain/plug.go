@@ -68,9 +68,12 @@ func (g *Guest) Plug(nic NIC) error {
 const unplugAgain = 5 * time.Second
 
 // Unplug asks the guest to give up its interface of a tap, and waits until it has, for at most patience. The error is a
-// [NoDeviceError] where it has none, and a [KeptError] where it does not give it up.
+// [NoDeviceError] where it has none, and a [KeptError] where it does not give it up. A guest that has ended has given it up.
 func (g *Guest) Unplug(ctx context.Context, tap string, patience time.Duration) error {
 	alias, err := g.aliasOf(tap)
+	if errors.Is(err, errGone) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -83,6 +86,9 @@ func (g *Guest) Unplug(ctx context.Context, tap string, patience time.Duration) 
 	defer over.Stop()
 	for asked := false; ; asked = true {
 		err := g.askFor(alias)
+		if errors.Is(err, errGone) {
+			return nil
+		}
 		if err != nil && !asked {
 			return fmt.Errorf("ask domain %q to give up the interface of %s: %w", g.name, tap, err)
 		}

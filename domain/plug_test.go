@@ -27,6 +27,7 @@ func TestUnplugEndsClearly(t *testing.T) {
 		react func(*daemon)
 		busy  error
 		says  string // of the error, empty for none
+		ended bool   // before it is asked, and nobody was told
 		asked int
 		after time.Duration
 	}{
@@ -36,6 +37,8 @@ func TestUnplugEndsClearly(t *testing.T) {
 			asked: 3, after: 12 * time.Second},
 		"gives it up late, and nobody hears": {xml: with, react: func(d *daemon) { time.Sleep(7 * time.Second); gone(d) }, asked: 2, after: 10 * time.Second},
 		"ends":                               {xml: with, react: func(d *daemon) { d.tell(shutDown) }, asked: 1},
+		"has ended":                          {xml: with, ended: true},
+		"has ended when it is asked":         {xml: with, busy: errGone, asked: 1},
 		"has none":                           {xml: without, says: "has no interface for tap1"},
 		"cannot be asked":                    {xml: with, busy: errors.New("the monitor is busy"), says: "the monitor is busy", asked: 1},
 	} {
@@ -47,6 +50,9 @@ func TestUnplugEndsClearly(t *testing.T) {
 					d.onDetach = func() { react(d) }
 				}
 				g := started(t, d)
+				if test.ended {
+					d.set("")
+				}
 				begin := time.Now()
 				err := g.Unplug(t.Context(), "tap1", 12*time.Second)
 				if (err == nil) != (test.says == "") || err != nil && !strings.Contains(err.Error(), test.says) {

@@ -278,8 +278,8 @@ func GivenTo(req Request, domain DomainRef) ([]string, error) {
 	return names, nil
 }
 
-// SetDomain writes into an interface's record which guest was given the interface.
-func SetDomain(ctx context.Context, req Request, iface string, domain DomainRef) error {
+// SetDomain writes into an interface's record which guest was given the interface; nil is none.
+func SetDomain(ctx context.Context, req Request, iface string, domain *DomainRef) error {
 	s, err := openLocked(ctx, req)
 	if err != nil {
 		return err
@@ -292,7 +292,7 @@ func SetDomain(ctx context.Context, req Request, iface string, domain DomainRef)
 	if r == nil {
 		return plan.Refuse("there is no record %s to write the guest's name into", s.store.Path())
 	}
-	r.Domain = &domain
+	r.Domain = domain
 	return s.store.Save(r)
 }
 

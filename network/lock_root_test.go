@@ -143,11 +143,11 @@ func TestRecordIsWrittenUnderTheLock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := SetDomain(t.Context(), req, "eth0", DomainRef{Name: "vm-0"}); !errors.Is(err, ErrBusy) {
+	if err := SetDomain(t.Context(), req, "eth0", &DomainRef{Name: "vm-0"}); !errors.Is(err, ErrBusy) {
 		t.Errorf("while another works there: %v", err)
 	}
 	unlock()
-	if err := SetDomain(t.Context(), req, "eth0", DomainRef{Name: "vm-0"}); err != nil {
+	if err := SetDomain(t.Context(), req, "eth0", &DomainRef{Name: "vm-0"}); err != nil {
 		t.Error(err)
 	}
 	p.restore()

@@ -711,7 +711,7 @@ func TestRecordIsPrivate(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer old.Close()
-	if err := SetDomain(t.Context(), p.request(), "eth0", DomainRef{Name: "vm-0"}); err != nil {
+	if err := SetDomain(t.Context(), p.request(), "eth0", &DomainRef{Name: "vm-0"}); err != nil {
 		t.Fatal(err)
 	}
 	if b, err := io.ReadAll(old); err != nil || len(b) == 0 || strings.Contains(string(b), "vm-0") {

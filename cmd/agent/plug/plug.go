@@ -51,6 +51,7 @@ type plug struct {
 	others  []*network.Inspection // that are wired besides
 	libvirt *domain.Connection
 	guest   *domain.Guest
+	started bool // a server
 }
 
 // Attachment is what Attach did.
@@ -196,8 +197,12 @@ func (p *plug) serve(ctx context.Context, a *Attachment) error {
 	}
 	if !served(p.name()) {
 		args := append(slices.Clone(p.ServeArgs), "--interface="+p.name(), "--"+detached.GuestFlag+"="+a.Domain.UUID+"/"+a.Domain.Name)
+		if others, err := presence.All(ns); err == nil && len(others) > 0 {
+			args = append(args, "--metrics-listen=") // the address that is configured is theirs
+		}
 		pid, err := detached.Start(ctx, p.StateDir, args)
 		if err == nil {
+			p.started = true
 			p.log.Info("started a server", zap.String("interface", p.name()), zap.Int("pid", pid))
 			return nil
 		}
@@ -245,25 +250,49 @@ func (p *plug) awaitTap(ctx context.Context, tap string, held bool) (bool, error
 	}
 }
 
-// takeBack undoes what was wired, unless it was wired before. A guest that has got the card keeps it, and its network.
+// takeBack undoes what was done. What was wired before stays so, and its record names whom it named. A guest that has got the card
+// keeps it, and its network.
 func (p *plug) takeBack(a *Attachment, cause error) error {
-	if a.Found {
+	if a.Had {
 		return cause
 	}
 	if has, err := p.guest.Has(a.Names.Tap); err != nil || has {
 		return &network.StuckError{Cause: fmt.Errorf("%w; and the guest may have the card: run `podnic detach %s --domain %s`", cause, p.name(), a.Domain.Name), Rollback: err}
 	}
-	if _, err := wiring.Restore(context.Background(), p.only(), false); err != nil {
+	if err := p.undo(a); err != nil {
 		return &network.StuckError{Cause: cause, Rollback: err}
 	}
 	return fmt.Errorf("%w (everything was put back)", cause)
 }
 
+func (p *plug) undo(a *Attachment) error {
+	if !a.Found {
+		_, err := wiring.Restore(context.Background(), p.only(), false)
+		return err
+	}
+	var err error
+	if p.started {
+		_, err = presence.EndDetached(p.Request, p.name())
+	}
+	return errors.Join(err, network.SetDomain(context.Background(), p.Request, p.name(), wiring.RecordedDomain(p.seen)))
+}
+
 // only is the request for the interface, by its name.
 func (p *plug) only() network.Request { return p.Only(plan.Options{Interface: p.name()}) }
 
+// patience is how long a wait may last before the log says what it is for.
+const patience = time.Second
+
+// waiting has the log say what is waited for, should that last, until what it returns is called.
+func (p *plug) waiting(what string) (over func() bool) {
+	return time.AfterFunc(patience, func() {
+		p.log.Info("waiting for "+what, zap.String("interface", p.name()), zap.Duration("timeout", p.Timeout))
+	}).Stop
+}
+
 // Detach asks the guest to give the card up, waits until it has, and gives the pod its interface back. Where the guest does not,
-// the error is a [domain.KeptError], and nothing has changed.
+// the error is a [domain.KeptError], and nothing has changed. A guest that ends meanwhile has given it up; if the interface was
+// given back with its others by then, the Restoration has no steps.
 func Detach(ctx context.Context, t Task, log *zap.Logger) (*network.Restoration, error) {
 	p := &plug{Task: t, log: log}
 	if err := p.inspect(); err != nil {
@@ -276,22 +305,42 @@ func Detach(ctx context.Context, t Task, log *zap.Logger) (*network.Restoration,
 		return nil, err
 	}
 	defer p.libvirt.Close()
-	tap := p.seen.Names.Tap
 	if owner := wiring.RecordedDomain(p.seen); owner != nil && !owner.Is(p.guest.Name(), p.guest.UUID()) {
 		return nil, plan.Refuse("%s is given to the guest %q, and not to %q", p.name(), owner.Name, p.guest.Name())
 	}
+	if err := p.unplug(ctx); err != nil {
+		return nil, err
+	}
+	r, err := wiring.Restore(ctx, p.only(), false)
+	if network.IsNotWired(err) {
+		return &network.Restoration{Names: p.seen.Names}, nil // with the guest's end
+	}
+	return r, err
+}
+
+// unplug returns when the guest has given the card up, and nobody holds the tap.
+func (p *plug) unplug(ctx context.Context) error {
+	defer p.waiting("the guest to give up its card")()
+	tap := p.seen.Names.Tap
 	err := p.guest.Unplug(ctx, tap, p.Timeout)
 	if without, ok := errors.AsType[*domain.NoDeviceError](err); ok {
-		if held, failed := network.InspectTap(p.Request, tap); failed != nil || held.Held {
-			return nil, errors.Join(plan.Refuse("%w, and %s is held by %s", without, tap, held.Who()), failed)
+		held, failed := network.InspectTap(p.Request, tap)
+		switch {
+		case failed != nil:
+			return fmt.Errorf("%w, and whether %s is held cannot be told: %w", without, tap, failed)
+		case held.Held:
+			return plan.Refuse("%w, and %s is held by %s", without, tap, held.Who())
 		}
 		err = nil // it was unplugged before
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if free, err := p.awaitTap(ctx, tap, false); err != nil || !free {
-		return nil, errors.Join(fmt.Errorf("the guest has given up its interface, and %s is still held: run `podnic restore --interface %s` once it is not", tap, p.name()), err)
+	switch free, err := p.awaitTap(ctx, tap, false); {
+	case err != nil:
+		return fmt.Errorf("the guest has given up its interface, which is not given back (%w): run `podnic restore --interface %s`", err, p.name())
+	case !free:
+		return fmt.Errorf("the guest has given up its interface, and %s is still held: run `podnic restore --interface %s` once it is not", tap, p.name())
 	}
-	return wiring.Restore(ctx, p.only(), false)
+	return nil
 }

@@ -39,6 +39,23 @@ func EndDetached(req network.Request, ifaces ...string) ([]int, error) {
 		return nil, err
 	}
 	defer ns.Close()
+	servers, err := Detached(ns, req.StateDir, ifaces...)
+	var ended []int
+	for _, server := range servers {
+		pid, failed := server.End()
+		if failed != nil {
+			return ended, failed
+		}
+		if pid > 0 {
+			ended = append(ended, pid)
+		}
+	}
+	return ended, err
+}
+
+// Detached are the detached servers that serve none but these interfaces, or all if none is named, as far as they are proven to be
+// such. With an error they are those that were found before it.
+func Detached(ns *network.Namespace, stateDir string, ifaces ...string) (servers []*Process, err error) {
 	holders, err := All(ns)
 	if err != nil || len(holders) == 0 {
 		return nil, err
@@ -48,32 +65,30 @@ func EndDetached(req network.Request, ifaces ...string) ([]int, error) {
 		return nil, err
 	}
 	meant := func(h network.SocketHolder) bool { return len(ifaces) == 0 || slices.Contains(ifaces, interfaceOf(&h)) }
-	var ended []int
 	for _, holder := range holders {
 		if !meant(holder) {
 			continue
 		}
-		server, err := Proven(&holder, req.StateDir, id)
+		server, err := Proven(&holder, stateDir, id)
 		if err != nil {
-			return ended, err
+			return servers, err
 		}
-		if server == nil || !server.Detached || slices.Contains(ended, server.PID) ||
+		if server == nil || !server.Detached || slices.ContainsFunc(servers, func(p *Process) bool { return p.PID == server.PID }) ||
 			slices.ContainsFunc(holders, func(o network.SocketHolder) bool { return !meant(o) && o.HeldBy(server.PID) }) {
 			continue // it notices by itself that this interface is gone
 		}
-		pid, err := server.end()
-		if err != nil {
-			return ended, err
+		for _, h := range holders {
+			if h.HeldBy(server.PID) {
+				server.Interfaces = append(server.Interfaces, interfaceOf(&h))
+			}
 		}
-		if pid > 0 {
-			ended = append(ended, pid)
-		}
+		servers = append(servers, server)
 	}
-	return ended, nil
+	return servers, nil
 }
 
-// end ends the server and returns its process id, 0 when it had ended.
-func (s *Process) end() (int, error) {
+// End ends the server and returns its process id, 0 when it had ended.
+func (s *Process) End() (int, error) {
 	pid := s.PID
 	fd, err := s.open()
 	if fd < 0 {

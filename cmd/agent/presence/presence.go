@@ -52,8 +52,10 @@ func interfaceOf(holder *network.SocketHolder) string {
 type Process struct {
 	Holder network.SocketHolder
 	PID    int // 0 where it is not to be seen: in another container, say, whose process ids are others
-	// detached says that the hook started it.
+	// Detached says that the hook started it, or attach.
 	Detached bool
+	// Interfaces are those that it serves, where [Detached] has found it.
+	Interfaces []string
 }
 
 // Proven is who serves, if it is a podnic that this process believes: the one that a state file names which is to be
@@ -66,14 +68,14 @@ func Proven(holder *network.SocketHolder, stateDir string, id network.NamespaceI
 	state, err := statefile.Load(stateDir, interfaceOf(holder), id)
 	named := state != nil && state.Server != nil
 	if named && holder.HeldBy(state.Server.ID) {
-		return &Process{*holder, state.Server.ID, state.Server.Detached}, nil
+		return &Process{Holder: *holder, PID: state.Server.ID, Detached: state.Server.Detached}, nil
 	}
 	pid := holder.Process()
 	switch {
 	case named && pid == 0:
 		return &Process{Holder: *holder}, nil
 	case pid > 0 && isDetached(network.CommandOf(pid)): // the file is lost, or it is in another directory
-		return &Process{*holder, pid, true}, nil
+		return &Process{Holder: *holder, PID: pid, Detached: true}, nil
 	}
 	if statedir.IsUntrusted(err) {
 		err = nil

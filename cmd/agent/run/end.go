@@ -1,14 +1,19 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/podnic/podnic/cmd/agent/statefile"
+	"github.com/podnic/podnic/cmd/agent/wiring"
 	"github.com/podnic/podnic/domain"
 	"github.com/podnic/podnic/network"
 	"go.uber.org/zap"
@@ -72,10 +77,20 @@ func (r *run) follow() (domain.Ending, error) {
 	for _, w := range r.wired {
 		follow(w.State, r.lowered(w.Names.Interface))
 	}
-	r.serving.OnTaken(func(one *network.Inspection) { follow(one, false) }) // one that was attached
+	var state atomic.Value
+	note := func(s *statefile.State) {
+		if now, known := state.Load().(domain.GuestState); known {
+			s.Domain = &statefile.Domain{Name: r.guest.Name(), State: string(now)}
+		}
+	}
+	r.serving.OnTaken(func(one *network.Inspection) { // one that was attached
+		r.serving.ChangeOf(one.Names.Interface, note)
+		follow(one, false)
+	})
 	defer r.serving.OnTaken(nil)
-	ending, err := r.guest.Follow(ctx, func(state domain.GuestState) {
-		r.serving.Change(func(s *statefile.State) { s.Domain = &statefile.Domain{Name: r.guest.Name(), State: string(state)} })
+	ending, err := r.guest.Follow(ctx, func(now domain.GuestState) {
+		state.Store(now)
+		r.serving.Change(note)
 	})
 	if unseen, ok := errors.AsType[unseenEnding](context.Cause(ctx)); ok && err != nil {
 		return domain.Ending(unseen), nil
@@ -161,14 +176,36 @@ func (r *run) watchOrphan(ctx context.Context) error {
 	}
 }
 
-// orphanHolds is who holds one of the guest's taps. Of one that was detached nobody does.
+// orphanHolds is who holds one of the taps that the guest has by now.
 func (r *run) orphanHolds() (tap string, held network.Holding, err error) {
-	for _, w := range r.wired {
-		if held, err = network.InspectTap(r.Request, w.Names.Tap); held.Held || err != nil {
-			return w.Names.Tap, held, err
+	taps, err := r.taps(network.DomainRef{Name: r.guest.Name(), UUID: r.guest.UUID()})
+	if err != nil {
+		return "", held, err
+	}
+	for _, tap := range taps {
+		if held, err = network.InspectTap(r.Request, tap); held.Held || err != nil {
+			return tap, held, err
 		}
 	}
-	return r.wired[0].Names.Tap, held, nil
+	return cmp.Or(strings.Join(taps, " or "), "a tap of the pod's"), held, nil
+}
+
+// taps are those of what a guest has of the pod: what was attached to it is, and what was detached from it is not, although a tap
+// of that name may be there, and another's.
+func (l *loan) taps(guest network.DomainRef) (taps []string, err error) {
+	wired, err := l.allWired()
+	for _, one := range wired {
+		owner := wiring.RecordedDomain(one)
+		if owner.Is(guest.Name, guest.UUID) || owner == nil && slices.Contains(l.names, one.Names.Interface) {
+			taps = append(taps, one.Names.Tap)
+		}
+	}
+	if len(wired) == 0 { // the pod's network was taken away, say
+		for _, w := range l.wired {
+			taps = append(taps, w.Names.Tap)
+		}
+	}
+	return taps, err
 }
 
 // orphaned says that a guest is left behind, with the wiring that it uses.

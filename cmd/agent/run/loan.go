@@ -91,12 +91,16 @@ func (l *loan) examine(ctx context.Context) error {
 
 // claim makes this process the one that serves the interfaces, before anything is changed: another podnic that serves one has a
 // guest on it.
-func (l *loan) claim(seen ...*network.Inspection) (err error) {
+func (l *loan) claim(seen ...*network.Inspection) error {
+	return l.claimBy((*serving.Set).Claim, seen)
+}
+
+func (l *loan) claimBy(claim func(*serving.Set, []*network.Inspection) error, seen []*network.Inspection) (err error) {
 	defer l.waiting("for another server of the interface to end")()
 	if l.serving, err = serving.NewSet(l.ofNames(), l.service, l.log); err != nil {
 		return err
 	}
-	if err = l.serving.Claim(seen); err != nil {
+	if err = claim(l.serving, seen); err != nil {
 		l.serving.Close()
 	}
 	return err
@@ -207,6 +211,20 @@ func (l *loan) restore() error {
 		return nil
 	}
 	all, err := network.RestoreAll(context.Background(), l.ofNames(), true)
+	for range len(l.names) { // somebody may have detached one since it was looked at, and then nothing was restored
+		if !network.IsNotWired(err) {
+			break
+		}
+		wired, failed := network.Wired(l.all())
+		if failed != nil {
+			return errors.Join(err, failed)
+		}
+		l.names = slices.DeleteFunc(l.names, func(name string) bool { return !slices.Contains(wired, name) })
+		if len(l.names) == 0 {
+			return nil
+		}
+		all, err = network.RestoreAll(context.Background(), l.ofNames(), true)
+	}
 	for _, r := range all {
 		for _, w := range r.Warnings {
 			l.log.Warn(w)

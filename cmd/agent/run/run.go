@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/cmd/agent/offering"
-	"github.com/podnic/podnic/cmd/agent/presence"
+	"github.com/podnic/podnic/cmd/agent/serving"
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/cmd/agent/wiring"
 	"github.com/podnic/podnic/domain"
@@ -190,10 +190,7 @@ func (r *run) claimGuest() error {
 			return err
 		}
 		// What was attached while nobody served the guest has a server of its own, whose place is this process's now.
-		if _, err := presence.EndDetached(r.Request, r.names...); err != nil {
-			return err
-		}
-		return r.claim(seen...)
+		return r.claimBy((*serving.Set).TakeOver, seen)
 	}
 	for _, one := range seen {
 		if one.Attached {
@@ -350,7 +347,7 @@ func (r *run) start(ctx context.Context) error {
 		return nil
 	}
 	for _, name := range r.names {
-		if err := network.SetDomain(context.Background(), r.Request, name, ref); err != nil {
+		if err := network.SetDomain(context.Background(), r.Request, name, &ref); err != nil {
 			r.log.Warn("the record does not have the guest's UUID; its name and tap will do", zap.Error(err))
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/podnic/podnic/cmd/agent/detached"
 	"github.com/podnic/podnic/cmd/agent/metrics"
 	"github.com/podnic/podnic/cmd/agent/offering"
+	"github.com/podnic/podnic/cmd/agent/presence"
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
@@ -104,11 +105,29 @@ func (s *Set) Gone(iface string) context.Context {
 	return ended
 }
 
-// OnTaken has f told of each interface that is wired and served from now on; nil ends that. f must not wait.
+// OnTaken has f told of each interface that was wired since Run runs and is served, also of those that were while nobody was told;
+// nil ends that. f must not wait.
 func (s *Set) OnTaken(f func(*network.Inspection)) {
 	s.taking.Lock()
 	defer s.taking.Unlock()
+	for _, m := range s.all() {
+		if f != nil && m.untold {
+			m.untold = false
+			f(m.wiring)
+		}
+	}
 	s.taken = f
+}
+
+// took tells of an interface that was wired meanwhile.
+func (s *Set) took(m *member) {
+	s.taking.Lock()
+	defer s.taking.Unlock()
+	if s.taken == nil {
+		m.untold = true
+		return
+	}
+	s.taken(m.wiring)
 }
 
 // member is a server that runs, or is about to.
@@ -119,6 +138,7 @@ type member struct {
 	gone    context.Context // ends when the interface was given back
 	leave   context.CancelFunc
 	dropped bool          // its interface was given back
+	untold  bool          // it was wired meanwhile, and nobody was told; guarded by the set's taking
 	ended   chan struct{} // closed when it has ended; then err is why
 	err     error
 }
@@ -135,6 +155,41 @@ func NewSet(req network.Request, service offering.Service, log *zap.Logger) (*Se
 // Claim makes this process the one that serves the interfaces, and opens the socket for metrics, if one is wanted. Whatever is
 // wrong is a refusal: it is called before anything is changed.
 func (s *Set) Claim(seen []*network.Inspection) error {
+	if err := s.claimEach(seen); err != nil {
+		return err
+	}
+	return s.listen(seen)
+}
+
+// TakeOver is Claim in the place of detached servers that serve none but these interfaces. They end once what they do not serve
+// is claimed: who is refused has taken no server from a guest.
+func (s *Set) TakeOver(seen []*network.Inspection) error {
+	var names []string
+	for _, one := range seen {
+		names = append(names, one.Names.Interface)
+	}
+	servers, err := presence.Detached(s.ns, s.req.StateDir, names...)
+	if err != nil {
+		return err
+	}
+	theirs := func(one *network.Inspection) bool {
+		return slices.ContainsFunc(servers, func(p *presence.Process) bool { return slices.Contains(p.Interfaces, one.Names.Interface) })
+	}
+	if err := s.claimEach(slices.DeleteFunc(slices.Clone(seen), theirs)); err != nil {
+		return err
+	}
+	for _, server := range servers {
+		if _, err := server.End(); err != nil {
+			return err
+		}
+	}
+	if err := s.claimEach(slices.DeleteFunc(slices.Clone(seen), func(one *network.Inspection) bool { return !theirs(one) })); err != nil {
+		return err
+	}
+	return s.listen(seen)
+}
+
+func (s *Set) claimEach(seen []*network.Inspection) error {
 	for _, one := range seen {
 		claim, err := NewClaim(s.ns, one.Names.Interface)
 		if err != nil {
@@ -142,7 +197,7 @@ func (s *Set) Claim(seen []*network.Inspection) error {
 		}
 		s.claims[one.Names.Interface] = claim
 	}
-	return s.listen(seen)
+	return nil
 }
 
 // listen opens the socket for metrics in the pod's namespace.
@@ -312,11 +367,7 @@ func (s *Set) look(start func(*member)) (again bool) {
 			continue
 		}
 		start(m)
-		s.taking.Lock()
-		if s.taken != nil {
-			s.taken(m.wiring)
-		}
-		s.taking.Unlock()
+		s.took(m)
 	}
 	return again
 }
@@ -473,9 +524,11 @@ func (s *Set) scrape() []byte {
 	return metrics.Text(families(readProcessUse(s.service.Version), interfaces))
 }
 
-// guestReady reports whether the guest has taken an address of each interface that has one.
+// guestReady reports whether the guest has taken an address of each interface that has one. Where all were given back, there is
+// no guest.
 func (s *Set) guestReady() bool {
-	return !slices.ContainsFunc(s.all(), func(m *member) bool {
+	all := s.all()
+	return len(all) > 0 && !slices.ContainsFunc(all, func(m *member) bool {
 		used := m.server == nil && m.server6 == nil // at layer 2 nobody can tell
 		m.keeper.Read(func(state *statefile.State) { used = used || state.InUse(time.Now()) })
 		return !used

@@ -1,6 +1,7 @@
 package serving
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/podnic/podnic/network"
@@ -30,5 +31,36 @@ func TestWhatASetTakesUp(t *testing.T) {
 		if got := s.wants(seen); got != test.want {
 			t.Errorf("%s: %v", test.name, got)
 		}
+	}
+}
+
+// TestWhatWasTakenUpEarlyIsToldLater: between the start of a guest and the moment at which somebody follows it, an interface may be
+// attached.
+func TestWhatWasTakenUpEarlyIsToldLater(t *testing.T) {
+	early, late := memberOf("net1"), memberOf("net2")
+	s := &Set{members: []*member{memberOf("eth0"), early}}
+	s.took(early)
+	var told []string
+	tell := func(one *network.Inspection) { told = append(told, one.Names.Interface) }
+	s.OnTaken(tell)
+	s.members = append(s.members, late)
+	s.took(late)
+	s.OnTaken(nil)
+	s.OnTaken(tell)
+	if !slices.Equal(told, []string{"net1", "net2"}) {
+		t.Errorf("told of %v", told)
+	}
+}
+
+func memberOf(iface string) *member {
+	seen := new(network.Inspection)
+	seen.Names.Interface = iface
+	return &member{Server: &Server{wiring: seen}}
+}
+
+// TestNoGuestIsNotReady: a probe of a server whose interfaces were all given back.
+func TestNoGuestIsNotReady(t *testing.T) {
+	if new(Set).guestReady() {
+		t.Error("nobody is ready")
 	}
 }
