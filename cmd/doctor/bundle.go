@@ -236,7 +236,7 @@ func (b *bundle) state(seen *network.Inspection) {
 	}
 	// Where an older podnic has it.
 	if d, _ = statedir.OpenTop(b.StateDir); d != nil {
-		if errors.Is(err, fs.ErrNotExist) && len(b.all) == 1 && b.copy(record, d, file) == nil {
+		if errors.Is(err, fs.ErrNotExist) && (len(b.all) == 1 || seen.Record != nil) && b.copy(record, d, file) == nil {
 			err = nil
 		}
 		d.Close()

@@ -11,7 +11,6 @@ import (
 
 	"github.com/podnic/podnic/cmd/agent/status"
 	"github.com/podnic/podnic/network"
-	"github.com/podnic/podnic/network/plan"
 	"github.com/podnic/podnic/network/statedir"
 	"golang.org/x/sys/unix"
 )
@@ -43,7 +42,7 @@ func (v *visit) capabilities() outcome {
 	switch {
 	case len(lacking) == 0:
 		return ok("this process has CAP_NET_ADMIN and CAP_NET_RAW")
-	case wired && v.socket() == plan.SocketUDP:
+	case wired && v.allByUDP():
 		return ok("this process lacks %s, and serving with a UDP socket takes none", names)
 	case wired && !slices.Contains(lacking, "NET_RAW"):
 		return warn("this process lacks %s: it can serve, and neither mend nor restore", names)

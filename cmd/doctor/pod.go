@@ -281,6 +281,11 @@ func (v *visit) wiredOnes() []look {
 	return slices.DeleteFunc(slices.Clone(v.all), func(l look) bool { return !l.seen.Wired })
 }
 
+// allByUDP reports whether all servers hear the guest by UDP, which takes no capability.
+func (v *visit) allByUDP() bool {
+	return !slices.ContainsFunc(v.wiredOnes(), func(l look) bool { return l.seen.Options.Socket != plan.SocketUDP })
+}
+
 // socket is how servers hear the guest: by UDP, which takes more of a pod, if one of them does.
 func (v *visit) socket() string {
 	if wired := v.wiredOnes(); len(wired) > 0 {
@@ -319,12 +324,17 @@ func (v *visit) ports() outcome {
 // martians: the guest's packets come from an address that the placeholder has too, and the stack drops those.
 func (v *visit) martians() outcome {
 	value, err := network.Sysctl(v.ns, "net/ipv4/conf/all/accept_local")
+	needed := func(l look) bool {
+		return l.seen.Options.Socket == plan.SocketUDP && !l.seen.Names.Binding.KeepsNIC()
+	}
+	wired := v.wiredOnes()
+	kept := len(wired) == 0 && v.seen != nil && v.seen.Names.Binding.KeepsNIC() || len(wired) > 0 && !slices.ContainsFunc(wired, needed)
 	switch {
 	case err != nil:
 		return unknown("%v", err)
 	case v.socket() != plan.SocketUDP:
 		return ok("not needed with a packet socket (net.ipv4.conf.all.accept_local is %s)", value)
-	case v.seen != nil && v.seen.Names.Binding.KeepsNIC():
+	case kept:
 		return ok("the tap of a redirect takes the guest's packets whatever net.ipv4.conf.all.accept_local is (%s)", value)
 	case value == "0":
 		return fail("net.ipv4.conf.all.accept_local is 0, so the stack drops the guest's renewals")

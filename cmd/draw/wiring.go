@@ -87,7 +87,15 @@ func (d *drawing) detail(format string, args ...any) {
 
 // wire is a part of the line between two links, with a remark beside it.
 func (d *drawing) wire(format string, args ...any) {
-	d.wrap(plain, fmt.Sprintf("%-*s", indent, "      │"), fmt.Sprintf(format, args...))
+	d.beside(plain, "", fmt.Sprintf(format, args...))
+}
+
+// beside draws a text, which a mark may begin, beside the line between two links. The line goes on where the text takes several.
+func (d *drawing) beside(s style, begin, text string) {
+	line := fmt.Sprintf("%-*s", indent, "      │")
+	for _, wrapped := range Wrap(line+begin, text) {
+		d.put(s, line+string([]rune(wrapped)[indent:]))
+	}
 }
 
 func (d *drawing) wired() {
@@ -252,7 +260,7 @@ func (d *drawing) filter() {
 	switch filter := d.seen.Current.Filter; {
 	case len(d.deviations(plan.FilterPlace)) > 0:
 		for _, difference := range d.deviations(plan.FilterPlace) {
-			d.wrap(bad, "      │      "+mark, "filter "+difference.What)
+			d.beside(bad, mark, "filter "+difference.What)
 		}
 	case d.seen.FilterHidden:
 		d.wire("filter: not looked at, since that requires CAP_NET_ADMIN")
@@ -269,7 +277,7 @@ func (d *drawing) filter() {
 func (d *drawing) server() {
 	at := d.deviations(status.PlaceServer)
 	for _, difference := range at {
-		d.wrap(bad, "      │      "+mark, difference.What)
+		d.beside(bad, mark, difference.What)
 	}
 	offer, six := d.r.Offer, d.r.Offer6
 	switch {
@@ -288,7 +296,7 @@ func (d *drawing) server() {
 	}
 	at = d.deviations(status.PlaceGuest)
 	for _, difference := range at {
-		d.wrap(bad, "      │      "+mark, difference.What)
+		d.beside(bad, mark, difference.What)
 	}
 	tap := d.find(plan.Tap)
 	switch {

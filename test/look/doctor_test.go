@@ -291,7 +291,7 @@ func (s *site) otherCard(daemon *libvirtd.Daemon) {
 	s.T.Helper()
 	s.Must("prepare")
 	req := store.Request{Namespace: s.Pod.Path, StateDir: s.StateDir, LockTimeout: 10 * time.Second}
-	if err := store.SetDomain(s.T.Context(), req, "eth0", store.DomainRef{Name: "vm"}); err != nil {
+	if err := store.SetDomain(s.T.Context(), req, "eth0", &store.DomainRef{Name: "vm"}); err != nil {
 		s.T.Fatal(err)
 	}
 	dir := s.T.TempDir()

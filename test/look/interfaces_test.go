@@ -2,11 +2,21 @@ package look
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
+	"unicode/utf8"
 
 	"github.com/podnic/podnic/test/pod"
 	"github.com/podnic/podnic/test/podtest"
@@ -81,4 +91,150 @@ ip address add 198.51.100.7/24 dev net1`)
 	guest.Close()
 	s.Must("restore")
 	s.AsBefore()
+}
+
+// TestEachOfFourInterfacesIsShown has a pod whose interfaces differ in all that shows: a redirect and a bridge, a packet and a UDP
+// socket, a macvlan, and one that is served nothing. Each has a drawing, a part of the graph, its own metrics and files, and what a
+// check says of sockets is of all of them.
+func TestEachOfFourInterfacesIsShown(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, pod.Plain)
+	s.In(s.Pod.Namespace, `veth() {
+	ip link add $1 index $2 address $3 type veth peer name peer-$1 netns `+s.Node.Name+`
+	ip link set $1 up
+}
+echo 0 >/proc/sys/net/ipv4/conf/all/accept_local
+veth net1 61 0a:58:c6:33:64:07
+veth net3 63 0a:58:c6:33:64:09
+ip address add 198.51.100.7/24 dev net1`)
+	s.In(s.Node.Namespace, `ip link set peer-net1 up
+ip link set peer-net3 up
+ip link add up2 type veth peer name far2
+ip link set up2 up
+ip link set far2 up
+ip link add link up2 name net2 index 62 address 0a:58:cb:00:71:07 netns `+s.Pod.Name+` type macvlan mode bridge`)
+	s.In(s.Pod.Namespace, "ip address add 203.0.113.7/24 dev net2\nip link set net2 up")
+	s.Remember()
+	s.Must("prepare", "--interface", "eth0,binding=redirect", "--interface", "net1,socket=udp", "--interface", "net2", "--interface", "net3")
+	metrics := filepath.Join(t.TempDir(), "metrics.sock")
+	s.server = s.Start("serve", "--log-format", "json", "--metrics-listen", "unix:"+metrics)
+	s.plug()
+	s.In(s.guest, "busybox udhcpc -f -q -n -t 40 -T 1 -i eth0 -s /bin/true 2>/dev/null")
+	s.Must("status", "--interface", "eth0", "--wait", "ready", "--timeout", patience)
+	for range 4 {
+		s.server.Says(`"msg":"serving"`)
+	}
+	s.until("serving, eth0 is ready, and net1 has its warning", func(r podtest.Report) bool {
+		return r.Phase == "serving" && len(r.Interfaces) == 4 && len(r.Interfaces[1].Warnings) > 0
+	})
+
+	drawing := s.Must("status")
+	for line := range strings.Lines(drawing) {
+		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 80 || strings.Contains(line, "…") {
+			t.Errorf("%d columns: %s", n, line)
+		}
+	}
+	golden(t, "four-interfaces", eachSettled(drawing))
+	s.graph()
+	graph := s.Must("status", "-o", "dot")
+	for i, name := range []string{"eth0", "net1", "net2", "net3"} {
+		if !strings.Contains(graph, fmt.Sprintf("  subgraph cluster_%d {\n  label=\"%s: ", i, name)) {
+			t.Errorf("the graph has no part of %s:\n%s", name, graph)
+		}
+	}
+	text := scrape(t, metrics)
+	for _, sample := range []string{
+		`podnic_serving{interface="eth0"} 1`, `podnic_serving{interface="net1"} 1`, `podnic_serving{interface="net2"} 1`, `podnic_serving{interface="net3"} 1`,
+		`podnic_guest_ready{interface="eth0"} 1`, `podnic_guest_ready{interface="net1"} 0`,
+		`podnic_lease_state{interface="eth0",family="ipv4",state="bound"} 1`, `podnic_lease_state{interface="net2",family="ipv4",state="none"} 1`,
+		`podnic_dhcp_messages_total{interface="eth0",family="ipv4",type="request",outcome="ack"} 1`,
+		`podnic_dhcp_messages_total{interface="net1",family="ipv4",type="request",outcome="ack"} 0`,
+	} {
+		if !strings.Contains(text, "\n"+sample+"\n") {
+			t.Errorf("the metrics lack %s:\n%s", sample, text)
+		}
+	}
+
+	// What eth0, the first, takes of the pod and of a process is not what all take.
+	out, _, _ := podtest.Run(t, s.Pod.Command(t.Context(), "setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw", "--",
+		s.Podnic, "doctor", "--state-dir", s.StateDir, "--only", "capabilities,martians"))
+	for _, words := range []string{"fail capabilities this process lacks CAP_NET_RAW", "fail martians net.ipv4.conf.all.accept_local is 0"} {
+		if !strings.Contains(strings.Join(strings.Fields(out), " "), words) {
+			t.Errorf("doctor does not say %q:\n%s", words, out)
+		}
+	}
+	s.server.End(syscall.SIGTERM)
+	s.unplug()
+	s.Must("restore")
+	s.AsBefore()
+}
+
+// until polls the status, of whose change nobody tells.
+func (s *site) until(what string, as func(podtest.Report) bool) {
+	s.T.Helper()
+	for deadline := time.Now().Add(podtest.Patience); !as(s.Status()); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.T.Fatalf("it does not come to that: %s", what)
+		}
+	}
+}
+
+// eachSettled is a drawing of several interfaces without what is volatile.
+func eachSettled(drawing string) string {
+	var all strings.Builder
+	heads := regexp.MustCompile(`(?m)^(?:eth0|net\d): `).FindAllStringIndex(drawing, -1)
+	for i, head := range heads {
+		end := len(drawing)
+		if i+1 < len(heads) {
+			end = heads[i+1][0]
+		}
+		one := settled(drawing[head[0]:end])
+		all.WriteString(regexp.MustCompile(`(  Waiting for .*): .* since`).ReplaceAllString(one, "$1: … since"))
+		all.WriteString("\n")
+	}
+	return all.String()
+}
+
+// scrape asks for the metrics at a unix socket.
+func scrape(t *testing.T, path string) string {
+	t.Helper()
+	client := http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		},
+	}}
+	answer, err := client.Get("http://podnic/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestBundleHasTheRecordOfVersion1 that an older podnic left, and beside it that of an interface which was wired since.
+func TestBundleHasTheRecordOfVersion1(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, pod.Plain)
+	s.In(s.Pod.Namespace, "ip link add net1 type veth peer name net1p\nip link set net1 up\nip link set net1p up")
+	s.Must("prepare")
+	own, first := filepath.Join(s.StateDir, "eth0"), filepath.Join(s.StateDir, "record.json")
+	text, err := os.ReadFile(filepath.Join(own, "record.json"))
+	if err == nil {
+		err = os.WriteFile(first, bytes.Replace(text, []byte(`"version": 2`), []byte(`"version": 1`), 1), 0o600)
+	}
+	if err = errors.Join(err, os.RemoveAll(own)); err != nil {
+		t.Fatal(err)
+	}
+	s.Must("prepare", "--interface", "net1")
+	files := unpack(t, strings.NewReader(s.Must("doctor", "bundle", "-", "--connect-timeout", "100ms")))
+	for _, name := range []string{"eth0", "net1"} {
+		if record := files["interfaces/"+name+"/record.json"]; !strings.Contains(record, `"interface": "`+name+`"`) {
+			t.Errorf("the record of %s is %q", name, record)
+		}
+	}
+	s.Must("restore")
 }
