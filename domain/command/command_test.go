@@ -88,8 +88,8 @@ func TestCommandGetsTapAndSignals(t *testing.T) {
 	}
 }
 
-// TestPowerDownIsAsked plays QEMU's part, and that of one which does not answer.
-func TestPowerDownIsAsked(t *testing.T) {
+// TestMonitorIsAsked plays QEMU's part, and that of one which does not answer.
+func TestMonitorIsAsked(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "qmp")
 	l, err := net.Listen("unix", socket)
 	if err != nil {
@@ -97,7 +97,7 @@ func TestPowerDownIsAsked(t *testing.T) {
 	}
 	defer l.Close()
 	asked := make(chan []string, 1)
-	go func() {
+	answer := func() {
 		c, err := l.Accept()
 		if err != nil {
 			return
@@ -115,12 +115,16 @@ func TestPowerDownIsAsked(t *testing.T) {
 			_, _ = c.Write([]byte(`{"return":{}}` + "\r\n"))
 		}
 		asked <- all
-	}()
-	if err := (&Monitor{Path: socket, Timeout: time.Minute}).PowerDown(); err != nil {
-		t.Fatal(err)
 	}
-	if got := strings.Join(<-asked, " "); got != "qmp_capabilities system_powerdown" {
-		t.Errorf("asked for %s", got)
+	m := &Monitor{Path: socket, Timeout: time.Minute}
+	for command, ask := range map[string]func() error{"system_powerdown": m.PowerDown, "quit": m.Quit} {
+		go answer()
+		if err := ask(); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(<-asked, " "); got != "qmp_capabilities "+command {
+			t.Errorf("asked for %s", got)
+		}
 	}
 	if err := (&Monitor{Path: socket, Timeout: 50 * time.Millisecond}).PowerDown(); err == nil || !strings.Contains(err.Error(), "no answer") {
 		t.Errorf("a monitor that is busy: %v", err)

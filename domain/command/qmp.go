@@ -32,6 +32,15 @@ func (m *Monitor) PowerDown() error {
 	return nil
 }
 
+// Quit ends QEMU, and does not ask the guest (quit in QEMU's qapi/control.json).
+func (m *Monitor) Quit() error {
+	err := m.connected(func(ask asker) error { return ask("quit", nil, nil) })
+	if err != nil {
+		return fmt.Errorf("end QEMU at %s: %w", m.Path, err)
+	}
+	return nil
+}
+
 // SetLink gives the network card with a MAC a carrier, or takes it away (set_link in QEMU's qapi/net.json). It does so by the
 // name of the card's network, which every card tells, whatever its model is (netdev).
 func (m *Monitor) SetLink(mac net.HardwareAddr, up bool) error {

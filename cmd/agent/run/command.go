@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/podnic/podnic/cmd/agent/offering"
@@ -193,11 +194,16 @@ func (r *commandRun) start() error {
 }
 
 // follow passes signals on until the command has ended, and one that came early. With QMP, the first asks the guest to shut
-// down, and is passed on when the grace period is over; a second one does not wait.
+// down, and is passed on when the grace period is over; a second one does not wait. A command that became another user, whom
+// this process may not signal (it has no CAP_KILL), is ended at its monitor.
 func (r *commandRun) follow(stop <-chan os.Signal, early os.Signal) command.Ending {
 	pass := func(s os.Signal) {
 		r.log.Info("passing a signal on", zap.Stringer("signal", s))
-		if err := r.process.Pass(s); err != nil {
+		err := r.process.Pass(s)
+		if errors.Is(err, syscall.EPERM) && r.monitor != nil {
+			err = r.monitor.Quit()
+		}
+		if err != nil {
 			r.log.Error("the command was not told to end", zap.Error(err))
 		}
 	}
