@@ -120,15 +120,16 @@ fuzz: ## throw random input at the DHCP server, FUZZTIME (10m) a target; what is
 	done
 
 DEMO_FAMILY ?= 4
+DEMO_VMM ?= libvirt
 
-demo: setup cni build ## a pod's identity reaches a guest and comes back, as it happens; needs root; DEMO_FAMILY=6: of IPv6 alone
+demo: setup cni build ## a pod's identity reaches a guest and comes back, as it happens; needs root; DEMO_FAMILY=6: IPv6 alone; DEMO_VMM=qemu: no libvirt
 	@go build -o $(PODNIC_CACHE)/demo ./test/demo
-	@exec $(PODNIC_CACHE)/demo -podnic bin/podnic -family $(DEMO_FAMILY)
+	@exec $(PODNIC_CACHE)/demo -podnic bin/podnic -family $(DEMO_FAMILY) -vmm $(DEMO_VMM)
 
 generate: ## the Go code of KubeVirt's hook protocol, from domain/kubevirt/hooks/*/*.proto; the result is committed
 	scripts/generate
 
-images: setup build man ## podnic, podnic-launcher and podnic-test, with podman, docker or buildah; scripts/images lists what can be set
+images: setup build man ## podnic, podnic-launcher, podnic-qemu and podnic-test, with podman, docker or buildah; scripts/images lists what can be set
 	@go run ./test/e2e/image bin/test
 	@SOURCE_DATE_EPOCH=$(EPOCH) VERSION=$(VERSION) REVISION=$(shell $(GIT) rev-parse HEAD 2>/dev/null || echo unknown) scripts/images $(if $(SAVE),save $(SAVE))
 

@@ -54,7 +54,8 @@ type report struct {
 	Timeline []timelineEvent `json:"timeline"`
 }
 
-func startAgent(ctx context.Context, podnic string, p *pod.Pod, uri, domain string) (*agent, error) {
+// startAgent starts podnic run for a guest that the arguments name.
+func startAgent(ctx context.Context, podnic string, p *pod.Pod, args ...string) (*agent, error) {
 	a := &agent{
 		podnic:   podnic,
 		pod:      p,
@@ -69,8 +70,7 @@ func startAgent(ctx context.Context, podnic string, p *pod.Pod, uri, domain stri
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	cmd := p.Command(ctx, podnic, "run", "--domain", domain, "--connect", uri, "--state-dir", a.stateDir,
-		"--grace", grace.String(), "--log-format", "console")
+	cmd := p.Command(ctx, podnic, append([]string{"run", "--state-dir", a.stateDir, "--grace", grace.String(), "--log-format", "console"}, args...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C reaches it once, through the context
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = patience

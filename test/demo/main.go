@@ -23,10 +23,13 @@ const timeLimit = 3 * time.Minute
 func main() {
 	podnic := flag.String("podnic", "bin/podnic", "the program to show")
 	family := flag.String("family", "4", "the pod's addresses: 4, or 6 for a pod that has IPv6 alone")
+	vmm := flag.String("vmm", "libvirt", "what runs the guest: libvirt, or qemu for QEMU without it")
 	flag.Parse()
-	if *family != "4" && *family != "6" {
-		fmt.Printf("demo: no family %q: it is 4 or 6\n", *family)
-		os.Exit(2)
+	for _, choice := range []struct{ what, is, one, other string }{{"family", *family, "4", "6"}, {"vmm", *vmm, "libvirt", "qemu"}} {
+		if choice.is != choice.one && choice.is != choice.other {
+			fmt.Printf("demo: no %s %q: it is %s or %s\n", choice.what, choice.is, choice.one, choice.other)
+			os.Exit(2)
+		}
 	}
 
 	// A reader that goes away (`make demo | head`) must not end the program before it has cleaned up.
@@ -36,14 +39,14 @@ func main() {
 	ctx, cancel := context.WithTimeoutCause(ctx, timeLimit, fmt.Errorf("not done after %v", timeLimit))
 	defer cancel()
 
-	if err := show(ctx, *podnic, *family == "6"); err != nil {
+	if err := show(ctx, os.Stdout, *podnic, *family == "6", *vmm == "qemu"); err != nil {
 		fmt.Printf("\ndemo: failed: %v\n", err)
 		os.Exit(1)
 	}
 	fmt.Println("\ndemo: ok")
 }
 
-func show(ctx context.Context, podnic string, ipv6 bool) (err error) {
+func show(ctx context.Context, to *os.File, podnic string, ipv6, qemu bool) (err error) {
 	podnic, err = filepath.Abs(podnic)
 	if err != nil {
 		return err
@@ -51,11 +54,13 @@ func show(ctx context.Context, podnic string, ipv6 bool) (err error) {
 	if _, err := os.Stat(podnic); err != nil {
 		return fmt.Errorf("%w (run `make build`)", err)
 	}
-	d := &demo{podnic: podnic, ipv6: ipv6, screen: newScreen(os.Stdout)}
+	d := &demo{podnic: podnic, ipv6: ipv6, screen: newScreen(to)}
 	defer func() { err = errors.Join(err, d.close()) }()
-	for _, step := range []func(context.Context) error{
-		d.makePods, d.startLibvirtd, d.run, d.drawWiring, d.useGuest, d.endGuest, d.compare,
-	} {
+	steps := []func(context.Context) error{d.makePods, d.startLibvirtd, d.runDomain, d.drawWiring, d.useGuest, d.endGuest, d.compare}
+	if qemu {
+		steps = []func(context.Context) error{d.makePods, d.runCommand, d.drawWiring, d.useGuest, d.endGuest, d.compare}
+	}
+	for _, step := range steps {
 		err := step(ctx)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)

@@ -98,27 +98,26 @@ func (d *demo) startLibvirtd(ctx context.Context) (err error) {
 		return err
 	}
 	d.screen.fact("ready after", "%d ms", time.Since(began).Milliseconds())
-	accelerator := "KVM"
-	if !d.libvirtd.KVM {
-		accelerator = "software emulation: KVM does not work on this machine"
-	}
-	d.screen.fact("guests by", "%s", accelerator)
+	d.accelerator(d.libvirtd.KVM)
 	return nil
 }
 
-func (d *demo) run(ctx context.Context) error {
-	d.screen.step("podnic run: the guest becomes the pod")
-	extra, programs := guest.Extra{}, "busybox"
-	if d.ipv6 {
-		extra.Programs, programs = []string{guest.DHCPv6Client}, "busybox, "+guest.DHCPv6Client
+func (d *demo) accelerator(kvm bool) {
+	words := "KVM"
+	if !kvm {
+		words = "software emulation: KVM does not work on this machine"
 	}
-	image, err := guest.BuildWith(d.vm.Dir, extra)
+	d.screen.fact("guests by", "%s", words)
+}
+
+// runDomain has libvirt run the guest.
+func (d *demo) runDomain(ctx context.Context) error {
+	d.screen.step("podnic run: the guest becomes the pod")
+	image, err := d.image()
 	if err != nil {
 		return err
 	}
-	domain := guest.Domain{
-		Name: "vm", Image: image, KVM: d.libvirtd.KVM, Console: filepath.Join(d.vm.Dir, "console"),
-	}
+	domain := guest.Domain{Name: "vm", Image: image, KVM: d.libvirtd.KVM, Console: d.consoleFile()}
 	xml, err := domain.XML()
 	if err != nil {
 		return err
@@ -127,11 +126,60 @@ func (d *demo) run(ctx context.Context) error {
 	if err := os.WriteFile(file, []byte(xml), 0o644); err != nil {
 		return err
 	}
-	if d.console, err = guest.Follow(domain.Console); err != nil {
+	d.screen.fact("guest", "%s, no interface in its XML", d.guest(image))
+	return d.run(ctx, "--domain", file, "--connect", d.libvirtd.URI)
+}
+
+// runCommand has podnic run QEMU, which takes its tap as a descriptor.
+func (d *demo) runCommand(ctx context.Context) error {
+	d.screen.step("podnic run -- qemu-system-x86_64: the guest becomes the pod")
+	kvm, err := guest.KVM(ctx)
+	if err != nil {
 		return err
 	}
-	d.screen.fact("guest", "Linux %s, %s, 128 MiB, no interface in its XML", image.Version, programs)
-	if d.agent, err = startAgent(ctx, d.podnic, d.vm, d.libvirtd.URI, file); err != nil {
+	d.accelerator(kvm)
+	image, err := d.image()
+	if err != nil {
+		return err
+	}
+	monitor := filepath.Join(d.vm.Dir, "monitor")
+	network := []string{
+		"-netdev", "tap,id=pod,fd=$(PODNIC_TAP_FD)",
+		"-device", "virtio-net-pci,netdev=pod,mac=$(PODNIC_MAC),host_mtu=$(PODNIC_MTU)",
+	}
+	machine := guest.Machine{
+		Image: image, KVM: kvm, Serial: []string{d.consoleFile()},
+		Devices: append(network, "-qmp", "unix:"+monitor+",server=on,wait=off"),
+	}
+	d.screen.fact("guest", "%s", d.guest(image))
+	d.screen.fact("network", "%s", strings.Join(network, " "))
+	return d.run(ctx, append([]string{"--tap-fd", "--qmp", monitor, "--"}, machine.Command(ctx).Args...)...)
+}
+
+// programs are those that the guest asks for its leases with.
+func (d *demo) programs() []string {
+	if d.ipv6 {
+		return []string{guest.DHCPv6Client}
+	}
+	return nil
+}
+
+func (d *demo) image() (*guest.Image, error) {
+	return guest.BuildWith(d.vm.Dir, guest.Extra{Programs: d.programs()})
+}
+
+func (d *demo) guest(image *guest.Image) string {
+	return strings.Join(append([]string{"Linux " + image.Version, "busybox"}, append(d.programs(), "128 MiB")...), ", ")
+}
+
+func (d *demo) consoleFile() string { return filepath.Join(d.vm.Dir, "console") }
+
+// run starts podnic, and shows what happens until the guest is ready.
+func (d *demo) run(ctx context.Context, args ...string) (err error) {
+	if d.console, err = guest.Follow(d.consoleFile()); err != nil {
+		return err
+	}
+	if d.agent, err = startAgent(ctx, d.podnic, d.vm, args...); err != nil {
 		return err
 	}
 	return d.agent.untilReady(ctx, func(e timelineEvent, after time.Duration) { d.screen.event(after, e.Event) })
