@@ -1,6 +1,11 @@
 package command
 
 import (
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -91,6 +96,44 @@ func thePages(t *testing.T) []string {
 		t.Fatalf("the page has these commands for user-mode Linux: %+v", blocks)
 	}
 	return strings.Fields(strings.ReplaceAll(blocks[0].Commands[0].Text, "'", ""))
+}
+
+// TestGuestAsksTheNetworkItself has a pod on a macvlan that nobody gave an address: there podnic serves nothing, and the guest
+// has its lease of a server of the network, as a machine of its own.
+func TestGuestAsksTheNetworkItself(t *testing.T) {
+	podtest.NeedRoot(t)
+	image, err := guest.BuildWith(t.TempDir(), guest.Extra{Kernel: guest.UserKernel})
+	if err != nil {
+		t.Fatal(err)
+	}
+	node := podtest.Node(t)
+	if err := node.AddUplink(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s := podtest.NewSite(t, node, pod.Network{Scripts: pod.Scripts{
+		Node: "ip link add link " + pod.Uplink + " name lan type macvlan mode bridge\nip link set lan netns $POD",
+		Pod:  "ip link delete eth0\nip link set lan name eth0\nip link set eth0 up",
+	}})
+	s.Remember()
+	dir := t.TempDir()
+	config := filepath.Join(dir, "udhcpd.conf")
+	text := fmt.Sprintf("interface gateway\nstart 10.244.3.77\nend 10.244.3.77\nlease_file %[1]s/leases\npidfile %[1]s/pid\noption subnet 255.255.255.0\noption router 10.244.3.1\n", dir)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	podtest.Start(t, "udhcpd", exec.Command("nsenter", "--net="+node.Path, "--", "busybox", "udhcpd", "-f", config))
+
+	machine := guest.UserMode{Image: image, Directory: t.TempDir(), Tap: "$(PODNIC_TAP)", MAC: "$(PODNIC_MAC)"}
+	p := boot(s, machine, "run", "--interface", pod.Interface) // there is no route to find it by
+	client := guest.Client{Address: netip.MustParseAddr("10.244.3.77"), Dial: node.DialContext}
+	if out, err := client.Run(t.Context(), "cat /sys/class/net/eth0/address"); err != nil || strings.TrimSpace(out) != s.MAC.String() {
+		t.Errorf("the guest at the network's address has the MAC %q, want %s (%v)", out, s.MAC, err)
+	}
+	if _, err := client.Run(t.Context(), "(usleep 100000; poweroff -f) >/dev/null 2>&1 &"); err != nil {
+		t.Error(err)
+	}
+	p.Exits(0)
+	s.AsBefore()
 }
 
 // boot starts a machine by podnic, and waits until its guest is ready. Now and then the host refuses user-mode Linux its first

@@ -1,6 +1,7 @@
 package scripts
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -22,12 +23,32 @@ func TestImagesHaveOneTime(t *testing.T) {
 				s.cmd.Env = append(s.cmd.Env, "SOURCE_DATE_EPOCH="+test.epoch)
 			}
 			s.start()
-			s.end(0, "localhost/podnic:dev", "localhost/podnic-launcher:dev", "localhost/podnic-test:dev")
+			s.end(0, "localhost/podnic:dev", "localhost/podnic-launcher:dev", "localhost/podnic-qemu:dev", "localhost/podnic-test:dev")
 			for _, call := range s.calls() {
 				if !strings.HasPrefix(call, test.engine+" build ") || !strings.Contains(call, test.told) {
 					t.Errorf("not a build with%s: %s", test.told, call)
 				}
 			}
 		})
+	}
+}
+
+// TestImageOfQEMUHasTheProgramOfItsBuild holds the script to it that the one image is made of the other, whatever they are called.
+func TestImageOfQEMUHasTheProgramOfItsBuild(t *testing.T) {
+	t.Parallel()
+	s := newScript(t, "../../scripts/images", "engines", nil)
+	s.cmd.Env = append(s.cmd.Env, "WORKS=podman", "IMAGE_PREFIX=registry.example/vm", "IMAGE_TAG=7")
+	s.start()
+	s.end(0)
+	calls := s.calls()
+	of := func(parts ...string) int {
+		return slices.IndexFunc(calls, func(call string) bool {
+			return !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(call+" ", " "+part+" ") })
+		})
+	}
+	program := of("--tag registry.example/vm/podnic:7", "--file deploy/Containerfile", "--target podnic")
+	image := of("--tag registry.example/vm/podnic-qemu:7", "--file deploy/qemu/Containerfile", "--build-arg PODNIC=registry.example/vm/podnic:7")
+	if program < 0 || image < program {
+		t.Errorf("calls %d and %d of:\n%s", program, image, strings.Join(calls, "\n"))
 	}
 }

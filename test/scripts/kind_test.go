@@ -52,7 +52,7 @@ func TestKindClusterIsMadeUsedAndDeleted(t *testing.T) {
 	}
 	want := []string{
 		"docker -v", "docker info", "kind get", "make images", "kind create", "docker run",
-		"kind load", "kind load", "kind load", "make e2e",
+		"kind load", "kind load", "kind load", "kind load", "make e2e",
 		"docker ps", "docker inspect", "docker rm", "docker volume", "docker volume",
 	}
 	if diff := cmp.Diff(want, steps); diff != "" {
