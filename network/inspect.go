@@ -186,6 +186,11 @@ func (s *session) inspect() (*Inspection, error) {
 	default:
 		state.Options, state.Original = state.Names.Binding.Options(state.Current, state.Names), state.Names.Binding.Rebuild(state.Current, state.Names)
 	}
+	if s.hiddenFilter && !state.Options.PortsTold() { // nor can be told what of the wiring depends on them
+		state.FilterHidden = true
+		state.Warnings = append(state.Warnings, fmt.Sprintf("this process cannot tell which ports of %s are the pod's and which the guest's: the record is not for it to read, the tap's alias has no room for them, and to see the filter requires CAP_NET_ADMIN", state.Names.Interface))
+		return state, nil
+	}
 	if err := s.compare(state); err != nil {
 		return nil, err
 	}

@@ -331,6 +331,11 @@ func (p *preparation) read() (err error) {
 		if options.Mark == 0 {
 			options.Mark = newMark(p.names.Binding)
 		}
+		if !options.PortsTold() {
+			if options.Sources, err = p.sources(p.names.Binding); err != nil {
+				return err
+			}
+		}
 		original = p.names.Binding.Rebuild(p.current, p.names)
 		p.warnings = append(p.warnings, lostRecord(p.store.Path()))
 	}

@@ -106,9 +106,12 @@ func (d *drawing) wired() {
 	if d.seen.Names.Has(plan.Bridge) {
 		d.link(plan.Bridge)
 	} else {
-		if ports := d.r.Ports(); ports != "" {
+		switch ports := d.r.Ports(); {
+		case ports != "":
 			d.wire("%s: %s", d.r.Binding, ports)
-		} else {
+		case d.r.Binding == plan.BindingShared:
+			d.wire("%s: which ports are the pod's, this process cannot tell", d.r.Binding)
+		default:
 			d.wire("%s: the pod's own processes reach nobody by %s", d.r.Binding, d.r.Name)
 		}
 		if d.r.BindingReason != "" {

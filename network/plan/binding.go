@@ -95,6 +95,9 @@ func Recognize(nic Link, marked []Link, tap string) (names Names, guessed bool) 
 	if bridged {
 		return bridgeBinding{}.Recognize(nic, marked, tap)
 	}
+	if slices.ContainsFunc(marked, isShared) {
+		return sharedBinding{}.Recognize(nic, marked, tap)
+	}
 	return redirectBinding{}.Recognize(nic, marked, tap)
 }
 

@@ -3,6 +3,8 @@ package look
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -231,6 +233,38 @@ func TestDoctorOfAWiredPod(t *testing.T) {
 
 	s.finds("tun", "ok", "the tap is there")
 	s.found(s.as("0", "+net_raw", "--only", "capabilities"), "capabilities", "warn", "it can serve")
+}
+
+// TestWhoHasWhichPortIsTold has a pod that shares its address, and listeners in it, the last one where nobody reaches it. Who may
+// see neither the record nor the filter is told too, but for the process.
+func TestWhoHasWhichPortIsTold(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, pod.Plain)
+	s.In(s.Pod.Namespace, "sysctl -qw 'net.ipv4.ip_local_port_range=28232 32767'")
+	s.Must("prepare", "--binding", "shared", "--pod-ports", "8080/tcp", "--guest-ports", "80/tcp")
+	const ports = "the pod keeps 8080/tcp and connects from 28232-32767; all others are the guest's, and 127.0.0.1 is the guest by 80/tcp"
+	s.finds("pod", "ok", ports)
+	podtest.Listen(t, s.Pod.Namespace, netip.AddrPortFrom(netip.IPv4Unspecified(), 8080))
+	s.finds("wiring", "ok", "as it should be")
+	podtest.Listen(t, s.Pod.Namespace, netip.AddrPortFrom(netip.IPv4Unspecified(), 8090))
+	const unlisted = "of user 0 listens on 8090/tcp, which is not among --pod-ports"
+	s.finds("wiring", "warn", fmt.Sprintf("process %d (", os.Getpid()))
+	s.finds("wiring", "warn", unlisted)
+	stranger := s.as("65533", "", "--only", "pod,wiring")
+	found := s.doctor(stranger)
+	if f := found["pod"]; !strings.Contains(f.Reason, ports) {
+		t.Errorf("a stranger is told of the ports: %+v", f)
+	}
+	if f := found["wiring"]; f.Status != "warn" || !strings.Contains(f.Reason, "a process "+unlisted) {
+		t.Errorf("a stranger is told of the listener: %+v", f)
+	}
+	drawn := strings.Join(strings.Fields(strings.ReplaceAll(s.Must("status"), "│", "")), " ") // lines are broken
+	for _, part := range []string{ports, unlisted} {
+		if !strings.Contains(drawn, part) {
+			t.Errorf("status does not say %q:\n%s", part, drawn)
+		}
+	}
+	s.Must("restore")
 }
 
 // TestDoctorChangesNothing runs all checks with all privileges, with some, and with none, and as somebody who may read

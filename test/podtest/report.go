@@ -31,9 +31,12 @@ type Interface struct {
 		State     string
 		Addresses []netip.Addr
 	}
-	GuestLink struct{ Lowered bool }
-	Spoofed   *uint64
-	Warnings  []string
+	PodPorts, GuestPorts []string
+	SourcePorts          string
+	GuestLink            struct{ Lowered bool }
+	Spoofed              *uint64
+	Differences          []struct{ What string }
+	Warnings             []string
 }
 
 // Offer is what the guest is told. Without one, Address is not valid.

@@ -92,12 +92,9 @@ func TestProbesReachPodnicBesideItsGuest(t *testing.T) {
 	if status, text := ask("/metrics"); status != http.StatusOK || !strings.Contains(text, `podnic_guest_ready{interface="eth0"} 1`) {
 		t.Errorf("metrics: %d %s", status, text)
 	}
-	var report struct {
-		Interfaces []struct{ PodPorts, GuestPorts []string }
-	}
-	if err := yaml.Unmarshal([]byte(s.Must("status", "-o", "json")), &report); err != nil || len(report.Interfaces) != 1 ||
-		!slices.Equal(report.Interfaces[0].PodPorts, []string{"9640/tcp"}) || !slices.Equal(report.Interfaces[0].GuestPorts, []string{"80/tcp"}) {
-		t.Errorf("status: %v: %+v", err, report)
+	i := s.Status().Interfaces[0]
+	if !slices.Equal(i.PodPorts, []string{"9640/tcp"}) || !slices.Equal(i.GuestPorts, []string{"80/tcp"}) {
+		t.Errorf("status: %+v", i)
 	}
 	server.End(syscall.SIGTERM)
 	unplug()

@@ -1,7 +1,9 @@
 package shapes
 
 import (
+	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -60,6 +62,49 @@ func (s *site) stranger() {
 	s.confine(func(string) privileges { return privileges{uid: "65533"} })
 	if i := s.Status().Interfaces[0]; i.MAC != s.MAC.String() || i.Offer.Address.Addr() != s.Pod.Address.Addr() {
 		s.T.Errorf("a stranger's status: %+v", i)
+	}
+}
+
+// TestStrangerSeesWhosePortsAre asks for the status as somebody who may read neither the record nor nftables. The tap's alias
+// says that the pod shares its address, and the ports where it has room for them; else the status says that it cannot tell.
+func TestStrangerSeesWhosePortsAre(t *testing.T) {
+	many := make([]string, 40)
+	for i := range many {
+		many[i] = fmt.Sprint(20000 + 2*i)
+	}
+	for name, test := range map[string]struct {
+		socket   string
+		podPorts []string
+		told     bool
+	}{
+		"packet":    {"packet", []string{"53/udp", "8080-8083"}, true},
+		"udp":       {"udp", []string{"53/udp", "8080-8083"}, true},
+		"many":      {"packet", many, false},
+		"many, udp": {"udp", many, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, "", plugin(pod.PTP))
+			podtest.In(t, s.Pod.Namespace, "sysctl -qw 'net.ipv4.ip_local_port_range=28232 32767'")
+			s.Remember()
+			as := s.Prepare
+			s.Must("prepare", "--binding", "shared", "--socket", test.socket, "--pod-ports", strings.Join(test.podPorts, ","), "--guest-ports", "22/tcp")
+			s.confine(func(string) privileges { return privileges{uid: "65533"} })
+			i := s.Status().Interfaces[0]
+			if i.Binding != "shared" || len(i.Differences) > 0 || i.Offer.Address.Addr() != s.Pod.Address.Addr() {
+				t.Errorf("a stranger's status: %+v", i)
+			}
+			told := slices.Equal(i.PodPorts, test.podPorts) && slices.Equal(i.GuestPorts, []string{"22/tcp"}) && i.SourcePorts == "28232-32767"
+			cannot := strings.Contains(strings.Join(i.Warnings, "\n"), "cannot tell which ports")
+			if told != test.told || cannot == test.told {
+				t.Errorf("ports: told %v, and that it cannot tell: %v: %+v", told, cannot, i)
+			}
+			s.Prepare = as
+			if i := s.Status().Interfaces[0]; !slices.Equal(i.PodPorts, test.podPorts) || len(i.Warnings) > 0 {
+				t.Errorf("who may see all of it: %+v", i)
+			}
+			s.restored()
+		})
 	}
 }
 
