@@ -60,13 +60,11 @@ func receiverIn(t *testing.T, in ns.NetNS, link string) *receiver {
 				r.sockets[port] = append(r.sockets[port], s)
 			}
 		}
-		i, err := net.InterfaceByName(link)
+		wire, err := packetSocket(link)
 		if err != nil {
 			return err
 		}
-		if r.wire, err = packet.Listen(i, packet.Raw, unix.ETH_P_ALL, nil); err != nil {
-			return err
-		}
+		r.wire = wire
 		raw, err := r.wire.SyscallConn()
 		if err != nil {
 			return err

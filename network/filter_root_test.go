@@ -109,12 +109,8 @@ func openTap(t testing.TB, in netns, name string) tapPort {
 func (p *testPod) nodePort() nodePort {
 	p.t.Helper()
 	var conn *packet.Conn
-	err := p.node.Do(func(netns) error {
-		link, err := net.InterfaceByName("host0")
-		if err != nil {
-			return err
-		}
-		conn, err = packet.Listen(link, packet.Raw, unix.ETH_P_ALL, nil)
+	err := p.node.Do(func(netns) (err error) {
+		conn, err = packetSocket("host0")
 		return err
 	})
 	if err != nil {
@@ -122,6 +118,15 @@ func (p *testPod) nodePort() nodePort {
 	}
 	p.t.Cleanup(func() { conn.Close() })
 	return nodePort{conn}
+}
+
+// packetSocket sends whole frames by a link of the calling thread's namespace, and hears all that there are on it.
+func packetSocket(name string) (*packet.Conn, error) {
+	link, err := net.InterfaceByName(name)
+	if err != nil {
+		return nil, err
+	}
+	return packet.Listen(link, packet.Raw, unix.ETH_P_ALL, nil)
 }
 
 // ends are the guest's and the node's end of the wiring, once frames pass between them: the carrier of a link that was

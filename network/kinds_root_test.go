@@ -177,6 +177,7 @@ func TestGuestHasALinkOfEachKind(t *testing.T) {
 				refusal string
 			}{
 				{"bridge", joints["bridge"], kind.bridge}, {"redirect", joints["redirect"], kind.redirect},
+				{"shared", joints["shared"], kind.redirect},
 				{"redirect by tc", joints["redirect by tc"], kind.redirect}, {"auto", joint{binding: plan.BindingAuto}, kind.either()},
 			} {
 				p.joint = binding.joint
@@ -197,6 +198,10 @@ func TestGuestHasALinkOfEachKind(t *testing.T) {
 					t.Errorf("%s: the link merges what it receives", binding.name)
 				}
 				p.reaches(t, binding.name)
+				if binding.binding == plan.BindingShared {
+					t.Run(binding.name, p.shares)
+					p.t = t
+				}
 				if binding.binding == plan.BindingAuto { // the namespace itself remembers
 					if err := os.Remove(p.recordPath()); err != nil {
 						t.Error(err)
@@ -266,6 +271,17 @@ func (p *testPod) reaches(t *testing.T, binding string) {
 		}
 	}
 	guest.Close()
+}
+
+// shares has a guest and containers of the pod reach the node, be reached by it, and reach each other.
+func (p *testPod) shares(t *testing.T) {
+	p.t = t
+	s := &sharedPod{testPod: p}
+	s.serve(p.pod, "pod", 8080)
+	s.serve(p.node, "node", 80)
+	s.boot()
+	s.serve(s.guest, "guest", 22, 80)
+	s.meet()
 }
 
 // solicitation asks for a neighbour (RFC 4861, 4.3), whose solicited-node address (RFC 4291, 2.7.1) it is sent to.

@@ -68,11 +68,7 @@ func (p *testPod) podSays() map[string]error {
 		dial("tcp6", "[2001:db8::9]:80")
 		dial("udp4", "10.244.1.9:53") // a neighbour, for ARP
 		dial("udp6", "[2001:db8::9]:53")
-		link, err := net.InterfaceByName("eth0")
-		if err != nil {
-			return err
-		}
-		conn, err := packet.Listen(link, packet.Raw, unix.ETH_P_ALL, nil)
+		conn, err := packetSocket("eth0")
 		if err != nil {
 			return err
 		}
@@ -180,11 +176,7 @@ func TestPodsDHCPClientsGoOn(t *testing.T) {
 						return fmt.Errorf("%s: %w", c.network, err)
 					}
 				}
-				link, err := net.InterfaceByName("eth0")
-				if err != nil {
-					return err
-				}
-				conn, err := packet.Listen(link, packet.Raw, unix.ETH_P_ALL, nil)
+				conn, err := packetSocket("eth0")
 				if err != nil {
 					return err
 				}
@@ -256,7 +248,7 @@ func TestRouterAdvertisementsReachWhoNeedsThem(t *testing.T) {
 		if run.ipv6 != plan.IPv6Pass {
 			all = fewJoins[1:]
 		}
-		for _, j := range all {
+		for _, j := range append(slices.Clone(all), sharedJoin) {
 			t.Run(fmt.Sprintf("%s, heard %v, %s", j.name, heard, run.ipv6), func(t *testing.T) {
 				t.Parallel()
 				p := newTestPodOf(t, j.kind, dualStack...)
@@ -388,7 +380,7 @@ func (p *testPod) hostBehind(guest tapPort, offloads int, dad string) (host netn
 		}
 	}
 	for _, c := range []string{
-		"link set lo up", "link set g0 address " + podMAC.String(), "link set g0 up",
+		"link set lo up", "link set g0 address " + p.macOf(p.pod, "eth0").String(), "link set g0 up",
 		"addr add 10.244.1.5/24 dev g0", "addr add 2001:db8::5/64 dev g0 " + dad,
 	} {
 		if _, err := p.run(host, "ip", strings.Fields(c)...); err != nil {

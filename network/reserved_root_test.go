@@ -130,11 +130,14 @@ var wirings = map[string]func(p *testPod){
 // byTC is a redirect as on a kernel whose nftables cannot.
 var byTC = plan.Options{Binding: plan.BindingRedirect, TC: true}
 
-// joins are ways to join guest and pod network, for tests of what passes between the two.
-var joins = []struct {
+// joinCase is how a link of a kind and a tap are joined.
+type joinCase struct {
 	name, kind string
 	options    plan.Options
-}{
+}
+
+// joins are ways to join guest and pod network, for tests of what passes between the two.
+var joins = []joinCase{
 	{"bridge", "veth", plan.Options{}},
 	{"redirect", "veth", plan.Options{Binding: plan.BindingRedirect}},
 	{"redirect of macvlan bridge", "bridge", plan.Options{Binding: plan.BindingRedirect}},
@@ -144,6 +147,9 @@ var joins = []struct {
 	{"redirect by tc", "veth", byTC},
 	{"redirect by tc of macvlan bridge", "bridge", byTC},
 }
+
+// sharedJoin is for what a shared address changes nothing of.
+var sharedJoin = joinCase{"shared", "veth", plan.Options{Binding: plan.BindingShared}}
 
 // fewJoins have one of a kind, where it is of no matter how a macvlan deals with others.
 var fewJoins = slices.Concat(joins[:3], joins[6:])

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -173,19 +174,7 @@ func TestContainersShareTheGuestsAddress(t *testing.T) {
 				p.boot()
 				p.serve(p.guest, "guest", 80, 22, 54)
 				for range 2 {
-					p.hears(p.node, "10.244.1.5:8080", "pod sees 10.244.1.1")
-					p.hears(p.node, "[2001:db8::5]:8080", "pod sees 2001:db8::1")
-					p.hears(p.node, "10.244.1.5:80", "guest sees 10.244.1.1")
-					p.hears(p.node, "[2001:db8::5]:80", "guest sees 2001:db8::1")
-					for _, in := range []netns{p.pod, p.guest} {
-						p.hears(in, "10.244.1.1:80", "node sees 10.244.1.5")
-						p.hears(in, "[2001:db8::1]:80", "node sees 2001:db8::5")
-					}
-					p.hears(p.pod, "127.0.0.1:22", "guest sees 169.254.75.11")
-					p.hears(p.pod, "169.254.75.10:80", "guest sees 169.254.75.10")
-					p.hears(p.pod, "[fd10:0:2::2]:80", "guest sees fd10:0:2::2")
-					p.hears(p.guest, "169.254.75.10:8080", "pod sees 169.254.75.10")
-					p.hears(p.guest, "[fd10:0:2::2]:8080", "pod sees fd10:0:2::2")
+					p.meet()
 					for in, link := range map[netns]string{p.node: "host0", p.pod: "eth0", p.guest: "g0"} {
 						if _, err := p.run(in, "ip", "neigh", "flush", "dev", link); err != nil {
 							t.Fatal(err)
@@ -201,6 +190,24 @@ func TestContainersShareTheGuestsAddress(t *testing.T) {
 			})
 		}
 	}
+}
+
+// meet has everybody connect to everybody, where the pod serves 8080, the guest 22 and 80, and the node 80.
+func (p *sharedPod) meet() {
+	p.t.Helper()
+	p.hears(p.node, "10.244.1.5:8080", "pod sees 10.244.1.1")
+	p.hears(p.node, "[2001:db8::5]:8080", "pod sees 2001:db8::1")
+	p.hears(p.node, "10.244.1.5:80", "guest sees 10.244.1.1")
+	p.hears(p.node, "[2001:db8::5]:80", "guest sees 2001:db8::1")
+	for _, in := range []netns{p.pod, p.guest} {
+		p.hears(in, "10.244.1.1:80", "node sees 10.244.1.5")
+		p.hears(in, "[2001:db8::1]:80", "node sees 2001:db8::5")
+	}
+	p.hears(p.pod, "127.0.0.1:22", "guest sees 169.254.75.11")
+	p.hears(p.pod, "169.254.75.10:80", "guest sees 169.254.75.10")
+	p.hears(p.pod, "[fd10:0:2::2]:80", "guest sees fd10:0:2::2")
+	p.hears(p.guest, "169.254.75.10:8080", "pod sees 169.254.75.10")
+	p.hears(p.guest, "[fd10:0:2::2]:8080", "pod sees fd10:0:2::2")
 }
 
 // datagrams are larger than a frame, so that all but the first fragment show no port.
@@ -306,6 +313,18 @@ func TestWhatAContainerCannot(t *testing.T) {
 	if got, err := ask(p.pod, "tcp", "127.0.0.1:80", 0, nil); !errors.Is(err, unix.ECONNREFUSED) {
 		t.Errorf("127.0.0.1 by a port that is not among the guest's: %q, %v", got, err)
 	}
+	// What the guest has closed is told of TCP, and not of UDP.
+	for _, address := range []string{"169.254.75.10:81", "[fd10:0:2::2]:81"} {
+		if got, err := ask(p.pod, "tcp", address, 0, nil); !errors.Is(err, unix.ECONNREFUSED) {
+			t.Errorf("a port that the guest has closed: %s: %q, %v", address, got, err)
+		}
+		if !unanswered(p.pod, "udp", address, 0) {
+			t.Errorf("a port of UDP that the guest has closed: %s: an error tells", address)
+		}
+	}
+	if got, err := ask(p.pod, "tcp", "[::1]:22", 0, nil); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("::1 by a port of the guest's: %q, %v", got, err)
+	}
 	// Istio's and other redirects need the pod's stack to see the guest's connections, of which it sees nothing.
 	if _, err := p.run(p.pod, "nft", "table inet mesh { chain out { type nat hook output priority -100; tcp dport 80 redirect to :8080; }; chain in { type nat hook prerouting priority -100; tcp dport 80 redirect to :8080; }; }"); err != nil {
 		t.Fatal(err)
@@ -328,22 +347,21 @@ func TestWhatThePodSays(t *testing.T) {
 	message := func(protocol int, kind byte) []byte {
 		return frame(unix.ETH_P_IP, ipv4Packet(protocol, podIP, gatewayIP, append([]byte{kind}, make([]byte, 40)...)))
 	}
+	// MLD has an extension header before it (RFC 3810, 5).
+	reported := slices.Concat([]byte{unix.IPPROTO_ICMPV6, 0, 5, 2, 0, 0, 1, 0, 143}, make([]byte, 7))
+	report6 := frame(unix.ETH_P_IPV6, ipv6Packet(unix.IPPROTO_HOPOPTS, netip.MustParseAddr("2001:db8::5"), netip.MustParseAddr("ff02::16"), reported))
 	said := map[string]struct {
 		frame  []byte
 		leaves bool
 	}{
 		"a kept port": {udp(8080), true}, "the range": {udp(30000), true}, "a port of the guest's": {udp(40000), false},
 		"an echo request": {message(unix.IPPROTO_ICMP, 8), true}, "an echo reply": {message(unix.IPPROTO_ICMP, 0), false},
-		"a report of groups": {message(unix.IPPROTO_IGMP, 0x22), false}, "SCTP": {message(unix.IPPROTO_SCTP, 0), false},
+		"a report of groups": {message(unix.IPPROTO_IGMP, 0x22), false}, "a report of groups, IPv6": {report6, false}, "SCTP": {message(unix.IPPROTO_SCTP, 0), false},
 		"ARP": {frame(unix.ETH_P_ARP, arp(1, podMAC, podIP, gatewayIP)), true}, "something else": {frame(0x88b6, make([]byte, 50)), false},
 	}
 	var failed error
 	err := p.pod.Do(func(netns) error {
-		link, err := net.InterfaceByName("eth0")
-		if err != nil {
-			return err
-		}
-		conn, err := packet.Listen(link, packet.Raw, unix.ETH_P_ALL, nil)
+		conn, err := packetSocket("eth0")
 		if err != nil {
 			return err
 		}
@@ -351,11 +369,17 @@ func TestWhatThePodSays(t *testing.T) {
 		for _, c := range said {
 			_, _ = conn.WriteTo(c.frame, &packet.Addr{HardwareAddr: nodeMAC.HardwareAddr()}) // the hook's drop is an error or none
 		}
-		group, err := net.ListenMulticastUDP("udp4", link, &net.UDPAddr{IP: net.IPv4(239, 1, 2, 3), Port: 30001})
+		link, err := net.InterfaceByName("eth0")
 		if err != nil {
 			return err
 		}
-		group.Close()
+		for network, group := range map[string]string{"udp4": "239.1.2.3", "udp6": "ff05::1:3"} {
+			member, err := net.ListenMulticastUDP(network, link, &net.UDPAddr{IP: net.ParseIP(group), Port: 30001})
+			if err != nil {
+				return err
+			}
+			member.Close()
+		}
 		raw, err := net.Dial("ip4:132", gatewayIP.String())
 		if err != nil {
 			return err
@@ -377,8 +401,125 @@ func TestWhatThePodSays(t *testing.T) {
 		}
 	}
 	for _, f := range frames {
-		if f[13] == 0 && f[23] == unix.IPPROTO_IGMP {
+		if f[13] == 0 && f[23] == unix.IPPROTO_IGMP || f[12] == 0x86 && f[20] == unix.IPPROTO_HOPOPTS {
 			t.Errorf("the pod's stack reports groups: %x", f)
+		}
+	}
+}
+
+// TestWhatThePodHears has the pod network send to a port of the guest's and to one that the pod keeps. Of both a packet socket
+// of the pod hears, and a raw socket of the pod's alone.
+func TestWhatThePodHears(t *testing.T) {
+	t.Parallel()
+	p := newTestPod(t, dualStack...)
+	p.settle()
+	p.wire(plan.Options{Binding: plan.BindingShared})
+	_, node := p.ends()
+	var raw net.PacketConn
+	var wire *packet.Conn
+	err := p.pod.Do(func(netns) (err error) {
+		if raw, err = net.ListenPacket("ip4:udp", "0.0.0.0"); err == nil {
+			wire, err = packetSocket("eth0")
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	defer wire.Close()
+	const guests, pods = 80, 8080
+	for _, port := range []int{guests, pods} {
+		if err := node.send(ethernet(podMAC, nodeMAC, unix.ETH_P_IP, ipv4(unix.IPPROTO_UDP, gatewayIP, podIP, 999, port))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for what, c := range map[string]struct {
+		socket net.PacketConn
+		header int // before the ports
+		want   []int
+	}{"a raw socket": {raw, 0, []int{pods}}, "a packet socket": {wire, 14 + 20, []int{guests, pods}}} {
+		if err := c.socket.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		var heard []int
+		for b := make([]byte, 2000); !slices.Contains(heard, pods); {
+			n, _, err := c.socket.ReadFrom(b)
+			if err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			if n >= c.header+8 && binary.BigEndian.Uint16(b[c.header:]) == 999 {
+				heard = append(heard, int(binary.BigEndian.Uint16(b[c.header+2:])))
+			}
+		}
+		if !slices.Equal(heard, c.want) {
+			t.Errorf("%s hears what is sent to %v, and not to %v", what, heard, c.want)
+		}
+	}
+}
+
+// TestEveryOtherPortIsTheGuests sends to and from ports, by both protocols and in both families. At the pod's, guest and pod
+// network hear nothing of each other, and at all others what was sent, as it was sent.
+func TestEveryOtherPortIsTheGuests(t *testing.T) {
+	t.Parallel()
+	p := newTestPod(t, dualStack...)
+	p.settle()
+	p.wire(plan.Options{Binding: plan.BindingShared})
+	guest, node := p.ends()
+	own6, node6 := netip.MustParseAddr("2001:db8::5"), netip.MustParseAddr("2001:db8::1")
+	sources, err := plan.ParseSources(plan.PodSources)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pods := append(slices.Clone(keptPorts), sources)
+	at := map[int]bool{1: true, 65535: true}
+	for _, r := range slices.Concat(pods, guestPorts) {
+		for _, port := range []uint16{r.First - 1, r.First, r.Last, r.Last + 1} {
+			at[int(port)] = true
+		}
+	}
+	for port := 97; port < 1<<16; port += 97 {
+		at[port] = true
+	}
+	for _, way := range []struct {
+		what     string
+		from, to port
+		frame    func(protocol, port int) [2][]byte
+	}{
+		{"to the guest", node, guest, func(protocol, port int) [2][]byte {
+			packet := ipv4(protocol, gatewayIP, podIP, 999, port)
+			return [2][]byte{
+				ethernet(podMAC, nodeMAC, unix.ETH_P_IP, packet),
+				ethernet(podMAC, nodeMAC, unix.ETH_P_IPV6, ipv6Packet(protocol, node6, own6, packet[20:])),
+			}
+		}},
+		{"from the guest", guest, node, func(protocol, port int) [2][]byte {
+			packet := ipv4(protocol, podIP, gatewayIP, port, 999)
+			return [2][]byte{
+				ethernet(nodeMAC, podMAC, unix.ETH_P_IP, packet),
+				ethernet(nodeMAC, podMAC, unix.ETH_P_IPV6, ipv6Packet(protocol, own6, node6, packet[20:])),
+			}
+		}},
+	} {
+		for protocol, number := range map[string]int{plan.ProtocolTCP: unix.IPPROTO_TCP, plan.ProtocolUDP: unix.IPPROTO_UDP} {
+			for port := range at {
+				if plan.IsDHCP(uint16(port), protocol) {
+					continue
+				}
+				frames := way.frame(number, port)
+				for _, f := range frames[:] {
+					if err := way.from.send(f); err != nil {
+						t.Fatal(err)
+					}
+				}
+				came := arrivals(t, way.from, way.to, identity.MAC(frames[0][6:12]))
+				for i, f := range frames {
+					crosses := slices.ContainsFunc(came, func(c []byte) bool { return bytes.Equal(c, f) })
+					if want := !pods.Has(uint16(port), protocol); crosses != want {
+						t.Errorf("%s, %d/%s, IPv%d: crosses %v", way.what, port, protocol, 4+2*i, crosses)
+					}
+				}
+			}
 		}
 	}
 }
@@ -404,7 +545,8 @@ func TestPortsAreTold(t *testing.T) {
 		}
 		warnings := strings.Join(seen.Warnings, "\n")
 		for _, port := range []string{"8090/tcp", "8090/udp"} {
-			if !strings.Contains(warnings, "listens on "+port+", which is not among --pod-ports") {
+			said := fmt.Sprintf(`process %d \(.*\) of user 0 listens on %s, which is not among --pod-ports`, os.Getpid(), port)
+			if !regexp.MustCompile(said).MatchString(warnings) {
 				t.Errorf("record lost %v: nothing of %s: %s", lost, port, warnings)
 			}
 		}
