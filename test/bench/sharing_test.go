@@ -24,12 +24,14 @@ import (
 	"github.com/podnic/podnic/test/shapes/tap"
 )
 
-// sharingWays are the ways in which a guest has the pod's address, beside containers or not. The first has no pod: the guest
-// is on the pod network, so that what the ends cost is known.
-var sharingWays = []string{"ends", "redirect", "shared", "passt"}
+// sharingWays are the ways in which a guest has the pod's address, beside containers or not, and last QEMU's user networking
+// (slirp), behind which it has one of its own. The first has no pod: the guest is on the pod network, so that what the ends
+// cost is known.
+var sharingWays = []string{"ends", "redirect", "shared", "passt", "slirp"}
 
 const (
 	streamBytes = 128 << 20
+	slirpBytes  = streamBytes / 8 // which takes it as long
 	roundTrips  = 2000
 	guestPort   = 7000
 	sources     = "28232 32767" // of a pod that shares its address
@@ -42,8 +44,8 @@ var sharingNetwork = pod.Network{MTU: 1500, Scripts: pod.Scripts{
 }}
 
 // BenchmarkSharing has a TCP stream in either direction, and a byte that goes there and back, between the pod network and a
-// guest that has the pod's address. A namespace plays the guest. What carries its frames to a tap of podnic's, or to
-// passt's socket, stands for the emulator: it is the same but for how a frame begins. Ways take turns.
+// guest that has the pod's address. A namespace plays the guest. What carries its frames to a tap of podnic's, or to a
+// socket of passt's or QEMU's, stands for the emulator: it is the same but for how a frame begins. Ways take turns.
 func BenchmarkSharing(b *testing.B) {
 	podtest.NeedRoot(b)
 	need(b, "passt")
@@ -59,7 +61,7 @@ func BenchmarkSharing(b *testing.B) {
 				began := s.processor()
 				s.out = append(s.out, s.stream(s.guest, s.node, "10.244.1.1"))
 				s.in = append(s.in, s.stream(s.node, s.guest, "10.244.1.5"))
-				s.spent = append(s.spent, (s.processor()-began)/(2*streamBytes)*(1<<30)*1e9)
+				s.spent = append(s.spent, (s.processor()-began)/float64(2*s.bytes)*(1<<30)*1e9)
 				s.times = append(s.times, s.pingPong()...)
 			}
 		}
@@ -73,8 +75,8 @@ func BenchmarkSharing(b *testing.B) {
 			b.ReportMetric(middle(s.spent)-ends, way+"-path-ns/op")
 			b.ReportMetric(float64(s.times[len(s.times)/2]), way+"-p50-ns/op")
 			b.ReportMetric(float64(s.times[len(s.times)*99/100]), way+"-p99-ns/op")
-			if s.passt != nil {
-				b.ReportMetric(memory(b, s.passt.Process.Pid, "Rss"), way+"-rss-B")
+			if way == "passt" { // most of QEMU's is not of its network
+				b.ReportMetric(memory(b, s.process.Process.Pid, "Rss"), way+"-rss-B")
 			}
 		}
 	})
@@ -84,7 +86,8 @@ func BenchmarkSharing(b *testing.B) {
 type sharing struct {
 	b           *testing.B
 	node, guest *pod.Namespace
-	passt       *exec.Cmd
+	process     *exec.Cmd // passt or QEMU
+	bytes       int       // of a stream
 	ends        []func()
 
 	out, in, spent []float64 // bytes a second, and nanoseconds of processors a GiB
@@ -94,7 +97,7 @@ type sharing struct {
 func newSharing(b *testing.B, podnic, way string) *sharing {
 	b.Helper()
 	node := podtest.Node(b)
-	s := &sharing{b: b, node: node.Namespace}
+	s := &sharing{b: b, node: node.Namespace, bytes: streamBytes}
 	guest, err := node.AddNamespace("guest")
 	if err != nil {
 		b.Fatal(err)
@@ -104,14 +107,19 @@ func newSharing(b *testing.B, podnic, way string) *sharing {
 	if way == "ends" {
 		card := s.open(node.Namespace, "ends0")
 		podtest.In(b, node.Namespace, "ip addr add 10.244.1.1/24 dev ends0; ip link set ends0 up")
-		s.plug("02:00:00:00:00:05", 1500, taps{card})
+		s.plug("02:00:00:00:00:05", 1500, taps{card}, "10.244.1.5", "10.244.1.1")
 		return s
 	}
 	p := podtest.Pod(b, node, pod.Spec{Name: "sharing", Network: sharingNetwork})
 	mac := podtest.Link(b, p.Namespace, "eth0").HardwareAddr.String()
-	if way == "passt" {
-		s.plug(mac, 65520, s.startPasst(p)) // what it tells its guests, so that a frame holds much
-	} else {
+	switch way {
+	case "passt":
+		s.plug(mac, 65520, s.startPasst(p), "10.244.1.5", "10.244.1.1") // what it tells its guests, so that a frame holds much
+	case "slirp":
+		s.bytes = slirpBytes
+		// Its guests fill in checksums and segment by themselves: what it sends and takes has no virtio header.
+		s.withoutOffload(s.plug(mac, 1500, s.startSlirp(p), "10.0.2.15", "10.0.2.2"))
+	default:
 		run(b, p, "sysctl", "-qw", "net.ipv4.ip_local_port_range="+sources)
 		dir := memoryDir(b)
 		args := []string{"prepare", "--state-dir", dir, "--binding", way}
@@ -120,17 +128,31 @@ func newSharing(b *testing.B, podnic, way string) *sharing {
 		}
 		run(b, p, podnic, args...)
 		s.ends = append(s.ends, func() { run(b, p, podnic, "restore", "--force", "--state-dir", dir) })
-		s.plug(mac, 1500, taps{s.open(p.Namespace, "tap0")})
+		s.plug(mac, 1500, taps{s.open(p.Namespace, "tap0")}, "10.244.1.5", "10.244.1.1")
 	}
 	return s
 }
 
-// plug puts the guest's card behind a link.
-func (s *sharing) plug(mac string, mtu int, frames link) {
+// plug puts the guest's card, which it returns, behind a link.
+func (s *sharing) plug(mac string, mtu int, frames link, address, gateway string) *os.File {
 	s.b.Helper()
 	card := s.open(s.guest, "g0")
-	podtest.In(s.b, s.guest, fmt.Sprintf("ip link set lo up; ip link set g0 address %s mtu %d up; ip addr add 10.244.1.5/24 dev g0; ip route add default via 10.244.1.1", mac, mtu))
+	podtest.In(s.b, s.guest, fmt.Sprintf("ip link set lo up; ip link set g0 address %s mtu %d up; ip addr add %s/24 dev g0; ip route add default via %s",
+		mac, mtu, address, gateway))
 	s.pump(card, frames)
+	return card
+}
+
+func (s *sharing) withoutOffload(card *os.File) {
+	s.b.Helper()
+	raw, err := card.SyscallConn()
+	if err != nil {
+		s.b.Fatal(err)
+	}
+	var failed error
+	if err := raw.Control(func(fd uintptr) { failed = unix.IoctlSetInt(int(fd), unix.TUNSETOFFLOAD, 0) }); err != nil || failed != nil {
+		s.b.Fatal(err, failed)
+	}
 }
 
 // end takes everything back, what was made last first.
@@ -153,14 +175,31 @@ func (s *sharing) open(in *pod.Namespace, name string) (file *os.File) {
 func (s *sharing) startPasst(p *pod.Pod) link {
 	s.b.Helper()
 	path := filepath.Join(memoryDir(s.b), "passt.sock")
-	s.passt = exec.Command("passt", "--foreground", "--quiet", "--socket", path, "--no-map-gw", "--runas", "0",
+	return s.startProcess(p, path, "passt", "--foreground", "--quiet", "--socket", path, "--no-map-gw", "--runas", "0",
 		"--tcp-ports", strconv.Itoa(guestPort), "--udp-ports", "none")
-	if err := p.Do(s.passt.Start); err != nil {
+}
+
+// startSlirp runs QEMU in the pod, without a machine: its user networking alone, whose frames are at a socket. The guest's
+// address is the one that it gives first.
+func (s *sharing) startSlirp(p *pod.Pod) link {
+	s.b.Helper()
+	path := filepath.Join(memoryDir(s.b), "slirp.sock")
+	return s.startProcess(p, path, "qemu-system-x86_64", "-machine", "none", "-nodefaults", "-no-user-config", "-display", "none",
+		"-netdev", fmt.Sprintf("user,id=user,ipv6=off,hostfwd=tcp::%[1]d-:%[1]d", guestPort),
+		"-netdev", "stream,id=pump,server=on,addr.type=unix,addr.path="+path,
+		"-netdev", "hubport,id=one,hubid=0,netdev=user", "-netdev", "hubport,id=other,hubid=0,netdev=pump")
+}
+
+// startProcess runs a program in the pod that listens for the guest's frames at a socket.
+func (s *sharing) startProcess(p *pod.Pod, path, name string, args ...string) link {
+	s.b.Helper()
+	s.process = exec.Command(name, args...)
+	if err := p.Do(s.process.Start); err != nil {
 		s.b.Fatal(err)
 	}
 	s.ends = append(s.ends, func() {
-		_ = s.passt.Process.Kill()
-		_ = s.passt.Wait()
+		_ = s.process.Process.Kill()
+		_ = s.process.Wait()
 	})
 	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		conn, err := net.Dial("unix", path)
@@ -250,7 +289,7 @@ func (s *sharing) pump(card *os.File, frames link) {
 	s.ends = slices.Insert(s.ends, 0, both.Wait) // once either is closed
 }
 
-// processor is the processor time, in seconds, of this process, of passt, and of what the kernel has left over.
+// processor is the processor time, in seconds, of this process, of passt or QEMU, and of what the kernel has left over.
 func (s *sharing) processor() float64 {
 	s.b.Helper()
 	var own unix.Rusage
@@ -262,14 +301,19 @@ func (s *sharing) processor() float64 {
 	if err != nil {
 		s.b.Fatal(err)
 	}
-	for _, path := range threads {
+	threads = slices.DeleteFunc(threads, func(path string) bool {
 		name, err := os.ReadFile(path)
-		dir := filepath.Dir(path)
-		passt := s.passt != nil && dir == fmt.Sprintf("/proc/%d", s.passt.Process.Pid)
-		if err != nil || !passt && !strings.HasPrefix(string(name), "ksoftirqd/") {
-			continue
+		return err != nil || !strings.HasPrefix(string(name), "ksoftirqd/")
+	})
+	if s.process != nil {
+		of, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/comm", s.process.Process.Pid))
+		if err != nil {
+			s.b.Fatal(err)
 		}
-		text, err := os.ReadFile(filepath.Join(dir, "schedstat"))
+		threads = append(threads, of...)
+	}
+	for _, path := range threads {
+		text, err := os.ReadFile(filepath.Join(filepath.Dir(path), "schedstat"))
 		var ran int64
 		if err != nil {
 			continue
@@ -324,7 +368,7 @@ func (s *sharing) stream(from, to *pod.Namespace, address string) float64 {
 	s.b.Helper()
 	ended := s.serve(to, func(conn net.Conn) error {
 		n, err := io.Copy(io.Discard, struct{ io.Reader }{conn})
-		if err == nil && n != streamBytes {
+		if err == nil && n != int64(s.bytes) {
 			err = fmt.Errorf("%d bytes have arrived", n)
 		}
 		return err
@@ -332,7 +376,7 @@ func (s *sharing) stream(from, to *pod.Namespace, address string) float64 {
 	conn := s.dial(from, address)
 	began := time.Now()
 	chunk := make([]byte, 1<<18)
-	for range streamBytes / len(chunk) {
+	for range s.bytes / len(chunk) {
 		if _, err := conn.Write(chunk); err != nil {
 			s.b.Fatal(err)
 		}
@@ -341,7 +385,7 @@ func (s *sharing) stream(from, to *pod.Namespace, address string) float64 {
 	if err := <-ended; err != nil {
 		s.b.Fatal(err)
 	}
-	return streamBytes / time.Since(began).Seconds()
+	return float64(s.bytes) / time.Since(began).Seconds()
 }
 
 // pingPong has the guest send back each byte.
