@@ -146,7 +146,7 @@ func TestUpgradeUnderAGuest(t *testing.T) {
 	record := read(t, filepath.Join(s.StateDir, "record.json"))
 	pinging := s.ping()
 	s.Must("attach", "net1", "--connect", s.libvirtd.URI, "--config", config)
-	s.until("net1 has its lease", func() bool { return strings.Contains(console.Text(), "lease=1020 interface=eth1") })
+	podtest.Until(s.T, "net1 has its lease", func() bool { return strings.Contains(console.Text(), "lease=1020 interface=eth1") })
 	if lost := pinging(); lost != "" {
 		t.Errorf("eth0 lost pings: %s", lost)
 	}
