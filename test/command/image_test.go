@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/podnic/podnic/test/guest"
 	"github.com/podnic/podnic/test/internal/cache"
+	"github.com/podnic/podnic/test/pages"
 	"github.com/podnic/podnic/test/pod"
 	"github.com/podnic/podnic/test/podtest"
 )
@@ -137,14 +137,19 @@ func composed(t *testing.T) container {
 // documented are the containers that docs/qemu.md runs by podman.
 func documented(t *testing.T) (all []container) {
 	t.Helper()
-	text, err := os.ReadFile(top + "/docs/qemu.md")
+	page, err := pages.Read(top + "/docs/qemu.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, command := range regexp.MustCompile(`(?m)^ {4,}(podman run (?:.*\\\n)*.*)$`).FindAllStringSubmatch(string(text), -1) {
-		// The shell that a reader has splits it into words.
-		words := podtest.Must(t, exec.CommandContext(t.Context(), "sh", "-e", "-c", `podman() { printf '%s\n' "$@"; }`+"\n"+command[1]))
-		all = append(all, run(t, strings.Split(strings.TrimSpace(words), "\n")[1:]))
+	for _, block := range page.Blocks {
+		if block.Elsewhere != "TestImageIsAMachine" {
+			continue
+		}
+		for _, command := range block.Commands {
+			// The shell that a reader has splits it into words.
+			words := podtest.Must(t, exec.CommandContext(t.Context(), "sh", "-e", "-c", `podman() { printf '%s\n' "$@"; }`+"\n"+command.Text))
+			all = append(all, run(t, strings.Split(strings.TrimSpace(words), "\n")[1:]))
+		}
 	}
 	if len(all) != 2 {
 		t.Fatalf("the document runs %d containers, not two", len(all))

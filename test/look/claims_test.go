@@ -155,7 +155,7 @@ func TestPageOfPodNetworksIsTheTestsTables(t *testing.T) {
 		but []string
 	}{
 		{"Networks that work", "test/shapes/shapes_test.go", `(?m)^\t\tname: +"([^"]+)"`, 0, []string{"onlink"}},
-		{"Kinds of links", "network/kinds_root_test.go", `(?m)^\t\{name: "([^"]+)"`, 3, nil},
+		{"Kinds of links", "network/kinds_root_test.go", `(?m)^\t\{name: "([^"]+)"`, 4, nil},
 	} {
 		b, err := os.ReadFile(filepath.Join("../..", table.path))
 		if err != nil {
