@@ -582,10 +582,20 @@ func serverNeedsItsStarter(l *lab) {
 	_ = cmd.Wait()
 }
 
-// restoreEndsTheServer that the hook started: nobody else would.
+// restoreEndsTheServer that the hook started: nobody else would, but for itself, where it notices that its interface was given
+// back before restore looks for it.
 func restoreEndsTheServer(l *lab) {
 	l.must("prepare", l.domain())
 	l.server()
+	if _, stderr, status := podtest.Run(l.T, l.command("restore")); status != 0 {
+		l.T.Error(stderr)
+	}
+	l.asBefore()
+
+	l.must("prepare", l.domain(`interface="eth0"`, `interface="eth0" binding="redirect"`))
+	l.server()
+	l.In(l.Pod.Namespace, "nft delete table netdev podnic-eth0\nnft delete table inet podnic-eth0\nip link delete tap0")
+	podtest.Until(l.T, "the end of a server without an interface", func() bool { return len(processes(l.T, l.Pod)) == 0 })
 	if _, stderr, status := podtest.Run(l.T, l.command("restore")); status != 0 {
 		l.T.Error(stderr)
 	}

@@ -267,7 +267,8 @@ func (s *Set) all() []*member {
 func (s *Set) Ready() <-chan struct{} { return s.ready }
 
 // Run serves until the context ends, or all servers have ended by themselves. Where one of several does, the others go on:
-// their guests need them. Interfaces that are wired and given back meanwhile are noticed.
+// their guests need them. Interfaces that are wired and given back meanwhile are noticed. A detached server ends with the last
+// of its interfaces: who restores that one may find nobody to end any more, since the server was quicker to leave it.
 func (s *Set) Run(ctx context.Context, reload <-chan os.Signal) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -296,7 +297,8 @@ func (s *Set) Run(ctx context.Context, reload <-chan os.Signal) error {
 	var errs []error
 	var look <-chan time.Time
 	done := ctx.Done()
-	for running > 0 || ctx.Err() == nil && len(errs) == 0 {
+	left := func() bool { return s.starter != nil && look == nil && len(s.all()) == 0 }
+	for running > 0 || ctx.Err() == nil && len(errs) == 0 && !left() {
 		select {
 		case m := <-ended:
 			running--
