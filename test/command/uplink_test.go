@@ -136,8 +136,7 @@ func TestGuestAsksTheNetworkItself(t *testing.T) {
 	s.AsBefore()
 }
 
-// boot starts a machine by podnic, and waits until its guest is ready. Now and then the host refuses user-mode Linux its first
-// process, and it panics: then it is started again.
+// boot starts a machine by podnic, and waits until its guest is ready. One that the host has refused is started again.
 func boot(s *podtest.Site, machine guest.UserMode, command ...string) *podtest.Process {
 	s.T.Helper()
 	for again := 2; ; again-- {
@@ -145,7 +144,7 @@ func boot(s *podtest.Site, machine guest.UserMode, command ...string) *podtest.P
 		if p.SaysOrEnds("guest: ready") {
 			return p
 		}
-		if p.Wait(); again == 0 || !strings.Contains(p.Text(), "can't fork") {
+		if p.Wait(); again == 0 || !guest.Refused(p.Text()) {
 			s.T.Fatal("the guest did not come up")
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os/exec"
 	"strconv"
+	"strings"
 )
 
 // UserMode is a machine whose kernel is a process, which the image's must be ([UserKernel]). It ends with status 0 when it is
@@ -19,6 +20,12 @@ type UserMode struct {
 	Tap, MAC string
 	// Serial are the two files that its consoles go to, /dev/console and /dev/ttyS1. None: the first is its standard output.
 	Serial []string
+}
+
+// Refused tells, by what was on its console, whether the host refused it its first process: now and then that happens, and it
+// panics before anything has run in it.
+func Refused(console string) bool {
+	return strings.Contains(console, "can't fork") && !strings.Contains(console, ": up")
 }
 
 // Args is its command line.
