@@ -26,7 +26,7 @@ CNI := $(addprefix $(PODNIC_CACHE)/cni/,$(notdir $(CNI_PLUGINS)))
 SHELL_SCRIPTS = $(shell grep -lE '^\#!/bin/(ba)?sh' -r scripts .ci deploy test)
 ROOT := $(filter 0,$(shell id -u))
 
-.PHONY: help build man install reference dist dist-twice test-arm64 check test fresh bench soak fuzz demo images e2e kind cni generate setup clean
+.PHONY: help build man install reference dist dist-twice test-arm64 check test fresh bench charts trends soak fuzz demo images e2e kind cni generate setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -104,6 +104,14 @@ fresh: ## TARGETS (demo test) in a new root where nothing is installed, of Debia
 bench: cni build ## measure podnic beside what people use today, and write docs/benchmarks.md; needs root; EARLIER=COMMIT beside that
 	@$(if $(ROOT),scripts/setup bench)
 	scripts/bench docs/benchmarks.md
+
+charts: ## docs/benchmarks.md and its charts anew, from the figures that it names: after a change of what draws them
+	go run ./test/bench/table -redraw docs/benchmarks.md
+
+trends: ## benchstat's comparison of the runs kept in docs/bench, the oldest first; RUNS=… of some
+	go tool -modfile=scripts/bench.mod benchstat -ignore date,machine,software,beside $(RUNS)
+
+RUNS ?= $(wildcard docs/bench/*.txt)
 
 soak: setup cni build ## the tests that kill, flood and repeat, ten times as long; needs root
 	PODNIC_SOAK=1 go test -count=1 -p 1 -timeout 60m -run 'Kill|Rounds|Flood|Inverse|FailsAnywhere|WithoutRecord|TestModel|KeepsItsOwnLease|KeepsItsIPv6|HasAllInterfaces' \

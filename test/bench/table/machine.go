@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"strings"
 	"time"
@@ -15,9 +16,14 @@ import (
 
 const header = `# Benchmarks
 
-` + "`make bench`" + ` prints these tables and writes this page, in one run on one machine: the ratios say more than the
-figures. It needs root, installs the peers that are missing where it can (Debian, Ubuntu), and takes about 17 minutes.
-Each figure is a median. A goal is what the project set itself; ✗ marks one that this run did not reach.
+` + "`make bench`" + ` measures, and writes this page, its charts and the file of its figures, in one run on one machine: the
+ratios say more than the figures. It needs root, installs the peers that are missing where it can (Debian, Ubuntu), and
+takes about 17 minutes. Each figure is a median. A goal is what the project set itself; ✗ marks one that this run did
+not reach.
+
+A chart has a bar for each row with a peer: how many times the peer's figure podnic's is. ` + "`make charts`" + ` draws page and
+charts anew from the file, without a run. The files of all runs that were kept are in [bench](bench), in benchstat's
+format: ` + "`make trends`" + ` compares them.
 
 `
 
@@ -27,20 +33,66 @@ var peers = [][]string{
 	{"qemu-system-x86_64", "--version"},
 }
 
-// machine writes what the figures were taken on.
-func machine(w io.Writer) {
+// machine is what figures were taken on: pairs of a key and a value, in the order in which they are written.
+type machine [][2]string
+
+// here is this machine, today.
+func here() machine {
 	var host unix.Utsname
 	_ = unix.Uname(&host) // without it the line says less
 	var memory unix.Sysinfo_t
 	_ = unix.Sysinfo(&memory)
-	fmt.Fprintf(w, "- %s: %s, %d processors, %d GiB\n", time.Now().UTC().Format(time.DateOnly), processor(), runtime.NumCPU(),
-		memory.Totalram*uint64(memory.Unit)>>30)
-	fmt.Fprintf(w, "- Linux %s, %s, podnic %s\n", unix.ByteSliceToString(host.Release[:]), runtime.Version(), version("bin/podnic", "version"))
 	var versions []string
 	for _, p := range peers {
 		versions = append(versions, version(p[0], p[1:]...))
 	}
-	fmt.Fprintf(w, "- beside: %s\n\n", strings.Join(versions, "; "))
+	return machine{
+		{"date", time.Now().UTC().Format(time.DateOnly)},
+		{"machine", fmt.Sprintf("%s, %d processors, %d GiB", processor(), runtime.NumCPU(), memory.Totalram*uint64(memory.Unit)>>30)},
+		{"software", fmt.Sprintf("Linux %s, %s, podnic %s", unix.ByteSliceToString(host.Release[:]), runtime.Version(), version("bin/podnic", "version"))},
+		{"beside", strings.Join(versions, "; ")},
+	}
+}
+
+func (m machine) value(key string) string {
+	for _, c := range m {
+		if c[0] == key {
+			return c[1]
+		}
+	}
+	return ""
+}
+
+// write writes it as the page does.
+func (m machine) write(w io.Writer) {
+	fmt.Fprintf(w, "- %s: %s\n- %s\n- beside: %s\n", m.value("date"), m.value("machine"), m.value("software"), m.value("beside"))
+}
+
+// config writes it as lines of configuration (https://go.dev/design/14313-benchmark-format).
+func (m machine) config() string {
+	var b strings.Builder
+	for _, c := range m {
+		fmt.Fprintf(&b, "%s: %s\n", c[0], c[1])
+	}
+	return b.String()
+}
+
+var configuration = regexp.MustCompile(`(?m)^([a-z][^\s:]*): +(.*)$`)
+
+// configured is what config wrote at the head of a file.
+func configured(text string) (m machine) {
+	head, _, _ := strings.Cut(text, "\nBenchmark")
+	for _, c := range configuration.FindAllStringSubmatch(head, -1) {
+		m = append(m, [2]string{c[1], c[2]})
+	}
+	return m
+}
+
+// file is the name under which the figures are kept: sorted by it, runs are in their order.
+func (m machine) file() string {
+	_, podnic, _ := strings.Cut(m.value("software"), "podnic ")
+	commit, _, _ := strings.Cut(podnic, " ")
+	return m.value("date") + "-" + strings.ReplaceAll(commit, "/", "-") + ".txt"
 }
 
 func processor() string {

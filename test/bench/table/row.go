@@ -86,8 +86,8 @@ func (f figure) text(v float64) string {
 	return fmt.Sprintf("%.4g", v)
 }
 
-// write prints the table, in columns that can be read as they are.
-func (a area) write(w io.Writer, from results) {
+// write prints the table, in columns that can be read as they are, and with charts that of the table.
+func (a area) write(w io.Writer, from results, charts bool) {
 	table := [][]string{{"", "podnic", "beside", "ratio", "goal"}}
 	for _, r := range a.rows {
 		if cells := r.cells(from); cells != nil {
@@ -117,4 +117,7 @@ func (a area) write(w io.Writer, from results) {
 		}
 	}
 	fmt.Fprintln(w)
+	if charts && len(a.bars(from)) > 0 {
+		fmt.Fprintf(w, "![%s: podnic beside its peers](%s/%s)\n\n", a.title, dataDirectory, a.chartName())
+	}
 }

@@ -12,7 +12,6 @@ import (
 // TestTableSaysWhatWasMeasured covers medians of several lines, a goal that is met and one that is missed, a peer that was
 // not there, and a figure that was not measured.
 func TestTableSaysWhatWasMeasured(t *testing.T) {
-	raw := filepath.Join(t.TempDir(), "raw")
 	text := `goos: linux
 BenchmarkThing/podnic-2   12   3000000 ns/op   2097152 all-B
 BenchmarkThing/podnic-2   12   9000000 ns/op   2097152 all-B
@@ -21,10 +20,7 @@ BenchmarkThing/peer-2     12   2000000 ns/op
 BenchmarkCount-2          12   800 ns/op   3 wakeups
 PASS
 `
-	if err := os.WriteFile(raw, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	r, err := read(raw)
+	r, err := parse("raw", text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +33,7 @@ PASS
 		{what: "count", of: figure{"Count", "wakeups"}, limit: 2},
 		{what: "never", of: figure{"Count", "wakeups"}, never: true},
 		{what: "not measured", of: gone},
-	}}.write(&b, r)
+	}}.write(&b, r, true)
 	want := `## Things
 
 What they are.
@@ -50,6 +46,8 @@ What they are.
 | count  | 3        |                  |       | at most 2 ✗      |
 | never  | 3        |                  |       | none ✗           |
 
+![Things: podnic beside its peers](bench/things.svg)
+
 `
 	if diff := cmp.Diff(want, b.String()); diff != "" {
 		t.Error(diff)
@@ -58,12 +56,80 @@ What they are.
 
 func TestRawResultsThatCannotBeReadAreAnError(t *testing.T) {
 	for _, text := range []string{"PASS\n", "BenchmarkX-2 1 many ns/op\n", "BenchmarkX-2 1 2 ns/op 3\n"} {
-		raw := filepath.Join(t.TempDir(), "raw")
-		if err := os.WriteFile(raw, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := read(raw); err == nil {
+		if _, err := parse("raw", text); err == nil {
 			t.Errorf("%q was read", text)
 		}
+	}
+}
+
+// TestPageAndChartsAreThoseOfTheirFigures holds what is committed to the file that the page names.
+func TestPageAndChartsAreThoseOfTheirFigures(t *testing.T) {
+	const committed = "../../../docs/benchmarks.md"
+	data, err := dataOf(committed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := render(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range files {
+		path := filepath.Join(filepath.Dir(committed), name)
+		if name == pageItself {
+			path = committed
+		}
+		got, err := os.ReadFile(path)
+		if err != nil {
+			t.Error(err)
+		} else if diff := cmp.Diff(string(want), string(got)); diff != "" {
+			t.Errorf("%s is not what its figures say (run make charts):\n%.2000s", path, diff)
+		}
+	}
+	kept, err := filepath.Glob(filepath.Join(filepath.Dir(data), "*.svg"))
+	if err != nil || len(kept) != len(files)-1 {
+		t.Errorf("there are %d charts of %d tables (run make charts): %v", len(kept), len(files)-1, err)
+	}
+}
+
+// TestARunIsKeptAndDrawnAnew: what a run writes, a redraw writes again, to the byte.
+func TestARunIsKeptAndDrawnAnew(t *testing.T) {
+	dir := t.TempDir()
+	raw, doc := filepath.Join(dir, "raw"), filepath.Join(dir, "benchmarks.md")
+	text := "goos: linux\nnoise of a test\nBenchmarkCommand/podnic-2 4 5650000 ns/op\nBenchmarkCommand/script-2 4 20930000 ns/op\nPASS\n"
+	if err := os.WriteFile(raw, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := run([]string{raw, doc}); err != nil {
+		t.Fatal(err)
+	}
+	read := func() (all string) {
+		for _, path := range []string{doc, filepath.Join(dir, "bench/rewire.svg")} {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all += string(b)
+		}
+		return all
+	}
+	first := read()
+	for _, want := range []string{"| 5.65 ms | the script without the filter 20.93 ms | 0.27  |", "(bench/rewire.svg)", "prefers-color-scheme: dark", "podnic prepare: 5.65 ms"} {
+		if !strings.Contains(first, want) {
+			t.Errorf("page and chart do not have %q", want)
+		}
+	}
+	data, err := dataOf(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := os.ReadFile(data)
+	if err != nil || strings.Contains(string(kept), "noise") || !strings.Contains(string(kept), "goos: linux\nBenchmarkCommand/podnic-2") {
+		t.Errorf("kept is %v\n%s", err, kept)
+	}
+	if err := run([]string{"-redraw", doc}); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(first, read()); diff != "" {
+		t.Errorf("drawn anew, it differs:\n%s", diff)
 	}
 }
