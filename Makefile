@@ -26,7 +26,7 @@ CNI := $(addprefix $(PODNIC_CACHE)/cni/,$(notdir $(CNI_PLUGINS)))
 SHELL_SCRIPTS = $(shell grep -lE '^\#!/bin/(ba)?sh' -r scripts .ci deploy test)
 ROOT := $(filter 0,$(shell id -u))
 
-.PHONY: help build man install reference dist dist-twice test-arm64 check test fresh bench charts trends soak fuzz demo images e2e kind cni generate setup clean
+.PHONY: help build man install reference dist dist-twice test-arm64 check test fresh bench charts trends soak fuzz demo recording images e2e kind cni generate setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -132,6 +132,10 @@ DEMO_FAMILY ?= 4
 demo: setup cni build ## a pod's identity reaches a guest and comes back, as it happens; needs root; DEMO_FAMILY=6: of IPv6 alone
 	@go build -o $(PODNIC_CACHE)/demo ./test/demo
 	@exec $(PODNIC_CACHE)/demo -podnic bin/podnic -family $(DEMO_FAMILY)
+
+recording: setup cni build ## docs/demo.cast and docs/demo.svg: the demo, recorded at a terminal and drawn; needs root
+	@go build -o $(PODNIC_CACHE)/demo ./test/demo
+	@go run ./test/recording docs/demo.cast $(PODNIC_CACHE)/demo -podnic bin/podnic
 
 generate: ## the Go code of KubeVirt's hook protocol, from domain/kubevirt/hooks/*/*.proto; the result is committed
 	scripts/generate
