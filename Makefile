@@ -26,10 +26,10 @@ CNI := $(addprefix $(PODNIC_CACHE)/cni/,$(notdir $(CNI_PLUGINS)))
 SHELL_SCRIPTS = $(shell grep -lE '^\#!/bin/(ba)?sh' -r scripts .ci deploy test)
 ROOT := $(filter 0,$(shell id -u))
 
-.PHONY: help build man install reference dist dist-twice test-arm64 check test fresh bench charts trends soak fuzz demo recording images e2e kind cni generate setup clean
+.PHONY: help build man install reference dist dist-twice test-arm64 check test fresh matrix fresh-bookworm fresh-trixie fresh-noble images-podman images-docker kind-pinned kind-newest bench charts trends soak fuzz demo recording images e2e kind cni generate setup clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # COUNTERS=DIR builds programs that count what runs of them and write it into DIR at their end (test/coverage).
 BIN := bin
@@ -100,6 +100,33 @@ TARGETS ?= demo test
 
 fresh: ## TARGETS (demo test) in a new root where nothing is installed, of Debian's RELEASE (bookworm); needs root
 	scripts/fresh $(if $(RELEASE),--release $(RELEASE)) $(TARGETS)
+
+# What a release is tried on: each is a job of .github/workflows/matrix.yaml. What was never run where podnic is developed says so.
+MATRIX := fresh-bookworm fresh-trixie fresh-noble images-podman images-docker kind-pinned kind-newest
+
+matrix: $(MATRIX) ## all that a release is tried on, the seven below; make -k matrix goes on after a failure; needs root
+
+fresh-bookworm: ## fresh in Debian 12
+fresh-trixie: ## fresh in Debian 13
+fresh-noble: ## fresh in Ubuntu 24.04; not run where podnic is developed: Ubuntu's packages and keyring are not there
+$(filter fresh-%,$(MATRIX)): fresh-%:
+	scripts/fresh --release $* $(TARGETS)
+
+images-podman: ## images with podman
+images-docker: ## images with docker; not run where podnic is developed: no docker daemon there
+$(filter images-%,$(MATRIX)): images-%:
+	@ENGINE=$* $(MAKE) --no-print-directory images
+
+# A kind has the image of its node by digest: one and the same kind always makes the same cluster.
+KIND_PINNED := v0.33.0
+
+kind-pinned: KIND_VERSION = $(KIND_PINNED)
+kind-pinned: ## kind with a kind and node image that stay; not run where podnic is developed: no registry of images there
+kind-newest: KIND_VERSION = latest
+kind-newest: ## kind with the newest kind and its node image; not run where podnic is developed, as kind-pinned
+$(filter kind-%,$(MATRIX)):
+	GOBIN=$(PODNIC_CACHE)/$@ GOFLAGS=-trimpath CGO_ENABLED=0 go install sigs.k8s.io/kind@$(KIND_VERSION)
+	PATH="$(PODNIC_CACHE)/$@:$$PATH" scripts/kind.sh
 
 bench: cni build ## measure podnic beside what people use today, and write docs/benchmarks.md; needs root; EARLIER=COMMIT beside that
 	@$(if $(ROOT),scripts/setup bench)

@@ -68,3 +68,33 @@ func TestHelpListsEveryTarget(t *testing.T) {
 		}
 	}
 }
+
+// TestMatrixIsTheWorkflows: what a release is tried on by make is what the workflow has a job for, and what CONTRIBUTING.md has a
+// row for.
+func TestMatrixIsTheWorkflows(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command("make", "--no-print-directory", "-C", "../..", "--eval", "look: ; @echo $(MATRIX)", "look").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	targets := strings.Fields(string(out))
+	if len(targets) < 7 {
+		t.Errorf("the matrix is %q", targets)
+	}
+	workflow, err := os.ReadFile("../../.github/workflows/matrix.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "target: [" + strings.Join(targets, ", ") + "]"; !strings.Contains(string(workflow), want) {
+		t.Errorf("matrix.yaml does not have %q", want)
+	}
+	page, err := os.ReadFile("../../CONTRIBUTING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, target := range targets {
+		if !strings.Contains(string(page), "\n| `make "+target+"` |") {
+			t.Errorf("CONTRIBUTING.md has no row for make %s", target)
+		}
+	}
+}
