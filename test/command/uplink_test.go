@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/test/guest"
+	"github.com/podnic/podnic/test/pages"
 	"github.com/podnic/podnic/test/pod"
 	"github.com/podnic/podnic/test/podtest"
 )
@@ -36,6 +37,9 @@ func TestGuestOnTheNodesLinkIsThePod(t *testing.T) {
 			}
 			s.Remember()
 			machine := guest.UserMode{Image: image, Directory: t.TempDir(), Tap: "$(PODNIC_TAP)", MAC: "$(PODNIC_MAC)"}
+			if args := machine.Args(); !slices.Equal(thePages(t), []string{"podnic", "run", "--", "linux.uml", "…", args[len(args)-1]}) {
+				t.Errorf("docs/qemu.md has %q, and this runs %q", thePages(t), args)
+			}
 			p := boot(s, machine, "run")
 			report := s.Ready()
 			if i := report.Interfaces[0]; i.Binding != "redirect" || i.Lease.Address != s.Pod.Address.Addr() || i.MAC != s.MAC.String() {
@@ -68,6 +72,20 @@ func TestGuestOnTheNodesLinkIsThePod(t *testing.T) {
 			s.AsBefore()
 		})
 	}
+}
+
+// thePages are the words of the command that docs/qemu.md has for this.
+func thePages(t *testing.T) []string {
+	t.Helper()
+	page, err := pages.Read("../../docs/qemu.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := page.RunBy("TestGuestOnTheNodesLinkIsThePod")
+	if len(blocks) != 1 || len(blocks[0].Commands) != 1 {
+		t.Fatalf("the page has these commands for user-mode Linux: %+v", blocks)
+	}
+	return strings.Fields(strings.ReplaceAll(blocks[0].Commands[0].Text, "'", ""))
 }
 
 // boot starts a machine by podnic, and waits until its guest is ready. Now and then the host refuses user-mode Linux its first

@@ -18,7 +18,7 @@ import (
 // TestNetworkStartsWithTheGuest is what libvirt does to guests, one thing after the other, under one daemon. After each the
 // pod is what it was.
 func TestNetworkStartsWithTheGuest(t *testing.T) {
-	s := newSite(t, podtest.Libvirtd)
+	s := newSite(t)
 	for _, test := range []struct {
 		name string
 		run  func(*site)

@@ -73,15 +73,14 @@ type site struct {
 	image    *guest.Image
 }
 
-// newSite has the daemon started by start.
-func newSite(t *testing.T, start func(testing.TB, *pod.Pod) *libvirtd.Daemon) *site {
+func newSite(t *testing.T) *site {
 	t.Helper()
 	podtest.NeedRoot(t)
 	node := podtest.Node(t)
 	s := &site{place: newPlace(t, node)}
 	s.other = podtest.Pod(t, node, pod.Spec{Name: "other", Network: pod.PTP})
 	s.image = podtest.Guest(t)
-	s.libvirtd = start(t, s.Pod)
+	s.libvirtd = podtest.Libvirtd(t, s.Pod)
 	return s
 }
 

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/podnic/podnic/test/pages"
 	"github.com/podnic/podnic/test/pod"
 	"github.com/podnic/podnic/test/podtest"
 )
@@ -101,6 +102,7 @@ func TestSidecarsServeTheirOwn(t *testing.T) {
 		}
 		asTold(t, r, iface == blue)
 	}
+	first.asThePageSays(t)
 	for _, path := range []string{filepath.Join(first.part, "podnic", blue), filepath.Join(second.part, "podnic", pod.Interface)} {
 		if _, err := os.Stat(filepath.Join(path, "state.json")); err == nil {
 			t.Errorf("a sidecar serves what is the other's: %s", path)
@@ -126,6 +128,23 @@ func TestSidecarsServeTheirOwn(t *testing.T) {
 	asTold(t, second.serving(pod.Interface), false)
 	launcher.shutdown()
 	second.exits(0)
+}
+
+// asThePageSays runs what docs/kubevirt.md has for a sidecar's container.
+func (c *container) asThePageSays(t *testing.T) {
+	t.Helper()
+	page, err := pages.Read("../../docs/kubevirt.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := page.RunBy("TestSidecarsServeTheirOwn")
+	if len(blocks) != 1 || len(blocks[0].Commands) != 1 {
+		t.Fatalf("the page has these commands for a sidecar: %+v", blocks)
+	}
+	words := strings.Fields(strings.ReplaceAll(blocks[0].Commands[0].Text, "/var/run/kubevirt-hooks", "/mnt/hooks"))
+	if out := podtest.Must(t, c.command(t.Context(), words[1:]...)); !strings.Contains(out, pod.Interface+": serving") {
+		t.Errorf("%s: %s", words, out)
+	}
 }
 
 // asTold checks that a guest is told what its interface in the VMI says, and no other guest.

@@ -38,7 +38,7 @@ type Daemon struct {
 
 // Start makes the namespaces and returns once the daemon accepts connections. Cancelling the context does not end it later.
 func Start(ctx context.Context, p *pod.Pod) (*Daemon, error) {
-	d, err := Hold(ctx, p)
+	d, err := prepare(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -48,8 +48,8 @@ func Start(ctx context.Context, p *pod.Pod) (*Daemon, error) {
 	return d, nil
 }
 
-// Hold makes the namespaces for a daemon that somebody else starts in them, or Restart.
-func Hold(ctx context.Context, p *pod.Pod) (*Daemon, error) {
+// prepare makes the namespaces.
+func prepare(ctx context.Context, p *pod.Pod) (*Daemon, error) {
 	kvm, err := guest.KVM(ctx)
 	if err != nil {
 		return nil, err

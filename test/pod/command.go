@@ -16,7 +16,7 @@ func (p *Pod) Command(ctx context.Context, name string, args ...string) *exec.Cm
 	wrapped := []string{
 		"--net=" + p.Path, "--",
 		"unshare", "--mount", "--uts", "--propagation", "private", "--",
-		"/bin/sh", "-c", enter, "enter", p.Hostname, p.etc(), name,
+		"/bin/sh", "-c", enter, "enter", p.Hostname, p.Etc(), name,
 	}
 	return exec.CommandContext(ctx, "nsenter", append(wrapped, args...)...)
 }

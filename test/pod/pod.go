@@ -202,13 +202,13 @@ func (p *Pod) readResult() error {
 	return nil
 }
 
-// etc is the directory of the pod's own files of /etc.
-func (p *Pod) etc() string { return filepath.Join(p.files, "etc") }
+// Etc is the directory of the pod's own files of /etc.
+func (p *Pod) Etc() string { return filepath.Join(p.files, "etc") }
 
 // writeEtc makes what a kubelet makes. Without its own name in hosts, a program that looks itself up waits for a name server
 // that is not there.
 func (p *Pod) writeEtc(resolver string) error {
-	if err := os.Mkdir(p.etc(), 0o755); err != nil {
+	if err := os.Mkdir(p.Etc(), 0o755); err != nil {
 		return err
 	}
 	hosts := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
@@ -218,8 +218,8 @@ func (p *Pod) writeEtc(resolver string) error {
 		}
 	}
 	return errors.Join(
-		os.WriteFile(filepath.Join(p.etc(), "resolv.conf"), []byte(resolver), 0o644),
-		os.WriteFile(filepath.Join(p.etc(), "hosts"), []byte(hosts), 0o644),
+		os.WriteFile(filepath.Join(p.Etc(), "resolv.conf"), []byte(resolver), 0o644),
+		os.WriteFile(filepath.Join(p.Etc(), "hosts"), []byte(hosts), 0o644),
 	)
 }
 

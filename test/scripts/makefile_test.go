@@ -49,6 +49,27 @@ func commit(t *testing.T, dir string) {
 	}
 }
 
+// TestInstallPutsEachFileInItsPlace installs into a directory, as README.md has it.
+func TestInstallPutsEachFileInItsPlace(t *testing.T) {
+	podtest.NeedRoot(t) // make check builds enough
+	t.Parallel()
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil || !strings.Contains(string(readme), "    make install ") {
+		t.Fatalf("README.md does not say how to install (%v)", err)
+	}
+	dir := t.TempDir()
+	if out, err := exec.Command("make", "-C", "../..", "install", "DESTDIR="+dir, "BIN="+t.TempDir()).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, path := range []string{
+		"bin/podnic", "bin/podnic-libvirt", "bin/podnic-sidecar", "share/man/man1/podnic.1", "share/man/man1/podnic-run.1", "share/bash-completion/completions/podnic",
+	} {
+		if info, err := os.Stat(filepath.Join(dir, "usr/local", path)); err != nil || info.Size() == 0 {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
 // TestHelpListsEveryTarget that the Makefile declares.
 func TestHelpListsEveryTarget(t *testing.T) {
 	t.Parallel()

@@ -1,0 +1,136 @@
+package pages
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// all are the documents, by their paths in the repository. The reference and the benchmarks are written by programs.
+func all(t *testing.T) (pages []Page) {
+	t.Helper()
+	for _, pattern := range []string{"*.md", "docs/*.md"} {
+		found, err := filepath.Glob(filepath.Join("../..", pattern))
+		if err != nil || len(found) == 0 {
+			t.Fatalf("%s: %v", pattern, err)
+		}
+		for _, path := range found {
+			page, err := Read(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pages = append(pages, page)
+		}
+	}
+	return pages
+}
+
+// TestEveryCommandIsRunOrSaysWhyNot holds each block of commands to one of three: a test of this package runs it, somebody else
+// that there is does, or the page says why nobody can.
+func TestEveryCommandIsRunOrSaysWhyNot(t *testing.T) {
+	var run, elsewhere, not int
+	for _, page := range all(t) {
+		for _, b := range page.Blocks {
+			switch {
+			case len(b.Commands) == 0:
+			case b.WhyNot != "":
+				not += len(b.Commands)
+			case b.Elsewhere != "":
+				elsewhere += len(b.Commands)
+				if !there(t, b) {
+					t.Errorf("%s:%d: there is no %s that could run this", page.Name, b.Line, b.Elsewhere)
+				}
+			case !slices.ContainsFunc(groups, func(g group) bool { return slices.Contains(g.pages, page.Name) }):
+				t.Errorf("%s:%d: nobody runs this:\n%s", page.Name, b.Line, b.Text)
+			default:
+				run += len(b.Commands)
+			}
+		}
+	}
+	t.Logf("commands: %d are run here, %d elsewhere, %d nowhere", run, elsewhere, not)
+}
+
+// there reports whether that which is said to run a block is there: a target of make, or a test that reads the page.
+func there(t *testing.T, b Block) bool {
+	t.Helper()
+	if target, ok := strings.CutPrefix(b.Elsewhere, "make "); ok {
+		makefile, err := os.ReadFile("../../Makefile")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(target) + `:`).Match(makefile)
+	}
+	files, err := filepath.Glob("../*/*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.ContainsFunc(files, func(path string) bool {
+		text, err := os.ReadFile(path)
+		return err == nil && strings.Contains(string(text), "\nfunc "+b.Elsewhere+"(") && strings.Contains(string(text), "pages.Read(")
+	})
+}
+
+// TestBlocksAreRead reads a page that has all there is to read.
+func TestBlocksAreRead(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "page.md")
+	text := "# A page\n\n    podnic status   # twice\n    cat >file <<END\n    podnic: is text here\n    END\n    podnic run -- \\\n      qemu\n\n" +
+		"1. An item.\n\n       $ podnic version\n       podnic 1\n       …\n\n   More.\n\n<!-- not run: a reason -->\n\n    make test\n\ntext\n    podnic no block\n\n" +
+		"<!-- run by make e2e -->\n```\n$ kubectl get pod\n```\n\n    eth0   a drawing\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	page, err := Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, b := range page.Blocks {
+		for _, c := range b.Commands {
+			got = append(got, strings.Join([]string{c.Text, strings.Join(c.Prints, "|"), b.Elsewhere, b.WhyNot}, ";"))
+		}
+	}
+	want := []string{
+		"podnic status   # twice;;;", "cat >file <<END\npodnic: is text here\nEND;;;", "podnic run -- \\\n  qemu;;;",
+		"podnic version;podnic 1|…;;", "make test;;;a reason", "kubectl get pod;;make e2e;",
+	}
+	if !slices.Equal(got, want) || len(page.Blocks) != 5 {
+		t.Errorf("%d blocks:\n%q, want\n%q", len(page.Blocks), got, want)
+	}
+	if err := os.WriteFile(path, []byte("<!-- not run: a reason -->\n\ntext\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Read(path); err == nil {
+		t.Error("a comment without commands is not refused")
+	}
+}
+
+// TestBreakpointsOfThePageAreThere looks in the source for the functions at which docs/debugging.md stops Delve.
+func TestBreakpointsOfThePageAreThere(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/debugging.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile(`(?:break|on) `+"`?"+`(\w+)\.\((\*\w+)\)\.(\w+)`).FindAllStringSubmatch(string(text), -1)
+	if len(named) < 3 {
+		t.Fatalf("the page has the breakpoints %q", named)
+	}
+	for _, n := range named {
+		method := regexp.MustCompile(`(?m)^func \(\w+ ` + regexp.QuoteMeta(n[2]) + `\) ` + n[3] + `\(`)
+		found := false
+		_ = filepath.WalkDir("../..", func(path string, _ os.DirEntry, err error) error {
+			if err == nil && filepath.Base(filepath.Dir(path)) == n[1] && strings.HasSuffix(path, ".go") {
+				source, _ := os.ReadFile(path)
+				found = found || method.Match(source)
+			}
+			return nil
+		})
+		if !found {
+			t.Errorf("there is no %s of %s in a package %s", n[3], n[2], n[1])
+		}
+	}
+}
