@@ -178,6 +178,13 @@ func severalInterfaces(t *testing.T, pages ...Page) {
 	s, p := inPod(t, pod.PTP)
 	attach(t, s, "net1", "net2")
 	s.Remember()
+	file := filepath.Join(t.TempDir(), "podnic.yaml")
+	if err := os.WriteFile(file, []byte(block(t, pages[0], "interfaces:\n")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if status, said := p.output("podnic prepare --dry-run --config " + file); status != 0 || !strings.Contains(said, "eth0") || !strings.Contains(said, "net1") {
+		t.Errorf("with the page's configuration file: exit status %d: %s", status, said)
+	}
 	p.run(pages[0].Unmarked()[0])
 	p.ends("podnic serve", syscall.SIGTERM)
 	s.AsBefore()
@@ -346,6 +353,12 @@ func sixCommands(t *testing.T, pages ...Page) {
 		t.Errorf("the page has %d commands, not six and one", commands)
 	}
 	p.run(pages[0].Unmarked()...)
+	if err := c.write(t.Context(), "/etc/podnic/podnic.yaml", 0o644, strings.NewReader(block(t, pages[0], "hook:\n"))); err != nil {
+		t.Fatal(err)
+	}
+	if status, said := p.output("podnic status --config /etc/podnic/podnic.yaml"); status != 0 {
+		t.Errorf("with the page's configuration file: exit status %d: %s", status, said)
+	}
 	podtest.Must(t, c.Command(t.Context(), "virsh destroy vm"))
 	s.AsBefore()
 }
