@@ -64,7 +64,7 @@ reference: ## docs/reference, from what the commands say of themselves; the resu
 
 DIST ?= bin/dist
 
-dist: ## what a release consists of, into DIST (bin/dist): archives for amd64 and arm64, a Debian package, SBOMs, checksums
+dist: ## what a release consists of, into DIST (bin/dist): archives and images for amd64 and arm64, a Debian package, SBOMs, checksums
 	SOURCE_DATE_EPOCH=$(EPOCH) VERSION=$(VERSION) scripts/dist $(DIST)
 
 dist-twice: ## the release of HEAD, built twice from nothing in two places: the bytes have to be the same
