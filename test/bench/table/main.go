@@ -7,13 +7,17 @@
 //	table RAW PAGE        write it too, and beside it bench/DATE-COMMIT.txt, the figures, and bench/*.svg, the charts
 //	table -redraw PAGE    write page and charts anew from the figures that the page names, without a run
 //
+// README.md in the directory above the page's gets the figures of what it claims, if it is there.
+//
 // RAW is what the benchmarks printed. The file that is kept says besides on what, in the words of benchstat's format, so that
 // `benchstat` compares two of them. A figure is the median of those that it has. A goal that is missed is marked; it is no
 // failure, since a busy machine may be the reason.
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -82,7 +86,7 @@ func dataOf(path string) (string, error) {
 
 // write writes the page of a data file, and the charts of its tables. A chart of a table that is not in it any more is removed.
 func write(data, path string) error {
-	files, err := render(data)
+	files, err := render(data, path)
 	if err != nil {
 		return err
 	}
@@ -96,10 +100,6 @@ func write(data, path string) error {
 		}
 	}
 	for name, content := range files {
-		name = filepath.Join(filepath.Dir(path), name)
-		if name == filepath.Join(filepath.Dir(path), pageItself) {
-			name = path
-		}
 		if err := os.WriteFile(name, content, 0o644); err != nil {
 			return err
 		}
@@ -107,11 +107,8 @@ func write(data, path string) error {
 	return nil
 }
 
-// pageItself stands for the page among the files that render makes.
-const pageItself = ""
-
-// render makes the page of a data file, and the charts by their paths beside it.
-func render(data string) (map[string][]byte, error) {
+// render makes the page of a data file, the charts beside it, and README.md, by their paths.
+func render(data, path string) (map[string][]byte, error) {
 	b, err := os.ReadFile(data)
 	if err != nil {
 		return nil, err
@@ -120,14 +117,22 @@ func render(data string) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	files := map[string][]byte{pageItself: []byte(page(configured(string(b)), r, filepath.Base(data)))}
+	files := map[string][]byte{path: []byte(page(configured(string(b)), r, filepath.Base(data)))}
+	name := filepath.Join(filepath.Dir(path), "../README.md")
+	readme, err := os.ReadFile(name)
+	if err == nil {
+		files[name], err = inReadme(readme, r)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
 	for _, area := range areas {
 		chart, err := area.chart(r)
 		if err != nil {
 			return nil, fmt.Errorf("chart of %s: %w", area.title, err)
 		}
 		if chart != nil {
-			files[filepath.Join(dataDirectory, area.chartName())] = chart
+			files[filepath.Join(filepath.Dir(path), dataDirectory, area.chartName())] = chart
 		}
 	}
 	return files, nil

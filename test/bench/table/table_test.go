@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -62,21 +64,22 @@ func TestRawResultsThatCannotBeReadAreAnError(t *testing.T) {
 	}
 }
 
-// TestPageAndChartsAreThoseOfTheirFigures holds what is committed to the file that the page names.
+// TestPageAndChartsAreThoseOfTheirFigures holds what is committed to the file that the page names: the page, the charts, and the
+// figures of README.md.
 func TestPageAndChartsAreThoseOfTheirFigures(t *testing.T) {
 	const committed = "../../../docs/benchmarks.md"
 	data, err := dataOf(committed)
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := render(data)
+	files, err := render(data, committed)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range files {
-		path := filepath.Join(filepath.Dir(committed), name)
-		if name == pageItself {
-			path = committed
+	charts := 0
+	for path, want := range files {
+		if filepath.Ext(path) == ".svg" {
+			charts++
 		}
 		got, err := os.ReadFile(path)
 		if err != nil {
@@ -86,24 +89,47 @@ func TestPageAndChartsAreThoseOfTheirFigures(t *testing.T) {
 		}
 	}
 	kept, err := filepath.Glob(filepath.Join(filepath.Dir(data), "*.svg"))
-	if err != nil || len(kept) != len(files)-1 {
-		t.Errorf("there are %d charts of %d tables (run make charts): %v", len(kept), len(files)-1, err)
+	if err != nil || len(kept) != charts || len(files) != charts+2 {
+		t.Errorf("there are %d charts of %d tables (run make charts): %v", len(kept), charts, err)
+	}
+}
+
+// TestFiguresOfREADMEAreThePages: README.md has no figure of time or memory that docs/benchmarks.md has not.
+func TestFiguresOfREADMEAreThePages(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/benchmarks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme, err := os.ReadFile("../../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	figures := regexp.MustCompile(`[0-9]+\.[0-9]+ (ns|µs|ms|s|MiB|GiB)\b`).FindAllString(string(readme), -1)
+	if len(figures) < 10 {
+		t.Errorf("README.md has the figures %q", figures)
+	}
+	for _, f := range figures {
+		if !strings.Contains(string(page), " "+f+" ") {
+			t.Errorf("README.md says %s, and docs/benchmarks.md does not", f)
+		}
 	}
 }
 
 // TestARunIsKeptAndDrawnAnew: what a run writes, a redraw writes again, to the byte.
 func TestARunIsKeptAndDrawnAnew(t *testing.T) {
 	dir := t.TempDir()
-	raw, doc := filepath.Join(dir, "raw"), filepath.Join(dir, "benchmarks.md")
-	text := "goos: linux\nnoise of a test\nBenchmarkCommand/podnic-2 4 5650000 ns/op\nBenchmarkCommand/script-2 4 20930000 ns/op\nPASS\n"
-	if err := os.WriteFile(raw, []byte(text), 0o600); err != nil {
+	raw, doc, readme := filepath.Join(dir, "raw"), filepath.Join(dir, "docs", "benchmarks.md"), filepath.Join(dir, "README.md")
+	text := "goos: linux\nnoise of a test\nBenchmarkCommand/podnic-2 4 5650000 ns/op\nBenchmarkCommand/script-2 4 20930000 ns/op\n" +
+		"BenchmarkCommand/script-and-nft-2 4 23060000 ns/op\nBenchmarkGuest6/podnic-2 1 7e9 ns/op\nBenchmarkGuest6/script-2 1 6e9 ns/op\nBenchmarkSharing/both 1 2.2 shared-out-GiB/s 1.2 passt-out-GiB/s\nPASS\n"
+	if err := errors.Join(os.Mkdir(filepath.Dir(doc), 0o755), os.WriteFile(raw, []byte(text), 0o600),
+		os.WriteFile(readme, []byte("# podnic\n\n"+beginning+"| old |\n"+end+"\nmore\n"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	if err := run([]string{raw, doc}); err != nil {
 		t.Fatal(err)
 	}
 	read := func() (all string) {
-		for _, path := range []string{doc, filepath.Join(dir, "bench/rewire.svg")} {
+		for _, path := range []string{doc, readme, filepath.Join(dir, "docs/bench/rewire.svg")} {
 			b, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
@@ -113,7 +139,14 @@ func TestARunIsKeptAndDrawnAnew(t *testing.T) {
 		return all
 	}
 	first := read()
-	for _, want := range []string{"| 5.65 ms | the script without the filter 20.93 ms | 0.27  |", "(bench/rewire.svg)", "prefers-color-scheme: dark", "podnic prepare: 5.65 ms"} {
+	for _, want := range []string{"| 5.65 ms | the script without the filter 20.93 ms | 0.27  |", "(bench/rewire.svg)", "prefers-color-scheme: dark", "podnic prepare: 5.65 ms",
+		"# podnic\n\n" + beginning + `| beside | | podnic | it |
+|---|---|---|---|
+| a script of ` + "`ip` and `nft`" + ` | a pod is wired in | **5.65 ms** | 23.06 ms |
+|  | the same, of IPv6 | 7.00 s | **6.00 s** |
+| passt | TCP out, by ` + "`shared`" + `, in GiB a second (more is better) | **2.2** | 1.2 |
+` + end + "\nmore\n",
+	} {
 		if !strings.Contains(first, want) {
 			t.Errorf("page and chart do not have %q", want)
 		}
