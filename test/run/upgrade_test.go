@@ -63,8 +63,8 @@ func TestGuestOutlivesAnUpgrade(t *testing.T) {
 func build(t *testing.T, version string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "podnic")
-	cmd := exec.Command("go", "build", "-trimpath", "-tags=libvirt_dlopen,libvirt_without_lxc", "-ldflags", "-s -w -X main.version="+version,
-		"-o", path, "./cmd/podnic")
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-trimpath", "-tags=libvirt_dlopen,libvirt_without_lxc",
+		"-ldflags", "-s -w -X main.version="+version, "-o", path, "./cmd/podnic")
 	cmd.Dir, cmd.Env = "../..", append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
 	podtest.Must(t, cmd)
 	return path
