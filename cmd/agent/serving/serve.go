@@ -133,12 +133,16 @@ func New(req network.Request, service offering.Service, wiring *network.Inspecti
 // resolveGateway finds the MAC that ARP of the guest, or of its firmware, for its subnet is answered with, where it is told
 // the pod's mask and the neighbours do not answer.
 func (s *Server) resolveGateway() (warnings []string) {
+	o := s.service.Options
+	boots := len(o.BootFiles) > 0 && s.wiring.Options.Socket == plan.SocketPacket
+	if o.SubnetMask != dhcp.MaskPod && !boots || !o.GatewayMAC.IsZero() {
+		return nil
+	}
 	id, _ := plan.Identify(s.wiring.Original, s.wiring.Options)
 	own, gateway := id.V4.First(), id.V4.Gateway
 	known := slices.ContainsFunc(id.V4.Neighbours, func(n identity.Neighbour) bool { return n.Address == gateway })
-	o := s.service.Options
-	wanted := o.SubnetMask == dhcp.MaskPod || len(o.BootFiles) > 0 && s.wiring.Options.Socket == plan.SocketPacket && own.Pod.Contains(gateway)
-	if !wanted || !o.GatewayMAC.IsZero() || own.Prefix == own.Pod || !gateway.IsValid() || known {
+	wanted := o.SubnetMask == dhcp.MaskPod || own.Pod.Contains(gateway)
+	if !wanted || own.Prefix == own.Pod || !gateway.IsValid() || known {
 		return nil
 	}
 	mac, err := network.Resolve(s.claim.ns, s.wiring.Names.NIC, s.wiring.Options.Mark, id.MAC, own.Prefix.Addr(), gateway)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
@@ -43,13 +44,7 @@ func need(test bpf.JumpTest, value uint32) filter {
 	return filter{bpf.JumpIf{Cond: test, Val: value, SkipTrue: 1}, stop}
 }
 
-func concat(parts ...filter) filter {
-	var all filter
-	for _, p := range parts {
-		all = append(all, p...)
-	}
-	return all
-}
+func concat(parts ...filter) filter { return slices.Concat(parts...) }
 
 func word(mac identity.MAC) (high, low uint32) {
 	return binary.BigEndian.Uint32(mac[:]), uint32(binary.BigEndian.Uint16(mac[4:]))
