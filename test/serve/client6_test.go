@@ -495,7 +495,7 @@ func (g *guest6) lives() {
 	case g.client.releasing != "":
 		g.start(g.client.releasing)
 	case g.client.release != 0:
-		g.running.Signal(g.client.release)
+		release(g.T, g.running, g.client.release, func() bool { return strings.Contains(g.server.Text(), `"msg":"release"`) })
 	}
 	if g.client.releasing != "" || g.client.release != 0 {
 		g.says("release")
