@@ -30,7 +30,7 @@ import (
 func arrivals(t *testing.T, from, to port, src identity.MAC) (frames [][]byte) {
 	t.Helper()
 	marker := ethernet(broadcast, src, 0x88b5, bytes.Repeat([]byte{9}, 50))
-	if err := errors.Join(to.until(time.Now().Add(podtest.Patience)), from.send(marker)); err != nil {
+	if err := errors.Join(to.until(time.Now().Add(podtest.Patience)), sendInOrder(from, marker)); err != nil {
 		t.Fatal(err)
 	}
 	for b := make([]byte, 1<<16); ; {

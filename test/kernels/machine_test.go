@@ -22,8 +22,8 @@ import (
 	"github.com/podnic/podnic/test/podtest"
 )
 
-// patience bounds a boot with all its tests: a package of tests may take ten minutes (go help testflag).
-const patience = 8 * time.Minute
+// patience bounds a boot with all its tests, which takes half of it on a machine that has ten times as much to do as it can.
+const patience = 15 * time.Minute
 
 // modules are what the kernel of a node has, and the tests of ./network want of it.
 var modules = strings.Fields(`

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// Patience bounds each wait for something that takes seconds on a quiet machine.
-const Patience = 90 * time.Second
+// Patience bounds each wait for something that takes seconds on a quiet machine, and a minute where that one is emulated.
+const Patience = 3 * time.Minute
 
 // Process is a program that runs until it ends by itself, the test ends it, or the test ends.
 type Process struct {
