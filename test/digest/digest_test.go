@@ -39,7 +39,7 @@ func TestWhatFailedComesLastAndShort(t *testing.T) {
 	}
 
 	var told []string
-	l := log{tell: func(line string) { told = append(told, line) }}
+	l := log{root: module, tell: func(line string) { told = append(told, line) }}
 	if err := l.read(strings.NewReader(string(out) + "a line of the linker's\n")); err != nil {
 		t.Fatal(err)
 	}

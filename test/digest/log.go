@@ -25,6 +25,7 @@ type unit struct {
 
 // log is what was read, in the order in which units began.
 type log struct {
+	root  string            // of the module; empty: the working directory
 	tell  func(line string) // nil, or for each result as it comes
 	units []*unit
 	known map[[2]string]*unit

@@ -4,7 +4,7 @@
 //	digest [-no-skip] LOG…                         what failed and why, or else what was skipped
 //
 // Of tests that passed nothing is printed. Of those that failed, first everything that they said, and last, and short, the
-// first lines of it. It exits with status 1 if a test or package failed, or, with -no-skip, if one was skipped.
+// first lines of what they failed with. It runs in the module's directory. It exits with status 1 if a test or package failed, or, with -no-skip, if one was skipped.
 package main
 
 import (

@@ -63,7 +63,7 @@ func (l *log) reportFailures(w io.Writer, failed []*unit) {
 	first := min(most, max(fewest, brief/len(failed)))
 	for i, u := range failed {
 		fmt.Fprintf(w, "%s\n", u.title())
-		lines := u.own()
+		lines := l.essence(u)
 		if i*fewest >= brief {
 			continue // the name alone
 		}
