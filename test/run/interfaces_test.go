@@ -262,7 +262,10 @@ func (s *site) ping() (lost func() string) {
 	p := podtest.Start(s.T, "ping", s.other.Command(s.T.Context(), "ping", "-i", "0.05", s.Pod.Address.Addr().String()))
 	p.Says("icmp_seq=1 ")
 	return func() string {
-		p.Says("bytes from") // one that is answered now; those after it may be on their way when the ping ends
+		// One that is answered from now on; those after it may be on their way when the ping ends.
+		replies := func() int { return strings.Count(p.Text(), "bytes from") }
+		before := replies()
+		podtest.Until(s.T, "a further ping is answered", func() bool { return replies() > before+1 })
 		p.Signal(syscall.SIGINT)
 		<-p.Done
 		answered := make(map[int]bool)
