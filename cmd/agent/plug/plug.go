@@ -11,10 +11,12 @@ import (
 
 	"github.com/podnic/podnic/cmd/agent/detached"
 	"github.com/podnic/podnic/cmd/agent/presence"
+	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/cmd/agent/wiring"
 	"github.com/podnic/podnic/domain"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/plan"
+	"github.com/podnic/podnic/network/statedir"
 	"go.uber.org/zap"
 )
 
@@ -51,7 +53,8 @@ type plug struct {
 	others  []*network.Inspection // that are wired besides
 	libvirt *domain.Connection
 	guest   *domain.Guest
-	started bool // a server
+	started bool             // a server
+	said    *statefile.State // what the last one before that said; nil: nothing
 }
 
 // Attachment is what Attach did.
@@ -200,6 +203,9 @@ func (p *plug) serve(ctx context.Context, a *Attachment) error {
 		if others, err := presence.All(ns); err == nil && len(others) > 0 {
 			args = append(args, "--metrics-listen=") // the address that is configured is theirs
 		}
+		if p.said, err = statefile.Load(p.StateDir, p.name(), p.seen.ID); err != nil {
+			p.log.Warn("what an earlier server said is lost", zap.Error(err))
+		}
 		pid, err := detached.Start(ctx, p.StateDir, args)
 		if err == nil {
 			p.started = true
@@ -273,8 +279,22 @@ func (p *plug) undo(a *Attachment) error {
 	var err error
 	if p.started {
 		_, err = presence.EndDetached(p.Request, p.name())
+		err = errors.Join(err, p.unsay())
 	}
 	return errors.Join(err, network.SetDomain(context.Background(), p.Request, p.name(), wiring.RecordedDomain(p.seen)))
+}
+
+// unsay has the interface's file say what it said before a server was started, of which nothing is left.
+func (p *plug) unsay() error {
+	if p.said == nil {
+		return statefile.Remove(p.StateDir, p.name())
+	}
+	dir, err := statedir.OpenOwn(p.StateDir, p.name())
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return statefile.Begin(dir, p.seen.ID, p.said.Timeline)
 }
 
 // only is the request for the interface, by its name.
