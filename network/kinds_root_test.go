@@ -198,7 +198,7 @@ func TestGuestHasALinkOfEachKind(t *testing.T) {
 					t.Errorf("%s: the link merges what it receives", binding.name)
 				}
 				p.reaches(t, binding.name)
-				if binding.binding == plan.BindingShared {
+				if binding.binding == plan.BindingShared && !kind.lro { // QEMU's vmxnet3 carries no TCP of IPv6, podnic or not
 					t.Run(binding.name, p.shares)
 					p.t = t
 				}

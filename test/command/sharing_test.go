@@ -26,8 +26,10 @@ const (
 	exporterPort = 9100
 )
 
-// adds6 has the guest take an address and wait until it has found out that nobody else has it.
-const adds6 = "ip address add %s/128 dev eth0 && while ip -6 address show dev eth0 | grep -q tentative; do usleep 50000; done"
+// adds6 has the guest take an address. User-mode Linux makes no link-local one for its card; once it has one that nobody else
+// has, it asks for routers.
+const adds6 = `ip address add fe80::5/64 dev eth0 && ip address add %s/128 dev eth0
+until ip -6 route show default | grep -q via; do usleep 50000; done`
 
 // TestGuestAndContainersAreThePod has a real guest at the pod's addresses, and beside it what containers do, in both families: a
 // web server on a kept port, a client of the pod network that connects a thousand times, and an exporter on localhost that asks
