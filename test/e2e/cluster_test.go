@@ -94,8 +94,12 @@ func eventually(ctx context.Context, ask func(context.Context) (bool, error)) er
 // run executes a command in the pod's first container and returns what it printed on standard output. What it printed on
 // standard error is in the error.
 func run(ctx context.Context, c *envconf.Config, pod *corev1.Pod, command ...string) (string, error) {
+	return runIn(ctx, c, pod, pod.Spec.Containers[0].Name, command...)
+}
+
+func runIn(ctx context.Context, c *envconf.Config, pod *corev1.Pod, container string, command ...string) (string, error) {
 	var out, stderr bytes.Buffer
-	err := c.Client().Resources().ExecInPod(ctx, pod.Namespace, pod.Name, pod.Spec.Containers[0].Name, command, &out, &stderr)
+	err := c.Client().Resources().ExecInPod(ctx, pod.Namespace, pod.Name, container, command, &out, &stderr)
 	if err != nil {
 		err = fmt.Errorf("%s: %s: %w: %s", pod.Name, strings.Join(command, " "), err, strings.TrimSpace(stderr.String()))
 	}

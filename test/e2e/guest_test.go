@@ -130,14 +130,14 @@ func TestGuestWithoutLeaseIsNotReady(t *testing.T) {
 
 // TestKilledLauncherComesBack kills podnic, and with it the container: its processes are all in one PID namespace.
 func TestKilledLauncherComesBack(t *testing.T) {
-	var all []features.Feature
-	for _, v := range variants {
-		all = append(all,
+	var scenarios []features.Feature
+	for _, v := range everyVariant() {
+		scenarios = append(scenarios,
 			comesBack("state-kept", nil).feature(v, v.name+"/state-kept"),
 			comesBack("state-lost", func(l *launcher) { l.withoutVolume("run") }).feature(v, v.name+"/state-lost"),
 		)
 	}
-	testenv.TestInParallel(t, all...)
+	testenv.TestInParallel(t, scenarios...)
 }
 
 func comesBack(name string, change func(*launcher)) scenario {

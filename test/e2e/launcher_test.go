@@ -31,11 +31,20 @@ type variant struct {
 // restricted is the variant that needs podnic's CNI plugin.
 const restricted = "restricted"
 
-// variants are those that the environment's VARIANTS lists, by default all.
-var variants = slices.DeleteFunc([]variant{{"capabilities", "privileged"}, {restricted, "restricted"}}, func(v variant) bool {
+// variants are those that go through the same scenarios. Where guest and containers share the address, a pod has further ones.
+var (
+	variants = chosen(variant{"capabilities", "privileged"}, variant{restricted, "restricted"})
+	shared   = chosen(variant{"shared", "privileged"})
+)
+
+// chosen are those that the environment's VARIANTS lists, by default all.
+func chosen(of ...variant) []variant {
 	wanted := strings.Fields(os.Getenv("VARIANTS"))
-	return len(wanted) > 0 && !slices.Contains(wanted, v.name)
-})
+	return slices.DeleteFunc(of, func(v variant) bool { return len(wanted) > 0 && !slices.Contains(wanted, v.name) })
+}
+
+// everyVariant are the variants that run.
+func everyVariant() []variant { return slices.Concat(variants, shared) }
 
 func (v variant) namespace() string { return suite.name + "-" + v.name }
 

@@ -54,7 +54,7 @@ func setUp(ctx context.Context, c *envconf.Config) (context.Context, error) {
 	if suite.node, err = startNode(ctx, c); err != nil {
 		return ctx, err
 	}
-	for _, v := range variants {
+	for _, v := range everyVariant() {
 		if err := createNamespace(ctx, c, v.namespace(), v.level); err != nil {
 			return ctx, err
 		}
@@ -73,7 +73,7 @@ func finish(ctx context.Context, c *envconf.Config) (context.Context, error) {
 	if suite.looked {
 		suite.left = suite.node.left(ctx, c, suite.before)
 	}
-	for _, v := range variants {
+	for _, v := range everyVariant() {
 		suite.left = errors.Join(suite.left, deleteNamespace(ctx, c, v.namespace()))
 	}
 	suite.left = errors.Join(suite.left, deleteNamespace(ctx, c, suite.name))

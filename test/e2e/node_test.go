@@ -140,7 +140,7 @@ const configHash = "kubernetes.io/config.hash"
 // others are the UIDs of the node's pods that are none of the suite's.
 func (n *node) others(ctx context.Context, c *envconf.Config) ([]string, error) {
 	own := []string{suite.name}
-	for _, v := range variants {
+	for _, v := range everyVariant() {
 		own = append(own, v.namespace())
 	}
 	pods := &corev1.PodList{}
