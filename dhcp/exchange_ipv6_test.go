@@ -80,6 +80,10 @@ func exchanges6() []exchange6 {
 		}},
 		{"the guest's own address", bridgePod6(), Settings{}, [][]byte{icmpv6("::", "ff02::1:ff00:5", solicit("2001:db8:1::5", nil))}},
 		{"renewing", bridgePod6(), short, [][]byte{toServer(5, iaNA(1, "2001:db8:1::5"))}},
+		{"renewing and releasing by unicast", bridgePod6(), short, [][]byte{
+			dhcptest.Unicast6(toServer(5, iaNA(1, "2001:db8:1::5")), "2001:db8:1::5"),
+			dhcptest.Unicast6(toServer(8, iaNA(1, "2001:db8:1::5")), "2001:db8:1::5"),
+		}},
 		{"rebinding with a stale address", bridgePod6(), short, [][]byte{
 			datagram6(ask6(6, clientDUID(), iaNA(1, "2001:db8:9::5", "2001:db8:1::5"))),
 		}},

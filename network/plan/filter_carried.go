@@ -114,10 +114,26 @@ func asks(id identity.Identity) []expr.Any {
 // echoOfServer is the identifier and the sequence number of its echo requests.
 var echoOfServer = []byte{'p', 'n', 0, 1}
 
-// hearDHCPv6 matches what the guest asks a server of DHCPv6. Without a checksum it is none of IPv6's (RFC 8200, 8.1).
-func hearDHCPv6(id identity.Identity) []expr.Any {
-	return slices.Concat(isUDP(), is16(transportPort, serverPort6), is128(ipv6Destination, allServers), is(linkHeader(6), id.MAC[:]),
+// hearDHCPv6 matches what the guest asks a server of DHCPv6, by an address. Without a checksum it is none of IPv6's (RFC 8200,
+// 8.1).
+func hearDHCPv6(id identity.Identity, to netip.Addr) []expr.Any {
+	return slices.Concat(isUDP(), is16(transportPort, serverPort6), is128(ipv6Destination, to), is(linkHeader(6), id.MAC[:]),
 		isNot(place{expr.PayloadBaseTransportHeader, 6}, []byte{0, 0}))
+}
+
+// hearUnicast has all servers asked where the guest asks this one by its address, as a client may not, and busybox' does. sets
+// are what else is set in the frame.
+func (f *Filter) hearUnicast(chain string, id identity.Identity, from []expr.Any, sets ...[]expr.Any) {
+	then := slices.Concat([]expr.Any{&expr.Immediate{Register: 1, Data: allServers.AsSlice()}, summed(ipv6Destination)}, slices.Concat(sets...),
+		toThisHost(), accepts())
+	f.rule(chain, "the guest asks the server alone by DHCPv6", [][]expr.Any{from, hearDHCPv6(id, identity.ServerLinkLocal6)}, then...)
+}
+
+// summed writes an address of IPv6's header, and what the datagram's checksum becomes by that.
+func summed(p place) *expr.Payload {
+	w := write(p, 16)
+	w.CsumType, w.CsumOffset = expr.CsumTypeInet, ipv6Header+6
+	return w
 }
 
 // carry makes messages of the server's datagrams, which out matches. sets are what else is set of those to one station.
@@ -139,11 +155,6 @@ func (f *Filter) carry(chain string, out []expr.Any, sets ...[]expr.Any) {
 		say(what+" is advertised to who asks", c.Class, slices.Concat(message, [][]expr.Any{toSource, fromTarget}, sets)...)
 	}
 	// The kernel has made the checksum, with the addresses that it saw.
-	summed := func(p place) *expr.Payload {
-		w := write(p, 16)
-		w.CsumType, w.CsumOffset = expr.CsumTypeInet, ipv6Header+6
-		return w
-	}
 	say("the server answers the guest by DHCPv6", identity.CarriedReply, slices.Concat([][]expr.Any{
 		{load(ipv6Source, 16), summed(ipv6Destination)},
 		{&expr.Immediate{Register: 1, Data: identity.ServerLinkLocal6.AsSlice()}, summed(ipv6Source)},
@@ -171,7 +182,8 @@ func (f *Filter) carryOnBridge(id identity.Identity, names Names) {
 	// What goes to a group is for the bridge too.
 	f.hearWhoIsLost(ChainInput, id, slices.Concat(tap, ipv6, l4(unix.IPPROTO_ICMPV6)))
 	f.accept(ChainInput, "the pod network answers the server", nic, answersServer())
-	f.accept(ChainInput, "the guest asks the server by DHCPv6", tap, ipv6, hearDHCPv6(id))
+	f.hearUnicast(chainPrerouting, id, slices.Concat(tap, ipv6), put(linkHeader(0), 0x33, 0x33, 0, 1, 0, 2))
+	f.accept(ChainInput, "the guest asks the server by DHCPv6", tap, ipv6, hearDHCPv6(id, allServers))
 	f.accept(ChainInput, "the guest solicits", tap, ipv6, isUDP(), is16(transportPort, serverPort6), is128(ipv6Destination, allNodes))
 	f.carry(ChainOutput, slices.Concat(through(expr.MetaKeyOIFNAME, names.Tap), ipv6), put(linkHeader(0), id.MAC[:]...))
 	f.ask(ChainOutput, id, slices.Concat(through(expr.MetaKeyOIFNAME, names.NIC), ipv6), put(linkHeader(6), id.MAC[:]...))
@@ -189,7 +201,8 @@ func (f *Filter) keepAnswers() {
 
 // carryFromGuest is for a server on the tap of a redirect. The stack asks the guest for its MAC, and hears the answer.
 func (f *redirectFilter) carryFromGuest(id identity.Identity) {
-	f.accept(chainIPv6FromGuest, "the guest asks the server by DHCPv6", hearDHCPv6(id))
+	f.accept(chainIPv6FromGuest, "the guest asks the server by DHCPv6", hearDHCPv6(id, allServers))
+	f.hearUnicast(chainIPv6FromGuest, id, nil)
 	f.jump(chainIPv6FromGuest, chainCarried, "ICMPv6 of the guest", l4(unix.IPPROTO_ICMPV6))
 	f.hearSolicitations(id)
 	var copied []expr.Any

@@ -127,6 +127,16 @@ func Datagram6(message []byte) []byte {
 	return f // a sum does not change when its parts change places
 }
 
+// Unicast6 is a frame as a client sends it that asks the server alone, from an address that it has.
+func Unicast6(f []byte, from string) []byte {
+	copy(f, ServerMAC[:])
+	ip := f[link.EtherLen:]
+	copy(ip[8:], Addr(from).AsSlice())
+	copy(ip[24:], identity.ServerLinkLocal6.AsSlice())
+	Finish6(f)
+	return f
+}
+
 // ICMPv6 wraps an ICMPv6 message, and makes its checksum.
 func ICMPv6(source, destination string, message []byte) []byte {
 	to := Addr(destination)
