@@ -121,6 +121,8 @@ type client6 struct {
 	declines bool
 	// timeless: it configures addresses without their lifetimes, so that none is deprecated.
 	timeless bool
+	// single: it takes one address. Of several it asks for the first, and its script is told of the last.
+	single bool
 	// stateless: it takes no address. It sends asks, if anything.
 	stateless bool
 	asks      string
@@ -206,6 +208,15 @@ var clients6 = []client6{
 		stateless: true, asks: "information-request",
 	},
 	{name: "kernel", command: "exec sleep infinity", kernel: true, stateless: true},
+	{
+		name:    "udhcpc6",
+		etc:     map[string]string{"script": "#!/bin/sh\ncase $1 in bound | renew) ip -6 address replace $ipv6/128 dev eth0 valid_lft $lease preferred_lft $lease ;; esac\n"},
+		command: "chmod +x /etc/script; exec busybox udhcpc6 -f -R -i eth0 -s /etc/script",
+		kernel:  true,
+		takes:   "request", returns: "solicit",
+		release: syscall.SIGTERM,
+		single:  true,
+	},
 }
 
 // cell6 is a client in a pod network, and how it is served.
@@ -222,6 +233,9 @@ func cells6(all bool) (cells []cell6) {
 		for n, network := range networks6 {
 			for b, binding := range []string{"bridge", "redirect"} {
 				for m, mode := range modes {
+					if client.single && len(network.addresses) > 1 {
+						continue
+					}
 					if all || (n+2*c+3*b)%len(networks6) == 0 && m == (c+b)%2 {
 						cells = append(cells, cell6{client, network, binding, mode})
 					}
