@@ -44,6 +44,8 @@ var everywhere = []choice{
 	// What nftables take for a port, and what becomes of checksums that are still to be made.
 	{test: "TestContainersShareTheGuestsAddress", cases: []string{"bridge, packet"}},
 	{test: "TestWhomAFrameIsFor"},
+	// What nftables makes of datagrams, and of what the guest solicits.
+	{suite: "dhcp", test: "TestExchangesIPv6ThroughAUDPSocket", cases: []string{"bridge", "redirect", "managedTap"}},
 }
 
 // machines are the kernels, and what runs on each.

@@ -40,10 +40,10 @@ var cards = strings.Fields(`
 	-netdev hubport,id=d,hubid=0 -device vmxnet3,netdev=d`)
 
 // programs are what these tests call.
-var programs = strings.Fields("ip tc nft ping sysctl setpriv unshare nsenter mount flock sh")
+var programs = strings.Fields("ip bridge tc nft ping sysctl setpriv unshare nsenter mount flock sh")
 
 // suites are the packages whose tests run in the machines, by their paths in the module.
-var suites = []string{"network", "test/command"}
+var suites = []string{"network", "dhcp", "test/command"}
 
 //go:embed testdata/init
 var initScript []byte
