@@ -177,6 +177,7 @@ func files(t *testing.T, binaries map[string][]byte, phases []phase) map[string]
 		}
 	}
 	read("bin/podnic", podtest.Program(t))
+	read("docs/qemu.md", "../../docs/qemu.md") // which has the command that test/command runs
 	for _, plugin := range []string{"ipvlan", "host-local"} {
 		path, err := cache.Need("make cni", "cni", plugin)
 		if err != nil {
