@@ -209,7 +209,7 @@ func (f *redirectFilter) carryFromGuest(id identity.Identity) {
 	if f.facts.Mark != 0 {
 		copied = setMark(f.facts.Mark)
 	}
-	f.hearWhoIsLost(chainIPv6FromGuest, id, l4(unix.IPPROTO_ICMPV6), append(copied, &Forward{To: f.nic, Copy: true})...)
+	f.hearWhoIsLost(chainIPv6FromGuest, id, nil, append(copied, &Forward{To: f.nic, Copy: true})...)
 	f.accept(chainIPv6FromGuest, "the guest tells the server its MAC",
 		is128(ipv6Destination, identity.ServerLinkLocal6), l4(unix.IPPROTO_ICMPV6), is8(icmpType, neighbourAdvertisement))
 }

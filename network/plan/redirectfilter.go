@@ -217,7 +217,7 @@ func (f *redirectFilter) toGuest(id identity.Identity, ipv6 string, heardRouters
 	case id.V6.Served():
 		f.look6(chainFromNetwork, chainIPv6ToGuest)
 		if f.carries {
-			f.hearAnswers(chainIPv6ToGuest, id, l4(unix.IPPROTO_ICMPV6))
+			f.hearAnswers(chainIPv6ToGuest, id, nil)
 		}
 		f.door.toPod6()
 		f.keepIPv6(chainIPv6ToGuest, func(comment string, match ...[]expr.Any) { pass(chainIPv6ToGuest, comment, match...) },
