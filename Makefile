@@ -26,7 +26,7 @@ CNI := $(addprefix $(PODNIC_CACHE)/cni/,$(notdir $(CNI_PLUGINS)))
 SHELL_SCRIPTS = $(shell grep -lE '^\#!/bin/(ba)?sh' -r scripts .ci deploy test)
 ROOT := $(filter 0,$(shell id -u))
 
-.PHONY: help build man install reference dist dist-twice test-arm64 check test fresh matrix fresh-bookworm fresh-trixie fresh-noble images-podman images-docker kind-pinned kind-newest bench charts trends soak fuzz demo recording images e2e kind cni generate setup clean
+.PHONY: help build man install reference dist dist-twice test-arm64 check test fresh matrix fresh-bookworm fresh-trixie fresh-noble images-podman images-docker kind-pinned kind-newest bench charts trends soak fuzz demo recording images e2e kind cni generate setup root clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -93,7 +93,7 @@ check: ## the inner loop: formatting, vet, staticcheck, dependency rules, unit t
 	fi
 	PODNIC_UNIT=1 go test -race ./...
 
-test: setup cni build ## all tests, in real namespaces and with real guests; run it as root, or what needs root is left out
+test: setup root cni build ## all tests, in real namespaces and with real guests; run it as root, or what needs root is left out
 	scripts/run-tests $(if $(ROOT),--no-skip)
 
 TARGETS ?= demo test
@@ -180,6 +180,9 @@ kind: ## a kind cluster, the images in it, e2e, and the cluster gone again
 
 setup: ## install what test and demo need (Debian, Ubuntu; root)
 	@$(if $(ROOT),scripts/setup,scripts/setup check)
+
+root: ## what the images stand on, Debian and the packages that they install, for the tests that run the documents' commands
+	@$(if $(ROOT),scripts/root $(PODNIC_CACHE)/root)
 
 cni: $(CNI) ## the CNI plugins that make the pods of tests
 

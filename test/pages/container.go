@@ -40,7 +40,7 @@ type Container struct {
 
 // Start makes a container in a pod, with Debian and the packages of the images. Cancelling the context does not end it later.
 func Start(ctx context.Context, p *pod.Pod) (*Container, error) {
-	root, err := cache.Need("scripts/setup", "root", "root")
+	root, err := cache.Need("make root", "root", "root")
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +145,7 @@ install)
 		case $package in
 		-*) ;;
 		*) dpkg-query --show --showformat '${db:Status-Status}' "$package" | grep -qx installed ||
-			{ echo "the root lacks $package: run scripts/setup" >&2; exit 1; } ;;
+			{ echo "the root lacks $package: run make root" >&2; exit 1; } ;;
 		esac
 	done ;;
 *) echo "apt-get $1?" >&2; exit 1 ;;

@@ -136,8 +136,16 @@ func Read(path string) (Page, error) {
 		b := &page.Blocks[i]
 		b.Text = strings.TrimRight(b.Text, "\n") + "\n"
 		b.Commands = commands(b.Text, page.Name, b.Line)
-		if len(b.Commands) == 0 && b.Elsewhere+b.WhyNot != "" {
+		if len(b.Commands) > 0 {
+			continue
+		}
+		if b.Elsewhere+b.WhyNot != "" {
 			return page, fmt.Errorf("%s:%d: no commands, and a comment about them", page.Name, b.Line)
+		}
+		for part := range strings.SplitSeq(b.Text, "\n\n") {
+			if len(commands(part, page.Name, b.Line)) > 0 {
+				return page, fmt.Errorf("%s:%d: commands behind something else: a comment would part them: %s", page.Name, b.Line, part)
+			}
 		}
 	}
 	return page, nil

@@ -100,11 +100,13 @@ func TestBlocksAreRead(t *testing.T) {
 	if !slices.Equal(got, want) || len(page.Blocks) != 5 {
 		t.Errorf("%d blocks:\n%q, want\n%q", len(page.Blocks), got, want)
 	}
-	if err := os.WriteFile(path, []byte("<!-- not run: a reason -->\n\ntext\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Read(path); err == nil {
-		t.Error("a comment without commands is not refused")
+	for _, wrong := range []string{"<!-- not run: a reason -->\n\ntext\n", "text\n\n    a drawing\n\n    podnic status\n"} {
+		if err := os.WriteFile(path, []byte(wrong), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Read(path); err == nil {
+			t.Errorf("not refused: %q", wrong)
+		}
 	}
 }
 
