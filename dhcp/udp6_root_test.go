@@ -59,12 +59,15 @@ func newWired6(t *testing.T, binding string) *wired6 {
 	})
 	w.link = names.Binding.ServerLink(names, plan.SocketUDP)
 	w.tap = w.pod.tap(t, names.Tap)
-	// The kernel notices the carrier in its own time, and has no route before.
-	for !strings.Contains(w.output(t, "ip", "-6", "route", "show", "table", "local", "dev", w.link), "multicast") {
-		time.Sleep(time.Millisecond)
+	// The kernel notices the carrier in its own time, has no route before, and drops what is sent. A bridge may have had one
+	// before, of the tap while that was made, and forwards what comes from the tap when it has noticed that one's.
+	ready := func() bool {
+		return strings.Contains(w.output(t, "ip", "-6", "route", "show", "table", "local", "dev", w.link), "multicast") &&
+			!strings.Contains(w.output(t, "ip", "link", "show", "dev", w.link), "NO-CARRIER") &&
+			!strings.Contains(w.output(t, "ip", "link", "show", "dev", names.Tap), "NO-CARRIER") &&
+			(names.Bridge == "" || strings.Contains(w.output(t, "bridge", "link", "show", "dev", names.Tap), "state forwarding"))
 	}
-	// Nor does a bridge forward what comes from the tap: its own carrier may be that of its other port.
-	for names.Bridge != "" && !strings.Contains(w.output(t, "bridge", "link", "show", "dev", names.Tap), "state forwarding") {
+	for !ready() {
 		time.Sleep(time.Millisecond)
 	}
 	return w

@@ -67,7 +67,8 @@ func (l *launcher) info(socket string) hook {
 	l.t.Helper()
 	h := hook{socket: socket}
 	err := h.call(l.t.Context(), func(ctx context.Context, c *grpc.ClientConn) error {
-		answer, err := info.NewInfoClient(c).Info(ctx, &info.InfoParams{})
+		// As the launcher, which dials until it is connected: the file is there a moment before anybody listens.
+		answer, err := info.NewInfoClient(c).Info(ctx, &info.InfoParams{}, grpc.WaitForReady(true))
 		if err != nil {
 			return err
 		}
