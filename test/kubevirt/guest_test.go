@@ -1,6 +1,7 @@
 package kubevirt
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -148,10 +149,10 @@ func TestGuestIsThePod(t *testing.T) {
 	}
 }
 
-// nodesRouter is the link-local address of the node's end of the pod's link.
+// nodesRouter is the link-local address of the node's end of the pod's link, or of the gateway beside the link that it stands on.
 func (s *site) nodesRouter() string {
 	s.T.Helper()
-	return strings.TrimSpace(s.In(s.Node.Namespace, "ip -6 -o address show dev "+s.Pod.HostLink+" scope link | sed 's/.* inet6 //; s/\\/.*//'"))
+	return strings.TrimSpace(s.In(s.Node.Namespace, "ip -6 -o address show dev "+cmp.Or(s.Pod.HostLink, "gateway")+" scope link | sed 's/.* inet6 //; s/\\/.*//'"))
 }
 
 // hasIPv6 checks that the guest has taken the pod's IPv6 address, its router and its resolver.
