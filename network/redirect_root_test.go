@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -131,6 +132,24 @@ func TestPodsOwnStackIsSilent(t *testing.T) {
 	}
 }
 
+// zone is eth0's for an IPv6 address, by its index: package net remembers the indices of names for a minute, and they are those
+// of whatever namespace it saw last.
+func (p *testPod) zone() string {
+	p.t.Helper()
+	var zone string
+	err := p.pod.Do(func(netns) error {
+		link, err := net.InterfaceByName("eth0")
+		if err == nil {
+			zone = strconv.Itoa(link.Index)
+		}
+		return err
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return zone
+}
+
 // TestPodsDHCPClientsGoOn sends as DHCP clients of the pod do, by UDP and by a packet socket, and answers them. The guest
 // hears nothing of DHCP, and of DHCPv6 a copy of what is said where nobody serves that to it.
 func TestPodsDHCPClientsGoOn(t *testing.T) {
@@ -155,7 +174,7 @@ func TestPodsDHCPClientsGoOn(t *testing.T) {
 			var clients []*net.UDPConn
 			err := p.pod.Do(func(netns) error {
 				for _, c := range []struct{ network, from, to string }{
-					{"udp4", "0.0.0.0:68", "255.255.255.255:67"}, {"udp6", "[::]:546", "[ff02::1:2%eth0]:547"},
+					{"udp4", "0.0.0.0:68", "255.255.255.255:67"}, {"udp6", "[::]:546", "[ff02::1:2%" + p.zone() + "]:547"},
 				} {
 					var own *net.UDPConn
 					config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {

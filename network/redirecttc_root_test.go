@@ -245,7 +245,7 @@ func TestPodsOwnStackIsSilentByTC(t *testing.T) {
 			guest, node := p.ends()
 			client := p.say("udp4", "10.244.1.5:68", "10.244.1.1:67")
 			defer client.Close()
-			for _, to := range []string{"10.244.1.1:53", "10.244.1.77:53", "255.255.255.255:9", "224.0.0.251:5353", "[ff02::1%eth0]:9", "[fe80::77%eth0]:9"} {
+			for _, to := range []string{"10.244.1.1:53", "10.244.1.77:53", "255.255.255.255:9", "224.0.0.251:5353", "[ff02::1%" + p.zone() + "]:9", "[fe80::77%" + p.zone() + "]:9"} {
 				network := "udp4"
 				if strings.Contains(to, "[") {
 					network = "udp6"
