@@ -311,10 +311,13 @@ func (p *testPod) settle() {
 	for {
 		addresses, routes := p.ip("-6 -o addr show up"), p.ip("route show table all") // of both families
 		link, veths, _ := strings.Cut(p.batch("-o", "link show eth0", "link show type veth"), "\n")
+		taps := p.ip("-o link show type tun")
 		down := strings.Contains(routes, "linkdown") || strings.Contains(link, "NO-CARRIER")
 		carrier := strings.Contains(veths, ",LOWER_UP")
 		unnoticed := slices.ContainsFunc(strings.Split(veths, "\n"), func(line string) bool {
 			return strings.Contains(line, ",LOWER_UP") && !strings.Contains(line, " state UP ")
+		}) || slices.ContainsFunc(strings.Split(taps, "\n"), func(line string) bool { // one that a guest has just taken
+			return strings.Contains(line, ",LOWER_UP") && strings.Contains(line, " state DOWN ")
 		})
 		if !strings.Contains(addresses, "tentative") && hasLocalRoutes(addresses, routes) && !(down && carrier) && !unnoticed {
 			return
