@@ -19,7 +19,7 @@ func TestDemoWithoutLibvirt(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer screen.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), timeLimit)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*podtest.Patience)
 	defer cancel()
 	err = show(ctx, screen, podtest.Program(t), false, true)
 	text, _ := os.ReadFile(path)

@@ -236,8 +236,8 @@ func TestIPv6AloneIsServed(t *testing.T) {
 	}
 	reaches := func() {
 		t.Helper()
-		s.In(client, "ping -6 -c 1 -W 5 "+other.Address6.Addr().String())
-		podtest.In(t, other.Namespace, "ping -6 -c 1 -W 5 "+address)
+		s.In(client, "ping -6 -c 1 -W 90 "+other.Address6.Addr().String())
+		podtest.In(t, other.Namespace, "ping -6 -c 1 -W 90 "+address)
 	}
 	reaches()
 	sidecar.Signal(syscall.SIGKILL)
@@ -265,13 +265,11 @@ func (s *site) lease6(client *pod.Namespace) {
 	dir := s.T.TempDir()
 	script := filepath.Join(dir, "script")
 	const text = "#!/bin/sh\n[ $reason != BOUND6 ] || ip -6 address replace $new_ip6_address/128 dev eth0\n"
-	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
-		s.T.Fatal(err)
-	}
+	podtest.Executable(s.T, script, []byte(text))
 	// The kernel gives a shell no notice of an address that may be used.
 	usable := func(scope string) {
 		s.T.Helper()
-		s.In(client, "timeout 30 sh -c 'until ip -6 -o address show dev eth0 -tentative scope "+scope+" | grep -q inet6; do sleep 0.05; done'")
+		s.In(client, "timeout 90 sh -c 'until ip -6 -o address show dev eth0 -tentative scope "+scope+" | grep -q inet6; do sleep 0.05; done'")
 	}
 	usable("link")
 	p := podtest.Start(s.T, "dhclient", exec.Command("nsenter", "--net="+client.Path, "--", "dhclient", "-6", "-d", "-cf", "/dev/null",

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -273,7 +274,7 @@ func traced(t *testing.T, pages ...Page) {
 		"dhclient", "-d", "-1", "-sf", "/bin/true", "-cf", configuration, "-pf", leases+".pid", "-lf", leases, "eth0"))
 	trace.Says("DHCP ACK")
 	addresses(s, guest)
-	s.In(guest, "ping -c 1 -W 5 "+s.Pod.Gateway.String())
+	s.In(guest, "ping -c 1 -W 90 "+s.Pod.Gateway.String())
 	client.Signal(syscall.SIGKILL)
 	client.Wait()
 	server.End(syscall.SIGTERM)
@@ -299,9 +300,13 @@ func traced(t *testing.T, pages ...Page) {
 		if err := ask.Start(); err != nil {
 			t.Fatal(err)
 		}
+		end := sync.OnceFunc(func() {
+			_ = syscall.Kill(-ask.Process.Pid, syscall.SIGKILL)
+			_ = ask.Wait() // it was killed
+		})
+		t.Cleanup(end)
 		_, said := p.output(second.Text)
-		_ = syscall.Kill(-ask.Process.Pid, syscall.SIGKILL)
-		_ = ask.Wait() // it was killed
+		end()
 		// The one frame may also be of Neighbour Discovery, or the client's next one.
 		missing := Unlike(second.Prints, said)
 		if missing == "" {

@@ -153,7 +153,7 @@ func TestUpgradeUnderAGuest(t *testing.T) {
 	if now := read(t, filepath.Join(s.StateDir, "record.json")); now != record {
 		t.Errorf("the record of version 1 is now %s", now)
 	}
-	s.guest("ping -c 1 -W 5 -I " + s.cards(map[string]string{"net1": mac})[mac] + " 10.245.1.1")
+	s.guest("ping -c 1 -W 90 -I " + s.cards(map[string]string{"net1": mac})[mac] + " 10.245.1.1")
 
 	refused := s.run("--domain", file)
 	refused.Exits(2)
