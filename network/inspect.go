@@ -64,6 +64,7 @@ func Inspect(req Request) (*Inspection, error) {
 // InspectAll looks at the interfaces of the request, or where it names none at all that are wired, that with the default route
 // first. Where nothing is wired, it looks at the one that would be. There is one at least.
 func InspectAll(req Request) ([]*Inspection, error) {
+	req.looks = true
 	s, err := open(req)
 	if err != nil {
 		return nil, err

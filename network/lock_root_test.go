@@ -316,7 +316,7 @@ func TestNamespacesAreNothingElse(t *testing.T) {
 func TestClosedNamespaceIsEnteredNoMore(t *testing.T) {
 	p := newTestPod(t)
 	for name, stays := range map[string]bool{"entered anew": false, "a thread stays": true} {
-		n, err := OpenNamespace(p.pod.Path())
+		n, err := OpenNamespace(p.request().Namespace)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -34,7 +34,8 @@ type Request struct {
 	// Others are users who are believed besides root and the effective user. A request that changes anything has none.
 	Others []uint32 `json:"-"`
 	// Brief looks at what is wired without a comparison with what should be: there are no Repairs and no Deviations, where a
-	// record says what was wired. Who serves does not need them, and they are most of what such a look leaves in memory.
+	// record says what was wired, nor a warning that the kernel has no filter. Who serves does not need them, and they are most of
+	// what such a look leaves in memory.
 	Brief bool
 	// StayFirst leaves a record of version 1 where it is: the podnic that wrote it, or another of its version, serves.
 	StayFirst bool

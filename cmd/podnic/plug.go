@@ -182,8 +182,10 @@ func shared(flags *pflag.FlagSet) []string {
 			continue
 		}
 		value := f.Value.String()
-		if path, err := filepath.Abs(value); err == nil && slices.Contains([]string{"netns", "state-dir", "config"}, name) {
-			value = path // the server works in another directory
+		if value != "" && slices.Contains([]string{"netns", "state-dir", "config"}, name) {
+			if path, err := filepath.Abs(value); err == nil {
+				value = path // the server works in another directory
+			}
 		}
 		args = append(args, "--"+name+"="+value)
 	}

@@ -35,7 +35,7 @@ const CarriedReply = 0x1c
 // How such a server asks the pod network where its gateways are: as datagrams from and to this port, which nftables makes
 // messages of and back. What is asked has these traffic classes.
 const (
-	QuestionPort       = 10547 // in no system's range of ephemeral ports
+	QuestionPort       = 10547 // in no range of ephemeral ports of Linux' or Windows'
 	CarriedQuestion    = 0x20  // a neighbour solicitation
 	CarriedEchoRequest = 0x24
 )

@@ -63,7 +63,7 @@ func CheckGuest(mac identity.MAC, routers []identity.Router, neighbours []identi
 	case mac.IsZero() || mac[0]&1 != 0:
 		return fmt.Errorf("%s is the MAC of no guest", mac)
 	case len(alias) > maxAlias || strings.ContainsRune(alias, 0):
-		return errors.New("the alias is too long")
+		return errors.New("the alias is too long, or has a zero in it")
 	}
 	return nil
 }
@@ -106,7 +106,7 @@ func (l Link) check(iface string) error {
 	case l.AddrGenMode != "" && !slices.Contains(AddrGenModes, l.AddrGenMode):
 		return fmt.Errorf("no link has the addrgenmode %q", l.AddrGenMode)
 	case len(l.Alias) > maxAlias || strings.ContainsRune(l.Alias, 0):
-		return errors.New("its alias is too long")
+		return errors.New("its alias is too long, or has a zero in it")
 	}
 	for _, name := range l.AltNames {
 		if name == "" || len(name) > maxAltName || strings.ContainsAny(name, "/\x00 \t\n\v\f\r") {

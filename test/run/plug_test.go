@@ -161,6 +161,11 @@ func TestUpgradeUnderAGuest(t *testing.T) {
 		t.Errorf("after a run that was refused, served are %q", held)
 	}
 	other.End(syscall.SIGTERM)
+	refused = s.run("--domain", file, "--metrics-listen", ":9100")
+	refused.Exits(2)
+	if held := holders(t, s.Site); held != "net1" {
+		t.Errorf("after a run whose metrics would be at the guest's address, served are %q", held)
+	}
 
 	second := s.run("--domain", file)
 	second.Says("adopting the guest")

@@ -187,11 +187,13 @@ func (p *plug) serve(ctx context.Context, a *Attachment) error {
 		holder, err := presence.Of(ns, name)
 		return err == nil && holder != nil
 	}
-	expected := slices.ContainsFunc(p.others, func(one *network.Inspection) bool {
-		owner := wiring.RecordedDomain(one) // nil: it was prepared by hand
-		return (owner == nil || owner.Is(a.Domain.Name, a.Domain.UUID)) && served(one.Names.Interface)
-	})
-	for deadline := time.Now().Add(takePatience); expected && !served(p.name()) && time.Now().Before(deadline); {
+	expected := func() bool {
+		return slices.ContainsFunc(p.others, func(one *network.Inspection) bool {
+			owner := wiring.RecordedDomain(one) // nil: it was prepared by hand
+			return (owner == nil || owner.Is(a.Domain.Name, a.Domain.UUID)) && served(one.Names.Interface)
+		})
+	}
+	for deadline := time.Now().Add(takePatience); expected() && !served(p.name()) && time.Now().Before(deadline); {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -206,15 +208,16 @@ func (p *plug) serve(ctx context.Context, a *Attachment) error {
 		if p.said, err = statefile.Load(p.StateDir, p.name(), p.seen.ID); err != nil {
 			p.log.Warn("what an earlier server said is lost", zap.Error(err))
 		}
+		p.started = true // one that fails may have left its file, too
 		pid, err := detached.Start(ctx, p.StateDir, args)
 		if err == nil {
-			p.started = true
 			p.log.Info("started a server", zap.String("interface", p.name()), zap.Int("pid", pid))
 			return nil
 		}
 		if !served(p.name()) {
 			return err
 		}
+		p.started = false
 	}
 	ctx, cancel := context.WithTimeout(ctx, takePatience)
 	defer cancel()

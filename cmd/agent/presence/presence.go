@@ -1,5 +1,5 @@
-// Package presence knows who serves an interface, as far as this process believes it, and ends a server that the hook
-// started. The one that serves is in package serving.
+// Package presence knows who serves an interface, as far as this process believes it, and ends a detached server:
+// one that the hook or attach started. The one that serves is in package serving.
 package presence
 
 import (
@@ -83,7 +83,7 @@ func Proven(holder *network.SocketHolder, stateDir string, id network.NamespaceI
 	return nil, err
 }
 
-// isDetached reports whether a command line is that of a server that the hook started.
+// isDetached reports whether a command line is that of a detached server.
 func isDetached(command []string) bool {
 	return len(command) > 2 && command[1] == "serve" && slices.ContainsFunc(command, func(arg string) bool {
 		return strings.HasPrefix(arg, "--"+detached.StarterFlag+"=")

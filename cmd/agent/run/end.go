@@ -57,19 +57,19 @@ func (r *run) heed(stop <-chan os.Signal, interrupt context.CancelCauseFunc, sta
 // follow waits for the guest's end.
 func (r *run) follow() (domain.Ending, error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	go func() {
+	var watching sync.WaitGroup
+	defer watching.Wait() // it says what it does in a file that is closed next, and goes by what is given back then
+	defer cancel(nil)
+	watching.Go(func() {
 		if err := r.watchOrphan(ctx); err != nil {
 			cancel(err)
 		}
-	}()
-	var carrier sync.WaitGroup
-	defer carrier.Wait() // it says what it does in a file that is closed next
-	defer cancel(nil)
+	})
 	follow := func(one *network.Inspection, lowered bool) {
 		here, end := context.WithCancel(ctx)
 		gone := r.serving.Gone(one.Names.Interface)
 		context.AfterFunc(gone, end)
-		carrier.Go(func() {
+		watching.Go(func() {
 			defer end()
 			r.followCarrier(here, one, lowered)
 		})
@@ -193,7 +193,9 @@ func (r *run) orphanHolds() (tap string, held network.Holding, err error) {
 // taps are those of what a guest has of the pod: what was attached to it is, and what was detached from it is not, although a tap
 // of that name may be there, and another's.
 func (l *loan) taps(guest network.DomainRef) (taps []string, err error) {
-	wired, err := l.allWired()
+	req := l.all()
+	req.Brief = true // it is asked several times a second, while libvirt is away
+	wired, err := allWired(req)
 	for _, one := range wired {
 		owner := wiring.RecordedDomain(one)
 		if owner.Is(guest.Name, guest.UUID) || owner == nil && slices.Contains(l.names, one.Names.Interface) {

@@ -55,8 +55,10 @@ func (l *loan) ofNames() network.Request {
 func (l *loan) all() network.Request { return l.Only(plan.Options{}) }
 
 // allWired is all that is wired in the namespace.
-func (l *loan) allWired() ([]*network.Inspection, error) {
-	all, err := network.InspectAll(l.all())
+func (l *loan) allWired() ([]*network.Inspection, error) { return allWired(l.all()) }
+
+func allWired(req network.Request) ([]*network.Inspection, error) {
+	all, err := network.InspectAll(req)
 	if network.IsRefusal(err) { // the pod's network was taken away, say
 		return nil, nil
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/plan"
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 )
 
 // Serve answers the guests of the interfaces that are wired until the context ends. reload makes it read resolver and hostname
@@ -155,14 +156,14 @@ func NewSet(req network.Request, service offering.Service, log *zap.Logger) (*Se
 // Claim makes this process the one that serves the interfaces, and opens the socket for metrics, if one is wanted. Whatever is
 // wrong is a refusal: it is called before anything is changed.
 func (s *Set) Claim(seen []*network.Inspection) error {
-	if err := s.claimEach(seen); err != nil {
+	if err := errors.Join(s.checkMetrics(seen), s.claimEach(seen)); err != nil {
 		return err
 	}
-	return s.listen(seen)
+	return s.listen()
 }
 
-// TakeOver is Claim in the place of detached servers that serve none but these interfaces. They end once what they do not serve
-// is claimed: who is refused has taken no server from a guest.
+// TakeOver is Claim in the place of detached servers that serve none but these interfaces. They end once all is claimed that they
+// do not hold: who is refused has taken no server from a guest.
 func (s *Set) TakeOver(seen []*network.Inspection) error {
 	var names []string
 	for _, one := range seen {
@@ -175,7 +176,11 @@ func (s *Set) TakeOver(seen []*network.Inspection) error {
 	theirs := func(one *network.Inspection) bool {
 		return slices.ContainsFunc(servers, func(p *presence.Process) bool { return slices.Contains(p.Interfaces, one.Names.Interface) })
 	}
-	if err := s.claimEach(slices.DeleteFunc(slices.Clone(seen), theirs)); err != nil {
+	if err := errors.Join(s.checkMetrics(seen), s.claimEach(slices.DeleteFunc(slices.Clone(seen), theirs))); err != nil {
+		return err
+	}
+	// The address for metrics may be one of theirs.
+	if err := s.listen(); err != nil && !(len(servers) > 0 && errors.Is(err, unix.EADDRINUSE)) {
 		return err
 	}
 	for _, server := range servers {
@@ -186,7 +191,7 @@ func (s *Set) TakeOver(seen []*network.Inspection) error {
 	if err := s.claimEach(slices.DeleteFunc(slices.Clone(seen), func(one *network.Inspection) bool { return !theirs(one) })); err != nil {
 		return err
 	}
-	return s.listen(seen)
+	return s.listen()
 }
 
 func (s *Set) claimEach(seen []*network.Inspection) error {
@@ -200,16 +205,24 @@ func (s *Set) claimEach(seen []*network.Inspection) error {
 	return nil
 }
 
-// listen opens the socket for metrics in the pod's namespace.
-func (s *Set) listen(seen []*network.Inspection) error {
-	a := s.service.Metrics
-	if a.IsZero() {
+// checkMetrics sees to it that metrics are served at no address of the guest's.
+func (s *Set) checkMetrics(seen []*network.Inspection) error {
+	if s.service.Metrics.IsZero() {
 		return nil
 	}
 	for _, one := range seen {
-		if err := checkMetrics(a, one); err != nil {
+		if err := checkMetrics(s.service.Metrics, one); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// listen opens the socket for metrics in the pod's namespace, if it is not open.
+func (s *Set) listen() error {
+	a := s.service.Metrics
+	if a.IsZero() || s.listener != nil {
+		return nil
 	}
 	err := s.ns.Do(func() (err error) {
 		s.listener, err = a.Listen()

@@ -99,7 +99,7 @@ func refuseOlder(req network.Request) error {
 	return nil
 }
 
-// forget ends servers of the hook's that serve nothing any more, and removes the files of interfaces that were restored.
+// forget ends detached servers that serve nothing any more, and removes the files of interfaces that were restored.
 func forget(req network.Request, all []*network.Restoration) error {
 	var names []string
 	for _, r := range all {
