@@ -67,16 +67,38 @@ func (l *log) reportFailures(w io.Writer, failed []*unit) {
 		if i*fewest >= brief {
 			continue // the name alone
 		}
-		for _, line := range lines[:min(first, len(lines))] {
+		for _, line := range shorten(lines, first) {
 			if r := []rune(line); len(r) > width {
 				line = string(r[:width]) + "…"
 			}
 			fmt.Fprintln(w, line)
 		}
-		if more := len(lines) - first; more > 0 {
-			fmt.Fprintf(w, "    … %d more lines\n", more)
-		}
 	}
+}
+
+// shorten leaves about so many lines, of each entry the first ones, so that a long one does not hide the next.
+func shorten(lines []string, most int) (short []string) {
+	var entries [][]string
+	for _, line := range lines {
+		if len(entries) == 0 || entry.MatchString(line) {
+			entries = append(entries, nil)
+		}
+		last := len(entries) - 1
+		entries[last] = append(entries[last], line)
+	}
+	left := most
+	for i, e := range entries {
+		n := min(len(e), max(1, left/(len(entries)-i)))
+		if left <= 0 {
+			return append(short, fmt.Sprintf("    … %d more failures", len(entries)-i))
+		}
+		short = append(short, e[:n]...)
+		if more := len(e) - n; more > 0 {
+			short = append(short, fmt.Sprintf("    … %d more lines", more))
+		}
+		left -= n
+	}
+	return short
 }
 
 func (u *unit) title() string {

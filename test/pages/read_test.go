@@ -136,3 +136,22 @@ func TestBreakpointsOfThePageAreThere(t *testing.T) {
 		}
 	}
 }
+
+// TestUnlike of lines as a busy machine prints them, and of ones that are wrong.
+func TestUnlike(t *testing.T) {
+	t.Parallel()
+	const line = "  tap0       b6:ec:42:96:6b:f3  up    mtu 1500  in 4  out 6"
+	for _, test := range []struct {
+		said string
+		like bool
+	}{
+		{"eth0:\n  tap0  02:00:00:00:00:01  up    mtu 1500  in 12  out 3\n", true},
+		{"  tap0  02:00:00:00:00:01  up    mtu 1500  in 4  out 3  lost 2\n✓\n", true}, // came before the guest opened the tap
+		{"  tap0  02:00:00:00:00:01  down  mtu 1500  in 4  out 3\n", false},
+		{"  tap0  02:00:00:00:00:01  up    mtu 1500  in 4  out 3  more\n", false},
+	} {
+		if missing := Unlike([]string{line}, test.said); (missing == "") != test.like {
+			t.Errorf("%q: %q is missing", test.said, missing)
+		}
+	}
+}

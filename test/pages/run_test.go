@@ -101,7 +101,6 @@ type place struct {
 
 // run runs a page's commands.
 func (p *place) run(blocks ...Block) {
-	p.t.Helper()
 	for _, b := range blocks {
 		for _, c := range b.Commands {
 			p.one(c)
@@ -109,8 +108,8 @@ func (p *place) run(blocks ...Block) {
 	}
 }
 
+// one is no helper: what it notes is told from what it fails with by the line that says so, and both name the page's.
 func (p *place) one(c Command) {
-	p.t.Helper()
 	ran.Store(c.At, true)
 	script := strings.NewReplacer(p.open...).Replace(c.Text)
 	if prefix, says, ok := beginning(p.stays, c.Text); ok {
