@@ -128,7 +128,7 @@ func BenchmarkUsable6(b *testing.B) {
 	for i, reported := range all {
 		b.Run(reported.name, func(b *testing.B) {
 			rounds(b, all, len(times[i]), func() {
-				for k, s := range all {
+				for k, s := range inTurn(all) {
 					times[k] = append(times[k], s.usable(guests[k]))
 				}
 			})

@@ -376,7 +376,7 @@ func exchanges(b *testing.B, all []*dhcpServer, exchange func(*dhcpServer) time.
 				before[k] = s.cpu()
 			}
 			rounds(b, all, len(times[i]), func() {
-				for k, s := range all {
+				for k, s := range inTurn(all) {
 					times[k] = append(times[k], exchange(s))
 				}
 			})
@@ -398,7 +398,7 @@ func BenchmarkDHCPReady(b *testing.B) {
 	for i, reported := range all {
 		b.Run(reported.name, func(b *testing.B) {
 			rounds(b, all, len(times[i]), func() {
-				for k, s := range all {
+				for k, s := range inTurn(all) {
 					times[k] = append(times[k], s.start())
 					s.stop()
 					time.Sleep(10 * time.Millisecond) // the kernel has yet to free what the socket had
@@ -419,7 +419,7 @@ func rests(b *testing.B, all []*dhcpServer, start time.Duration) {
 	for i, reported := range all {
 		b.Run(reported.name, func(b *testing.B) {
 			rounds(b, all, len(resident[i]), func() {
-				for _, s := range all {
+				for _, s := range inTurn(all) {
 					s.start()
 				}
 				time.Sleep(start)

@@ -64,7 +64,7 @@ func BenchmarkEarlier(b *testing.B) {
 						if done > 0 {
 							continue
 						}
-						for k := range programs {
+						for k := range inTurn(programs) {
 							for n, run := range commands.run {
 								times[n][k] = append(times[n][k], run(k))
 							}

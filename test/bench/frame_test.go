@@ -68,7 +68,7 @@ func BenchmarkFrame(b *testing.B) {
 		clock := newClock(b)
 		out, in := make([][]time.Duration, len(paths)), make([][]time.Duration, len(paths))
 		for b.Loop() {
-			for i, f := range paths {
+			for i, f := range inTurn(paths) {
 				out[i] = append(out[i], clock.frame(b, f.out))
 				in[i] = append(in[i], clock.frame(b, f.in))
 			}

@@ -5,6 +5,7 @@
 package podtest
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"net"
@@ -34,14 +35,11 @@ func NeedRoot(t testing.TB) {
 }
 
 // Program is the path of podnic as make builds it, for tests in packages right below test/. A test takes it from the directory
-// PODNIC_PROGRAMS, when that is set, where scripts/run-tests puts programs that count what runs of them. A benchmark does
-// not: it measures what users have.
+// PODNIC_PROGRAMS, when that is set, where scripts/run-tests puts programs that count what runs of them, and scripts/bench copies
+// of those that users have.
 func Program(t testing.TB) string {
 	t.Helper()
-	dir := os.Getenv("PODNIC_PROGRAMS")
-	if _, measures := t.(*testing.B); measures || dir == "" {
-		dir = "../../bin"
-	}
+	dir := cmp.Or(os.Getenv("PODNIC_PROGRAMS"), "../../bin")
 	path, err := filepath.Abs(filepath.Join(dir, "podnic"))
 	if err == nil {
 		_, err = os.Stat(path)
