@@ -57,7 +57,7 @@ func BenchmarkSharing(b *testing.B) {
 	}
 	b.Run("both", func(b *testing.B) {
 		for b.Loop() {
-			for _, s := range inTurn(all) {
+			for _, s := range all {
 				began := s.processor()
 				s.out = append(s.out, s.stream(s.guest, s.node, "10.244.1.1"))
 				s.in = append(s.in, s.stream(s.node, s.guest, "10.244.1.5"))

@@ -26,7 +26,7 @@ record or check; its state and podnic's are on tmpfs, and what fsync on a disk a
 	{
 		title: "An earlier podnic",
 		says: `Both programs, in turn. Commands are from exec to exit, on a pod of kind's network; messages and memory are those of the
-next table.`,
+table of DHCP. Beside one whose server did not yet confine itself (ADR 22), ready comes half a millisecond later.`,
 		rows: earlierRows(),
 	},
 	{
