@@ -3,13 +3,13 @@ package main
 import (
 	"fmt"
 
-	"github.com/podnic/podnic/cmd/agent/hook"
+	"github.com/podnic/podnic/cmd/agent/hookdir"
 	"github.com/spf13/cobra"
 )
 
 // hookPlace adds the flags that say where libvirt looks for hooks.
-func hookPlace(cmd *cobra.Command) (place *hook.Place) {
-	place = new(hook.Place)
+func hookPlace(cmd *cobra.Command) (place *hookdir.Place) {
+	place = new(hookdir.Place)
 	cmd.Flags().StringVar(&place.Root, "root", "/", "the `directory` that is the root of libvirt's file system")
 	cmd.Flags().StringVar(&place.SysConfDir, "sysconfdir", "/etc", "libvirt's `directory` of configuration, below the root")
 	return place
@@ -33,7 +33,7 @@ Exit status: 0 it is there; 1 failed; 2 wrong usage, or a refusal.`,
 	place := hookPlace(cmd)
 	program := cmd.Flags().String("program", "", "the `path` of podnic, below the root (default: this program's)")
 	cmd.RunE = func(*cobra.Command, []string) error {
-		r, err := hook.Install(*place, *program)
+		r, err := hookdir.Install(*place, *program)
 		if err != nil {
 			return err
 		}
@@ -68,7 +68,7 @@ Exit status: 0 it is not there; 1 failed; 2 wrong usage, or a refusal.`,
 	}
 	place := hookPlace(cmd)
 	cmd.RunE = func(*cobra.Command, []string) error {
-		r, err := hook.Uninstall(*place)
+		r, err := hookdir.Uninstall(*place)
 		if err != nil {
 			return err
 		}

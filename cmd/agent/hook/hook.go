@@ -1,5 +1,5 @@
 // Package hook does what libvirt calls its hook for: it wires and serves when a guest is to start, looks after both while
-// it runs, and takes them back when it has ended. It installs the hook, too.
+// it runs, and takes them back when it has ended.
 package hook
 
 import (

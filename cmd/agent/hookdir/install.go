@@ -1,4 +1,6 @@
-package hook
+// Package hookdir puts podnic among the hooks in libvirt's directory of configuration, and removes it from there. It changes
+// files alone: it asks no daemon and touches no network.
+package hookdir
 
 import (
 	"errors"

@@ -1,4 +1,4 @@
-package hook
+package hookdir
 
 import (
 	"io/fs"
