@@ -18,6 +18,7 @@ import (
 	"github.com/mdlayher/packet"
 	"golang.org/x/sys/unix"
 
+	"github.com/podnic/podnic/network/gateways"
 	"github.com/podnic/podnic/network/identity"
 	"github.com/podnic/podnic/network/plan"
 	"github.com/podnic/podnic/test/podtest"
@@ -480,12 +481,12 @@ func TestResolveAsksAsThePodWould(t *testing.T) {
 			r := p.prepare()
 			p.ends()
 			ns := p.namespace()
-			mac, err := Resolve(ns, r.Names.NIC, r.Record.Options.Mark, podMAC, podIP, gatewayIP)
+			mac, err := gateways.Resolve(ns, r.Names.NIC, r.Record.Options.Mark, podMAC, podIP, gatewayIP)
 			if err != nil || mac != nodeMAC {
 				t.Errorf("the gateway has the MAC %s: %v", mac, err)
 			}
 			nobody := netip.MustParseAddr("10.244.1.77")
-			if mac, err := Resolve(ns, r.Names.NIC, r.Record.Options.Mark, podMAC, podIP, nobody); err == nil {
+			if mac, err := gateways.Resolve(ns, r.Names.NIC, r.Record.Options.Mark, podMAC, podIP, nobody); err == nil {
 				t.Errorf("nobody's address has the MAC %s", mac)
 			}
 		})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/podnic/podnic/network/gateways"
 	"github.com/podnic/podnic/network/identity"
 	"github.com/podnic/podnic/network/plan"
 )
@@ -65,7 +66,7 @@ func (s *session) routersOf(original *plan.Snapshot) (warnings []string) {
 	if err != nil {
 		warnings = append(warnings, err.Error())
 	}
-	found, err := findRouters(s.ns, nic.Name, 0, original, age, routerUp)
+	found, err := gateways.FindRouters(s.ns, nic.Name, 0, original, age, gateways.RouterUp)
 	if err != nil {
 		warnings = append(warnings, err.Error())
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/gateways"
 	"github.com/podnic/podnic/network/identity"
 	"github.com/podnic/podnic/network/plan"
 	"go.uber.org/zap"
@@ -28,7 +29,7 @@ func (s *Server) followRouters(ctx context.Context, known []identity.Router) {
 			return
 		case <-s.asked:
 		}
-		now, err := network.RoutersNow(s.claim.ns, s.wiring, known)
+		now, err := gateways.RoutersNow(s.claim.ns, gateways.Wiring{Original: s.wiring.Original, Names: s.wiring.Names, Options: s.wiring.Options}, known)
 		switch {
 		case ctx.Err() != nil:
 			return // what it asked by may be closed

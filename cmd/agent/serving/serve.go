@@ -15,6 +15,7 @@ import (
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/gateways"
 	"github.com/podnic/podnic/network/identity"
 	"github.com/podnic/podnic/network/plan"
 	"github.com/podnic/podnic/network/statedir"
@@ -145,7 +146,7 @@ func (s *Server) resolveGateway() (warnings []string) {
 	if !wanted || own.Prefix == own.Pod || !gateway.IsValid() || known {
 		return nil
 	}
-	mac, err := network.Resolve(s.claim.ns, s.wiring.Names.NIC, s.wiring.Options.Mark, id.MAC, own.Prefix.Addr(), gateway)
+	mac, err := gateways.Resolve(s.claim.ns, s.wiring.Names.NIC, s.wiring.Options.Mark, id.MAC, own.Prefix.Addr(), gateway)
 	if err != nil {
 		return []string{err.Error()}
 	}

@@ -1,4 +1,4 @@
-package network
+package gateways
 
 import (
 	"encoding/binary"
@@ -16,16 +16,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// How often, and for how long each time, findRouters asks: on a pod's link a router answers within a millisecond. One whose
-// link was set up with the pod's does not answer for an address before it has seen that nobody else has it, which
-// takes up to a second before it asks and one after that (RFC 4862, 5.4.2; addrconf_dad_kick).
+// How often, and for how long each time, FindRouters asks: on a pod's link a router answers within a millisecond.
 const (
 	routerAttempts = 3
 	routerWait     = 100 * time.Millisecond
-	routerUp       = 2500 * time.Millisecond
 )
 
-// findRouters asks on the pod's link where the gateways are, as the pod would ask: for the MAC of each, unless the pod had a
+// RouterUp is how long a router may take until it answers: one whose link was set up with the pod's does not answer for an
+// address before it has seen that nobody else has it, which takes up to a second before it asks and one after that (RFC
+// 4862, 5.4.2; addrconf_dad_kick).
+const RouterUp = 2500 * time.Millisecond
+
+// FindRouters asks on the pod's link where the gateways are, as the pod would ask: for the MAC of each, unless the pod had a
 // permanent entry for it, and for a link-local address of it where it is known by none that anybody answers for. A router
 // advertisement must come from such an address (RFC 4861, 6.1.2). A gateway that nobody answers for is found without one.
 //
@@ -34,7 +36,7 @@ const (
 //
 // mark is what a wiring lets frames leave by, if it is not 0; age is for how long the pod's link has been up, and wait for how
 // long a gateway is asked for at least: plugins give the node's end its address when all is done in the pod (ptp).
-func findRouters(ns *Namespace, nic string, mark uint32, original *plan.Snapshot, age, wait time.Duration) ([]identity.Router, error) {
+func FindRouters(ns namespace, nic string, mark uint32, original *plan.Snapshot, age, wait time.Duration) ([]identity.Router, error) {
 	wanted := original.RoutersWanted()
 	if len(wanted) == 0 {
 		return nil, nil
@@ -42,11 +44,18 @@ func findRouters(ns *Namespace, nic string, mark uint32, original *plan.Snapshot
 	return askFor(wanted, original, age, wait, func() (questions, error) { return askByFrames(ns, nic, mark) }, original.Asking())
 }
 
+// Wiring is what the questions about a wired interface depend on.
+type Wiring struct {
+	Original *plan.Snapshot
+	Names    plan.Names
+	Options  plan.Options
+}
+
 // RoutersNow asks again where the gateways of a wired interface are, whose routers are known: what becomes of those that
 // nobody answers for stays as it was. What is different is asked for twice, since an answer may be lost. For a server with a
 // packet socket it requires CAP_NET_RAW, and, where frames are redirected, CAP_NET_ADMIN on kernels before 5.17; for one with
 // a UDP socket nothing.
-func RoutersNow(ns *Namespace, seen *Inspection, known []identity.Router) ([]identity.Router, error) {
+func RoutersNow(ns namespace, seen Wiring, known []identity.Router) ([]identity.Router, error) {
 	ask := func() ([]identity.Router, error) {
 		wanted := seen.Original.Gateways()
 		for i := range wanted {
@@ -58,9 +67,9 @@ func RoutersNow(ns *Namespace, seen *Inspection, known []identity.Router) ([]ide
 		}
 		if seen.Options.Socket == plan.SocketUDP {
 			mac := seen.Original.Link(plan.NIC).MAC
-			return askFor(wanted, seen.Original, routerUp, 0, func() (questions, error) { return askByDatagrams(ns, seen.Names, mac) }, identity.Asker(mac))
+			return askFor(wanted, seen.Original, RouterUp, 0, func() (questions, error) { return askByDatagrams(ns, seen.Names, mac) }, identity.Asker(mac))
 		}
-		return askFor(wanted, seen.Original, routerUp, 0, func() (questions, error) {
+		return askFor(wanted, seen.Original, RouterUp, 0, func() (questions, error) {
 			return askByFrames(ns, seen.Names.NIC, seen.Options.Mark)
 		}, seen.Original.Asking())
 	}
@@ -103,7 +112,7 @@ func askFor(
 	}
 	defer conn.Close()
 	now := time.Now()
-	r := &asker{conn: conn, mac: nic.MAC, from: from, up: now.Add(routerUp - age), there: now.Add(wait)}
+	r := &asker{conn: conn, mac: nic.MAC, from: from, up: now.Add(RouterUp - age), there: now.Add(wait)}
 	var found []identity.Router
 	for _, w := range wanted {
 		if err := r.find(&w); err != nil {
@@ -230,7 +239,7 @@ type frameQuestions struct {
 }
 
 // askByFrames opens one on the pod's link. mark is what a wiring lets frames leave by.
-func askByFrames(ns *Namespace, nic string, mark uint32) (questions, error) {
+func askByFrames(ns namespace, nic string, mark uint32) (questions, error) {
 	conn, err := listenOn(ns, nic, mark)
 	if err != nil {
 		return nil, err
@@ -356,34 +365,5 @@ func (h *heard) readTarget(b []byte) {
 			h.mac = identity.MAC(options[2:8])
 		}
 		options = options[length:]
-	}
-}
-
-// lookForRouters completes the original, where IPv6 is served and a router was not found before.
-func (p *preparation) lookForRouters() {
-	original := p.record.Original
-	if p.record.Options.IPv6For(original) != plan.IPv6Serve || !p.found.nic.Up {
-		return
-	}
-	age, err := p.rtnl.IPv6Age(p.found.nic.Index)
-	if err != nil {
-		p.warnings = append(p.warnings, err.Error())
-	}
-	wait := routerUp
-	if p.settled {
-		age, wait = routerUp, 0
-	}
-	mark := uint32(0)
-	if p.found.wired() {
-		mark, wait = p.record.Options.Mark, 0
-	}
-	p.rtnl.Forget() // to ask takes up to seconds
-	found, err := findRouters(p.ns, p.found.nic.Name, mark, original, age, wait)
-	if err != nil {
-		p.warnings = append(p.warnings, err.Error())
-	}
-	for _, r := range found {
-		original.Routers = slices.DeleteFunc(original.Routers, func(o identity.Router) bool { return o.Gateway == r.Gateway })
-		original.Routers, p.fresh = append(original.Routers, r), true
 	}
 }

@@ -1,4 +1,4 @@
-package network
+package gateways
 
 import (
 	"bytes"
@@ -23,7 +23,7 @@ const (
 
 // Resolve asks on the pod's own link who has an address, as the pod would ask: in the wired namespace no stack does that
 // any more. mark is what the wiring lets frames leave by, if it is not 0. It needs CAP_NET_RAW.
-func Resolve(ns *Namespace, nic string, mark uint32, pod identity.MAC, podAddress, target netip.Addr) (identity.MAC, error) {
+func Resolve(ns namespace, nic string, mark uint32, pod identity.MAC, podAddress, target netip.Addr) (identity.MAC, error) {
 	mac, err := resolve(ns, nic, mark, pod, podAddress, target)
 	if err != nil {
 		return identity.MAC{}, fmt.Errorf("ask for the MAC of %s on %s: %w", target, nic, err)
@@ -31,7 +31,7 @@ func Resolve(ns *Namespace, nic string, mark uint32, pod identity.MAC, podAddres
 	return mac, nil
 }
 
-func resolve(ns *Namespace, nic string, mark uint32, pod identity.MAC, podAddress, target netip.Addr) (identity.MAC, error) {
+func resolve(ns namespace, nic string, mark uint32, pod identity.MAC, podAddress, target netip.Addr) (identity.MAC, error) {
 	conn, err := listenOn(ns, nic, mark)
 	if err != nil {
 		return identity.MAC{}, err
@@ -52,8 +52,13 @@ func resolve(ns *Namespace, nic string, mark uint32, pod identity.MAC, podAddres
 	return identity.MAC{}, errors.New("nobody answers")
 }
 
+// namespace is where a socket is opened.
+type namespace interface {
+	Do(f func() error) error
+}
+
 // listenOn opens a packet socket on the pod's link, whose frames a wiring lets pass.
-func listenOn(ns *Namespace, nic string, mark uint32) (conn *packet.Conn, err error) {
+func listenOn(ns namespace, nic string, mark uint32) (conn *packet.Conn, err error) {
 	err = ns.Do(func() error {
 		link, err := net.InterfaceByName(nic)
 		if err != nil {

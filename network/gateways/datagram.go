@@ -1,4 +1,4 @@
-package network
+package gateways
 
 import (
 	"cmp"
@@ -36,7 +36,7 @@ const (
 )
 
 // askByDatagrams opens one on the link by which the pod's stack reaches the pod network: a bridge, or the pod's own.
-func askByDatagrams(ns *Namespace, names plan.Names, mac identity.MAC) (q questions, err error) {
+func askByDatagrams(ns namespace, names plan.Names, mac identity.MAC) (q questions, err error) {
 	link := cmp.Or(names.Bridge, names.NIC)
 	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		var failed error
