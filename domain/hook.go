@@ -14,59 +14,6 @@ import (
 	"github.com/podnic/podnic/network/identity"
 )
 
-// HookCall is one call of libvirt's qemu hook: its four arguments (https://libvirt.org/hooks.html).
-type HookCall struct {
-	Guest        string // the domain's name
-	Operation    string
-	SubOperation string
-	Extra        string // "-" when there is none; of release, since libvirt 10.5, why the guest ended
-}
-
-// Operations of the qemu hook.
-const (
-	HookPrepare   = "prepare"   // before libvirt touches anything for a start
-	HookStart     = "start"     // before it runs the emulator
-	HookStarted   = "started"   // the emulator runs, the guest does not yet
-	HookStopped   = "stopped"   // the emulator has ended
-	HookRelease   = "release"   // libvirt has released all that it held for the guest, also after a start that failed
-	HookReconnect = "reconnect" // the daemon was started again and finds the guest running
-	HookAttach    = "attach"    // the daemon takes over an emulator that somebody else started
-	HookMigrate   = "migrate"   // before an incoming migration; what is printed replaces the XML
-	HookRestore   = "restore"   // before a saved guest is restored; likewise
-)
-
-// hookOperations are those that libvirt calls the hook for, each with its sub-operation (virHookQemuOp in
-// src/util/virhook.c, and who calls it in src/qemu).
-var hookOperations = map[string]string{
-	HookPrepare: "begin", HookStart: "begin", HookStarted: "begin", HookStopped: "end", HookRelease: "end",
-	HookReconnect: "begin", HookAttach: "begin", HookMigrate: "begin", HookRestore: "begin",
-}
-
-// NewHookCall takes the arguments of the hook.
-func NewHookCall(args []string) (HookCall, error) {
-	if len(args) != 4 {
-		return HookCall{}, fmt.Errorf("libvirt's hook has four arguments (guest, operation, sub-operation, extra), not %d", len(args))
-	}
-	return HookCall{args[0], args[1], args[2], args[3]}, nil
-}
-
-// Known reports whether there is anything to do. What a later libvirt may call is not.
-func (c HookCall) Known() bool {
-	sub, known := hookOperations[c.Operation]
-	return known && sub == c.SubOperation
-}
-
-// Tolerant reports whether libvirt kills a guest that runs when the hook fails, so that it must not.
-func (c HookCall) Tolerant() bool { return c.Operation == HookReconnect || c.Operation == HookAttach }
-
-// Reason is why the guest ended, empty where libvirt does not say.
-func (c HookCall) Reason() string {
-	if c.Extra == "-" {
-		return ""
-	}
-	return c.Extra
-}
-
 // MetadataURI is the XML namespace of podnic's element in a domain's metadata, which marks the domain as podnic's.
 const MetadataURI = "urn:podnic:domain:1"
 

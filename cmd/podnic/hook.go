@@ -13,6 +13,7 @@ import (
 
 	"github.com/podnic/podnic/cmd/agent/hook"
 	"github.com/podnic/podnic/domain"
+	"github.com/podnic/podnic/domain/qemuhook"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -41,7 +42,7 @@ func hookArgs(argv []string) ([]string, bool) {
 // callHook does what libvirt calls for. What is none of podnic's business ends here, before the program is set up: libvirt
 // calls the hook for each guest, several times.
 func callHook(args []string, started time.Time, in io.Reader, out, stderr io.Writer) int {
-	call, err := domain.NewHookCall(args)
+	call, err := qemuhook.NewCall(args)
 	if err == nil && !call.Known() {
 		return 0
 	}
@@ -173,7 +174,7 @@ at which libvirt gives up a start.`,
 		return a.setUp(called)
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		call, err := domain.NewHookCall(args)
+		call, err := qemuhook.NewCall(args)
 		if err != nil {
 			return usageError{err}
 		}
@@ -203,7 +204,7 @@ at which libvirt gives up a start.`,
 const minHookTimeout = 100 * time.Millisecond
 
 func hookCallArgs(_ *cobra.Command, args []string) error {
-	if _, err := domain.NewHookCall(args); err != nil {
+	if _, err := qemuhook.NewCall(args); err != nil {
 		return usageError{err}
 	}
 	return nil

@@ -19,6 +19,7 @@ import (
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/cmd/agent/wiring"
 	"github.com/podnic/podnic/domain"
+	"github.com/podnic/podnic/domain/qemuhook"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/plan"
 	"github.com/podnic/podnic/network/statedir"
@@ -30,7 +31,7 @@ import (
 // unless somebody configured them: they are the domain's.
 type Task struct {
 	network.Request
-	Call domain.HookCall
+	Call qemuhook.Call
 	XML  io.Reader // the domain's
 	// Domains are patterns of the names of domains that are podnic's without saying so (path.Match).
 	Domains []string
@@ -139,7 +140,7 @@ func (h *hook) run(ctx context.Context) (r hookResult) {
 	switch {
 	case err == nil:
 		defer unlock()
-	case statedir.IsUntrusted(err) && h.Call.Operation != domain.HookPrepare:
+	case statedir.IsUntrusted(err) && h.Call.Operation != qemuhook.Prepare:
 		// Whoever can put a directory of their own there must not keep the pod from its interface.
 		h.entry.Warnings = append(h.entry.Warnings, err.Error())
 	default:
@@ -166,11 +167,11 @@ func (h *hook) read() (bool, error) {
 
 func (h *hook) dispatch(ctx context.Context) error {
 	switch h.Call.Operation {
-	case domain.HookPrepare:
+	case qemuhook.Prepare:
 		return h.prepare(ctx)
-	case domain.HookStart, domain.HookStarted, domain.HookReconnect, domain.HookAttach:
+	case qemuhook.Start, qemuhook.Started, qemuhook.Reconnect, qemuhook.Attach:
 		return h.check(ctx)
-	case domain.HookStopped, domain.HookRelease:
+	case qemuhook.Stopped, qemuhook.Release:
 		return h.end(ctx)
 	}
 	return nil // what is printed at migrate and restore would replace the XML
@@ -392,7 +393,7 @@ func (h *hook) wired(r *network.Result) error {
 		h.did("wired %s (%d changes)", r.Names.Interface, len(r.Steps))
 	}
 	h.entry.Warnings = append(h.entry.Warnings, r.Warnings...)
-	if r.TapRemade && h.Call.Operation != domain.HookPrepare {
+	if r.TapRemade && h.Call.Operation != qemuhook.Prepare {
 		return fmt.Errorf("the guest has lost its network: %s was gone, and the guest does not hold the one that has been made again; start it again", r.Names.Tap)
 	}
 	return nil
