@@ -3,6 +3,7 @@ package domain
 import (
 	"fmt"
 
+	"github.com/podnic/podnic/domain/domainxml"
 	"github.com/podnic/podnic/domain/internal/wire"
 )
 
@@ -33,7 +34,7 @@ func version(number uint32) string {
 }
 
 // Document is the XML of the running domain of that name; nil when there is none.
-func (c *Connection) Document(name string) (*Document, error) {
+func (c *Connection) Document(name string) (*domainxml.Document, error) {
 	s, err := c.session()
 	if err != nil {
 		return nil, err
@@ -42,5 +43,5 @@ func (c *Connection) Document(name string) (*Document, error) {
 	if found == nil || err != nil {
 		return nil, err
 	}
-	return Parse(found.xml)
+	return domainxml.Parse(found.xml)
 }

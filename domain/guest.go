@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+
+	"github.com/podnic/podnic/domain/domainxml"
 )
 
 // Guest is a domain that runs, or did when it was started or found.
@@ -29,7 +31,7 @@ type Guest struct {
 // Start creates a transient domain from XML and returns the guest. The call that starts it is the first that it makes.
 // When the domain does not start, the error has libvirt's text.
 func (c *Connection) Start(xml []byte) (*Guest, error) {
-	d, err := Parse(xml)
+	d, err := domainxml.Parse(xml)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +55,7 @@ func (c *Connection) Find(name string) (*Guest, error) {
 		if found == nil || err != nil {
 			return nil, err
 		}
-		d, err := Parse(found.xml)
+		d, err := domainxml.Parse(found.xml)
 		if err != nil {
 			return nil, err
 		}
@@ -65,7 +67,7 @@ func (c *Connection) Find(name string) (*Guest, error) {
 	return g, nil
 }
 
-func (c *Connection) newGuest(uuid string, d *Document, state GuestState) *Guest {
+func (c *Connection) newGuest(uuid string, d *domainxml.Document, state GuestState) *Guest {
 	g := &Guest{
 		connection: c,
 		uuid:       uuid,

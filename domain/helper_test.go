@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
+	"github.com/podnic/podnic/domain/domainxml"
 	"github.com/podnic/podnic/domain/internal/beside"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
@@ -221,7 +222,7 @@ func TestAHelperThatHangsIsEnded(t *testing.T) {
 		}
 		// More than a pipe holds, of which nothing is read.
 		writing := make(chan error)
-		go func() { _, err := s.start(make([]byte, maxSize)); writing <- err }()
+		go func() { _, err := s.start(make([]byte, domainxml.MaxSize)); writing <- err }()
 		s.close()
 		if err := <-writing; err == nil {
 			t.Error("the call succeeded")

@@ -16,7 +16,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/podnic/podnic/domain/domainxml"
 	"github.com/podnic/podnic/domain/libvirt"
+	"github.com/podnic/podnic/network/identity"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 )
@@ -120,10 +122,19 @@ var othersKeep = map[string]string{
 	"breaks and tabs":  `<x:a xmlns:x="urn:x" b="a&#10;b&#9;c&#13;d" c="` + "1\r\n\t2" + `">t&#13;u&#10;&#9;</x:a>`,
 	"quotes":           `<x:a xmlns:x="urn:'&quot;>x" b='"' c="'&gt;&amp;lt;"/>`,
 	"CDATA, comment":   `<x:a xmlns:x="urn:x">1<![CDATA[<&]]>]]&gt;<!-- &amp;<a - b --> é</x:a>`,
-	"metadata within":  `<metadata xmlns="urn:x"><pod/><podnic:pod xmlns:podnic="` + MetadataURI + `"/></metadata>`,
+	"metadata within":  `<metadata xmlns="urn:x"><pod/><podnic:pod xmlns:podnic="` + domainxml.MetadataURI + `"/></metadata>`,
 	"an entity":        `<x:a xmlns:x="urn:x" b="&e;">1&e;2</x:a>`,
 	"many attributes":  `<x xmlns="urn:x"` + attributes(5000) + `/>`,
 	"an attribute, &c": `<x:a xmlns:x="urn:x" xml:lang="de" xml:space="preserve">  </x:a>`,
+}
+
+func parsed(t *testing.T, xml []byte) *domainxml.Document {
+	t.Helper()
+	d, err := domainxml.Parse(xml)
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, xml)
+	}
+	return d
 }
 
 func attributes(n int) string {
@@ -141,7 +152,7 @@ func TestLibvirtPassesOnWhatOthersKeep(t *testing.T) {
 	for name, kept := range othersKeep {
 		t.Run(name, func(t *testing.T) {
 			document := strings.NewReplacer("<domain", `<!DOCTYPE domain [<!ENTITY e "&#49;">]><domain`, "%s", "kept",
-				"<memory>", `<metadata>`+kept+`<podnic:pod xmlns:podnic="`+MetadataURI+`" interface="net1"/></metadata><memory>`).Replace(testXML)
+				"<memory>", `<metadata>`+kept+`<podnic:pod xmlns:podnic="`+domainxml.MetadataURI+`" interface="net1"/></metadata><memory>`).Replace(testXML)
 			start := func(xml []byte) (printed []byte) {
 				t.Helper()
 				g, err := c.Start(xml)
@@ -165,8 +176,8 @@ func TestLibvirtPassesOnWhatOthersKeep(t *testing.T) {
 				text, _, _ = strings.Cut(text, "<memory")
 				return text
 			}
-			for _, d := range []*Document{parsed(t, []byte(document)), d} {
-				filled, err := d.Fill(podNIC)
+			for _, d := range []*domainxml.Document{parsed(t, []byte(document)), d} {
+				filled, err := d.Fill(domainxml.NIC{Tap: "tap0", MAC: identity.MAC{0x0a, 0x58, 0x0a, 0xf4, 0x01, 0x05}, MTU: 1450})
 				if name == "an entity" {
 					if err == nil || !strings.Contains(err.Error(), "&e;") {
 						t.Errorf("an entity that libvirt leaves undefined: %v", err)
@@ -207,7 +218,7 @@ func TestTheLongestDocumentIsCarried(t *testing.T) {
 	head += "<description>"
 	tail = "</description><memory>" + tail
 	// What the document is longer by when libvirt writes it, it must be shorter by before.
-	description = description[:maxSize-len(head)-len(tail)-4<<10]
+	description = description[:domainxml.MaxSize-len(head)-len(tail)-4<<10]
 	description = description[:strings.LastIndex(description, ";")+1]
 	c := testConnection(t)
 	g, err := c.Start([]byte(head + description + tail))

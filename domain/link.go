@@ -2,46 +2,11 @@ package domain
 
 import (
 	"context"
-	"fmt"
 	"time"
 
-	"github.com/beevik/etree"
+	"github.com/podnic/podnic/domain/domainxml"
 	"go.uber.org/zap"
 )
-
-// LinkDown reports whether the document takes the link of the tap's interface down (<link state='down'/>): the guest then
-// sees a network card without a carrier.
-func (d *Document) LinkDown(tap string) bool {
-	e, err := d.choose(tap, "")
-	return err == nil && value(child(e, "link"), "state") == "down"
-}
-
-// withLink is the interface of a tap alone, as XML, with its link up or down.
-func (d *Document) withLink(tap string, up bool) ([]byte, error) {
-	e, err := d.choose(tap, "")
-	if err == nil && e == nil {
-		err = fmt.Errorf("domain %q has no interface", d.Name())
-	}
-	if err != nil {
-		return nil, err
-	}
-	device := etree.NewDocument()
-	device.WriteSettings = d.tree.WriteSettings
-	device.SetRoot(e.Copy())
-	link := child(device.Root(), "link")
-	if link == nil {
-		link = device.Root().CreateElement("link")
-	}
-	link.CreateAttr("state", linkState(up))
-	return write(device), nil
-}
-
-func linkState(up bool) string {
-	if up {
-		return "up"
-	}
-	return "down"
-}
 
 // FollowCarrier keeps the link of the guest's interface on a tap up while there is a carrier and down while there is none,
 // until the guest has ended, ctx ends or the connection is closed. What carrier yields is what the link should be from then
@@ -71,7 +36,7 @@ func (g *Guest) FollowCarrier(ctx context.Context, tap string, carrier <-chan bo
 		}
 		retry = time.After(lastRetry)
 		if text := err.Error(); text != complaint {
-			g.complain("set the guest's link "+linkState(up)+"; trying again", err)
+			g.complain("set the guest's link "+domainxml.LinkState(up)+"; trying again", err)
 			complaint = text
 		}
 	}
@@ -95,11 +60,11 @@ func (l *link) follow(up bool) error {
 	if err != nil {
 		return err
 	}
-	d, err := Parse(xml)
+	d, err := domainxml.Parse(xml)
 	if err != nil {
 		return err
 	}
-	e, err := d.choose(l.tap, "")
+	e, err := d.InterfaceOf(l.tap)
 	if err != nil {
 		return err
 	}
@@ -117,7 +82,7 @@ func (l *link) follow(up bool) error {
 	case !up && down:
 		return nil
 	}
-	device, err := d.withLink(l.tap, up)
+	device, err := d.WithLink(l.tap, up)
 	if err != nil {
 		return err
 	}
@@ -130,7 +95,7 @@ func (l *link) follow(up bool) error {
 	if up {
 		l.set(false)
 	}
-	l.guest.connection.log.Info("the guest's link is "+linkState(up)+", as the carrier of the pod's interface is",
+	l.guest.connection.log.Info("the guest's link is "+domainxml.LinkState(up)+", as the carrier of the pod's interface is",
 		zap.String("domain", l.guest.name), zap.String("tap", l.tap))
 	return nil
 }

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/beevik/etree"
+	"github.com/podnic/podnic/domain/domainxml"
 )
 
 // NoDeviceError says that the guest has no interface for a tap.
@@ -43,7 +43,7 @@ func (g *Guest) Has(tap string) (bool, error) {
 
 // Plug gives the guest, which runs, one more interface, unless it has one for that tap. The error has libvirt's text, and what
 // to do where the machine has no place for a further card.
-func (g *Guest) Plug(nic NIC) error {
+func (g *Guest) Plug(nic domainxml.NIC) error {
 	has, err := g.Has(nic.Tap)
 	if has || err != nil {
 		return err
@@ -52,9 +52,7 @@ func (g *Guest) Plug(nic NIC) error {
 	if err != nil {
 		return err
 	}
-	device := etree.NewDocument()
-	nic.furnish(device.CreateElement("interface"))
-	if err := s.attach(g.uuid, write(device)); err != nil {
+	if err := s.attach(g.uuid, nic.Device()); err != nil {
 		remedy := ""
 		if strings.Contains(err.Error(), "PCI slots") { // "No more available PCI slots"
 			remedy = "; add <controller type='pci' model='pcie-root-port'/> to the domain's XML, one for each card that is to be plugged, and start it anew"
@@ -136,15 +134,15 @@ func (g *Guest) aliasOf(tap string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	d, err := Parse(xml)
+	d, err := domainxml.Parse(xml)
 	if err != nil {
 		return "", err
 	}
-	e, err := d.choose(tap, "")
+	e, err := d.InterfaceOf(tap)
 	if e == nil || err != nil {
 		return "", err
 	}
-	alias := newInterface(e).Alias
+	alias := e.Alias
 	if alias == "" {
 		return "", errors.New("libvirt does not say the alias of the interface, by which it would be named")
 	}

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/podnic/podnic/domain/domainxml"
 	"github.com/podnic/podnic/network/identity"
 )
 
@@ -73,7 +74,7 @@ func TestPlugGivesTheCardOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := new(daemon)
 		g := started(t, d)
-		nic := NIC{Name: "net1", Tap: "tap1", MAC: identity.MAC{0x0a, 0x58, 0, 0, 0, 1}, MTU: 1400, Queues: 2, Alias: AliasOf("net1")}
+		nic := domainxml.NIC{Name: "net1", Tap: "tap1", MAC: identity.MAC{0x0a, 0x58, 0, 0, 0, 1}, MTU: 1400, Queues: 2, Alias: domainxml.AliasOf("net1")}
 		if err := g.Plug(nic); err != nil {
 			t.Fatal(err)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/podnic/podnic/domain"
+	"github.com/podnic/podnic/domain/domainxml"
 	"github.com/podnic/podnic/network/identity"
 	"go.uber.org/zap"
 )
@@ -46,7 +47,7 @@ func (v *visit) reachLibvirt() outcome {
 }
 
 // document is the XML of the guest that was given the interface; nil where it cannot be had.
-func (v *visit) document() *domain.Document {
+func (v *visit) document() *domainxml.Document {
 	if v.seen == nil || v.seen.Record == nil || v.seen.Record.Domain == nil {
 		return nil
 	}

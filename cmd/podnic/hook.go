@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/cmd/agent/hook"
-	"github.com/podnic/podnic/domain"
+	"github.com/podnic/podnic/domain/domainxml"
 	"github.com/podnic/podnic/domain/qemuhook"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -76,10 +76,10 @@ func await(in io.Reader, known bool, patience time.Duration) (io.Reader, bool) {
 	}
 	found := make(chan answer, 1)
 	go func() {
-		xml, ours := domain.Marked(in)
+		xml, ours := domainxml.Marked(in)
 		if !ours && !known {
-			text, _ := domain.ReadXML(xml) // from memory
-			document, err := domain.Parse(text)
+			text, _ := domainxml.ReadXML(xml) // from memory
+			document, err := domainxml.Parse(text)
 			xml, ours = bytes.NewReader(text), err == nil && document.MayBePods()
 		}
 		found <- answer{xml, ours}

@@ -5,7 +5,7 @@ import (
 	"slices"
 
 	"github.com/podnic/podnic/cmd/agent/wiring"
-	"github.com/podnic/podnic/domain"
+	"github.com/podnic/podnic/domain/domainxml"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/plan"
 )
@@ -13,7 +13,7 @@ import (
 // card is one of the pod's interfaces, with that of the domain which is for it.
 type card struct {
 	asked plan.Options // by the metadata and the configuration
-	nic   domain.Interface
+	nic   domainxml.Interface
 	seen  *network.Inspection
 }
 
@@ -48,7 +48,7 @@ func (h *hook) asked() (network.Request, error) {
 	}
 	said := pod.Interfaces
 	if len(said) == 0 {
-		said = []domain.PodInterface{{
+		said = []domainxml.PodInterface{{
 			Name: pod.Interface, Binding: pod.Binding, SpoofGuard: pod.SpoofGuard, IPv6: pod.IPv6, PodPorts: pod.PodPorts, GuestPorts: pod.GuestPorts,
 		}}
 	}
@@ -96,7 +96,7 @@ func (h *hook) configured(name string) plan.Options {
 }
 
 // apply adds what the metadata says of an interface.
-func (h *hook) apply(o *plan.Options, i domain.PodInterface) error {
+func (h *hook) apply(o *plan.Options, i domainxml.PodInterface) error {
 	o.Binding, o.Tap, o.Socket = cmp.Or(i.Binding, o.Binding), cmp.Or(i.Tap, o.Tap), cmp.Or(i.Socket, o.Socket)
 	o.Queues = cmp.Or(i.Queues, o.Queues)
 	o.IPv6 = cmp.Or(i.IPv6, o.IPv6)
@@ -139,9 +139,9 @@ func (h *hook) cards() ([]*card, error) {
 	}
 	h.entry.Warnings = append(h.entry.Warnings, warnings...)
 	selected = h.stillThere(selected)
-	var nics []domain.NIC
+	var nics []domainxml.NIC
 	for _, s := range selected {
-		nics = append(nics, domain.NIC{Name: s.Options.Interface, Tap: s.Tap, MAC: s.MAC})
+		nics = append(nics, domainxml.NIC{Name: s.Options.Interface, Tap: s.Tap, MAC: s.MAC})
 	}
 	found, err := h.document.Taps(nics)
 	if err != nil {
@@ -165,7 +165,7 @@ func (h *hook) stillThere(selected []network.Selection) []network.Selection {
 	}
 	var there []network.Selection
 	for _, s := range selected {
-		if slices.ContainsFunc(h.document.Interfaces(), func(i domain.Interface) bool { return i.Unmanaged(s.Tap) }) {
+		if slices.ContainsFunc(h.document.Interfaces(), func(i domainxml.Interface) bool { return i.Unmanaged(s.Tap) }) {
 			there = append(there, s)
 		} else {
 			h.entry.Warnings = append(h.entry.Warnings, "the guest has no interface for "+s.Options.Interface+" any more")

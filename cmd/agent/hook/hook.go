@@ -18,7 +18,7 @@ import (
 	"github.com/podnic/podnic/cmd/agent/presence"
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/cmd/agent/wiring"
-	"github.com/podnic/podnic/domain"
+	"github.com/podnic/podnic/domain/domainxml"
 	"github.com/podnic/podnic/domain/qemuhook"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/plan"
@@ -100,7 +100,7 @@ type hook struct {
 	entry hooklog.Entry // the goroutine's own
 	doing atomic.Value
 
-	document *domain.Document
+	document *domainxml.Document
 }
 
 // stage says what is done from now on, for the message that it takes too long.
@@ -151,11 +151,11 @@ func (h *hook) run(ctx context.Context) (r hookResult) {
 
 // read reads the domain and reports whether it is podnic's.
 func (h *hook) read() (bool, error) {
-	xml, err := domain.ReadXML(h.XML)
+	xml, err := domainxml.ReadXML(h.XML)
 	if err != nil {
 		return false, err
 	}
-	if h.document, err = domain.Parse(xml); err != nil {
+	if h.document, err = domainxml.Parse(xml); err != nil {
 		return false, err
 	}
 	pod, err := h.document.Pod()
@@ -336,7 +336,7 @@ const namedPatience = time.Second
 // fits refuses an interface that asks for what the pod, or the existing wiring, does not have.
 func (h *hook) fits(c *card) error {
 	link := c.seen.Original.Link(plan.NIC)
-	want := domain.NIC{Tap: c.asked.Tap, MAC: link.MAC, MTU: c.seen.Original.GuestMTU(), Queues: c.asked.Queues}
+	want := domainxml.NIC{Tap: c.asked.Tap, MAC: link.MAC, MTU: c.seen.Original.GuestMTU(), Queues: c.asked.Queues}
 	if c.seen.Wired {
 		want.Tap, want.Queues = c.seen.Options.Tap, c.seen.Options.Queues
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/cmd/agent/wiring"
 	"github.com/podnic/podnic/domain"
+	"github.com/podnic/podnic/domain/domainxml"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/plan"
 	"github.com/podnic/podnic/network/statedir"
@@ -227,9 +228,9 @@ func (p *plug) serve(ctx context.Context, a *Attachment) error {
 // plugIn gives the guest the card and waits until its emulator holds the tap.
 func (p *plug) plugIn(ctx context.Context, a *Attachment) error {
 	original := a.Record.Original
-	err := p.guest.Plug(domain.NIC{
+	err := p.guest.Plug(domainxml.NIC{
 		Name: p.name(), Tap: a.Names.Tap, MAC: original.Link(plan.NIC).MAC, MTU: original.GuestMTU(), Queues: a.Record.Options.Queues,
-		Alias: domain.AliasOf(p.name()),
+		Alias: domainxml.AliasOf(p.name()),
 	})
 	if err != nil {
 		return err

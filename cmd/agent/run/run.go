@@ -16,6 +16,7 @@ import (
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/cmd/agent/wiring"
 	"github.com/podnic/podnic/domain"
+	"github.com/podnic/podnic/domain/domainxml"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/plan"
 	"go.uber.org/zap"
@@ -46,7 +47,7 @@ var ErrInterrupted = errors.New("ended by a signal before the guest was started"
 // that an earlier Run started in this namespace is taken over in place of starting it. The first signal on stop asks the guest
 // to shut down, the second does not wait for it.
 func Run(r Task, stop, reload <-chan os.Signal, log *zap.Logger) (domain.Ending, error) {
-	document, err := domain.Parse(r.XML)
+	document, err := domainxml.Parse(r.XML)
 	if err != nil {
 		return domain.Ending{}, &plan.RefusalError{Reason: err}
 	}
@@ -77,10 +78,10 @@ func Run(r Task, stop, reload <-chan os.Signal, log *zap.Logger) (domain.Ending,
 }
 
 // cards are the selected interfaces as a domain is asked for them.
-func cards(selected []network.Selection) []domain.NIC {
-	nics := make([]domain.NIC, len(selected))
+func cards(selected []network.Selection) []domainxml.NIC {
+	nics := make([]domainxml.NIC, len(selected))
 	for i, s := range selected {
-		nics[i] = domain.NIC{Name: s.Options.Interface, Tap: s.Tap, MAC: s.MAC}
+		nics[i] = domainxml.NIC{Name: s.Options.Interface, Tap: s.Tap, MAC: s.MAC}
 	}
 	return nics
 }
@@ -89,7 +90,7 @@ func cards(selected []network.Selection) []domain.NIC {
 type run struct {
 	loan
 	task     Task
-	document *domain.Document
+	document *domainxml.Document
 	down     map[string]bool // the interfaces whose link the domain's XML has down
 
 	libvirt *domain.Connection
@@ -320,10 +321,10 @@ func (r *run) start(ctx context.Context) error {
 	if r.guest != nil {
 		return nil
 	}
-	var nics []domain.NIC
+	var nics []domainxml.NIC
 	for _, w := range r.wired {
 		original := w.Record.Original
-		nics = append(nics, domain.NIC{
+		nics = append(nics, domainxml.NIC{
 			Name: w.Names.Interface, Tap: w.Names.Tap, MAC: original.Link(plan.NIC).MAC, MTU: original.GuestMTU(), Queues: w.Record.Options.Queues,
 		})
 	}

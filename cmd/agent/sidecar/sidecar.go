@@ -17,7 +17,7 @@ import (
 	"github.com/podnic/podnic/cmd/agent/offering"
 	"github.com/podnic/podnic/cmd/agent/serving"
 	"github.com/podnic/podnic/cmd/agent/statefile"
-	"github.com/podnic/podnic/domain"
+	"github.com/podnic/podnic/domain/domainxml"
 	"github.com/podnic/podnic/domain/kubevirt"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/identity"
@@ -237,14 +237,14 @@ func (s *sidecar) find(i kubevirt.Interface) (*network.Inspection, error) {
 // fill puts the interface into the domain. KubeVirt has put it there, with the tap's name and as many queues as it gave the
 // tap, if the binding is registered with a domainAttachmentType.
 func (s *sidecar) fill(xml []byte, i kubevirt.Interface, seen *network.Inspection) ([]byte, error) {
-	document, err := domain.Parse(xml)
+	document, err := domainxml.Parse(xml)
 	if err != nil {
 		return nil, err
 	}
 	pod := seen.Original.Link(plan.NIC)
-	nic := domain.NIC{
+	nic := domainxml.NIC{
 		Tap: plan.ManagedTapNames(seen.Names.Interface).Tap, MAC: pod.MAC, MTU: seen.Original.GuestMTU(), Alias: i.Alias(), Model: i.Model,
-		Placement: domain.Placement(i.Placement),
+		Placement: domainxml.Placement(i.Placement),
 	}
 	if seen.Wired {
 		nic.Tap = seen.Names.Tap

@@ -1,4 +1,4 @@
-package domain
+package domainxml
 
 import (
 	"fmt"
@@ -76,6 +76,15 @@ func (i Interface) multiqueue() bool {
 		return true
 	}
 	return false
+}
+
+// InterfaceOf is the interface that names the tap; nil when there is none.
+func (d *Document) InterfaceOf(tap string) (*Interface, error) {
+	e, err := d.choose(tap, "")
+	if e == nil || err != nil {
+		return nil, err
+	}
+	return new(newInterface(e)), nil
 }
 
 // choose finds the interface of an alias, else the one that names the tap. No interface and no error means that there is none.

@@ -1,4 +1,4 @@
-package domain
+package domainxml
 
 import (
 	"cmp"
@@ -89,6 +89,13 @@ func (d *Document) addInterface(nic NIC) {
 		devices = d.top.CreateElement("devices")
 	}
 	nic.furnish(devices.CreateElement("interface"))
+}
+
+// Device is the NIC's interface alone, as XML: what a guest that runs is given.
+func (n NIC) Device() []byte {
+	device := etree.NewDocument()
+	n.furnish(device.CreateElement("interface"))
+	return write(device)
 }
 
 // furnish makes an empty element the NIC's interface.

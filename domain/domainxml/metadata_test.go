@@ -1,4 +1,4 @@
-package domain
+package domainxml
 
 import (
 	"strings"
@@ -129,8 +129,8 @@ func TestFitsNamesEveryAttribute(t *testing.T) {
 }
 
 func TestReadXMLIsBounded(t *testing.T) {
-	xml, err := ReadXML(strings.NewReader(strings.Repeat("x", 3*maxSize)))
-	if err != nil || len(xml) != maxSize+1 {
+	xml, err := ReadXML(strings.NewReader(strings.Repeat("x", 3*MaxSize)))
+	if err != nil || len(xml) != MaxSize+1 {
 		t.Errorf("%d bytes, %v", len(xml), err)
 	}
 }

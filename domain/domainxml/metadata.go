@@ -1,4 +1,4 @@
-package domain
+package domainxml
 
 import (
 	"bytes"
@@ -19,7 +19,7 @@ const MetadataURI = "urn:podnic:domain:1"
 
 // ReadXML reads a domain's XML, and no more of it than shows that it is longer than libvirt takes.
 func ReadXML(r io.Reader) ([]byte, error) {
-	xml, err := io.ReadAll(io.LimitReader(r, maxSize+1))
+	xml, err := io.ReadAll(io.LimitReader(r, MaxSize+1))
 	if err != nil {
 		return nil, fmt.Errorf("read the domain's XML: %w", err)
 	}
@@ -34,7 +34,7 @@ func Marked(r io.Reader) (io.Reader, bool) {
 	buffer := make([]byte, 64<<10)
 	for {
 		n, err := r.Read(buffer)
-		if len(kept) <= maxSize {
+		if len(kept) <= MaxSize {
 			kept = append(kept, buffer[:n]...)
 		}
 		window = append(window, buffer[:n]...)

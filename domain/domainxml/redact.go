@@ -1,4 +1,4 @@
-package domain
+package domainxml
 
 import (
 	"slices"

@@ -1,4 +1,4 @@
-package domain
+package domainxml
 
 import (
 	"bytes"
@@ -10,9 +10,9 @@ import (
 	"github.com/beevik/etree"
 )
 
-// maxSize is the longest document that libvirt's daemons accept: REMOTE_STRING_MAX of libvirt's
+// MaxSize is the longest document that libvirt's daemons accept: REMOTE_STRING_MAX of libvirt's
 // src/remote/remote_protocol.x, in bytes.
-const maxSize = 4 << 20
+const MaxSize = 4 << 20
 
 // byteOrderMark may stand at the beginning of a UTF-8 file. It is no part of the XML.
 var byteOrderMark = []byte("\ufeff")
@@ -40,8 +40,8 @@ func parse(xml []byte) (*Document, error) {
 	switch {
 	case len(bytes.TrimSpace(data)) == 0:
 		return nil, errors.New("the document is empty")
-	case len(xml) > maxSize:
-		return nil, fmt.Errorf("the document is longer than the %d bytes that libvirt takes", maxSize)
+	case len(xml) > MaxSize:
+		return nil, fmt.Errorf("the document is longer than the %d bytes that libvirt takes", MaxSize)
 	case !marked && (bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff"))):
 		return nil, encodingError("UTF-16")
 	}
