@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/podnic/podnic/network/holding"
 	"github.com/podnic/podnic/network/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
@@ -129,14 +130,14 @@ func (l *locking) without() (warning string, ok bool) {
 	if !l.claimed {
 		return "", false
 	}
-	for _, h := range l.ns.holders() {
-		if h.idle == "" {
+	for _, h := range holding.OfLock(l.ns) {
+		if h.Idle == "" {
 			continue
 		}
 		if locked, err := l.try(); locked || err != nil { // it was let go of meanwhile
 			return "", locked
 		}
-		return fmt.Sprintf("%s holds the lock of %s and is no podnic, since %s: it was not waited for, and other podnics are excluded by a lock that requires CAP_NET_ADMIN, but one older than that would not be; end that process", h, l.ns, h.idle), true
+		return fmt.Sprintf("%s holds the lock of %s and is no podnic, since %s: it was not waited for, and other podnics are excluded by a lock that requires CAP_NET_ADMIN, but one older than that would not be; end that process", h, l.ns, h.Idle), true
 	}
 	return "", false
 }
@@ -144,9 +145,9 @@ func (l *locking) without() (warning string, ok bool) {
 // busy says who is waited for, as far as it can be seen.
 func (l *locking) busy() error {
 	var names []string
-	var idle *lockHolder
-	for _, h := range l.ns.holders() {
-		if h.idle == "" {
+	var idle *holding.Lock
+	for _, h := range holding.OfLock(l.ns) {
+		if h.Idle == "" {
 			names = append(names, h.String())
 		} else {
 			idle = &h
@@ -154,11 +155,11 @@ func (l *locking) busy() error {
 	}
 	switch {
 	case idle != nil && l.noClaim:
-		return busy("%s holds the lock of %s and is no podnic, since %s: end that process (%w, by which podnic would go on without)", idle, l.ns, idle.idle, rtnl.ErrNoClaims)
+		return busy("%s holds the lock of %s and is no podnic, since %s: end that process (%w, by which podnic would go on without)", idle, l.ns, idle.Idle, rtnl.ErrNoClaims)
 	case len(names) > 0:
 		return busy("another podnic is changing %s (%s) and has not finished after %v: wait for it, or allow more with --lock-timeout", l.ns, strings.Join(names, ", "), l.wait)
 	case l.claimed || l.noClaim:
-		return busy("a process that cannot be seen from here holds the lock of %s after %v, and may be another podnic, in another container or on the node: wait for it, or allow more with --lock-timeout; on the node, /proc/locks names who holds %s", l.ns, l.wait, l.ns.where())
+		return busy("a process that cannot be seen from here holds the lock of %s after %v, and may be another podnic, in another container or on the node: wait for it, or allow more with --lock-timeout; on the node, /proc/locks names who holds %s", l.ns, l.wait, holding.Place(l.ns))
 	}
 	return busy("another podnic is changing %s, maybe in another container or on the node, and has not finished after %v: wait for it, or allow more with --lock-timeout", l.ns, l.wait)
 }

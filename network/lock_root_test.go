@@ -190,33 +190,6 @@ func TestWithoutPtraceAStrangersUserNamespaceIsNamed(t *testing.T) {
 	p.restore()
 }
 
-// TestANumberIsNotAProcess has another process have the number of the one that took the lock.
-func TestANumberIsNotAProcess(t *testing.T) {
-	p := newTestPod(t)
-	ns := p.namespace()
-	unlock, _, err := ns.Lock(t.Context(), 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unlock()
-	if h := ns.holders(); len(h) != 1 || h[0].pid != os.Getpid() || h[0].idle != "" {
-		t.Errorf("the lock is held by %+v, and not by this process, which may be a podnic", h)
-	}
-	cmd := exec.Command("cat")
-	input, err := cmd.StdinPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cmd.Wait() //nolint:errcheck // it ends with its input
-	defer input.Close()
-	if h := ns.judge(cmd.Process.Pid, ns.where()); h.idle != "it does not have what is locked" {
-		t.Errorf("%s is taken for a podnic at work (%q)", h, h.idle)
-	}
-}
-
 // TestOneAtATimeWhateverAStrangerDoes has several lock the namespace again and again, while processes without a capability
 // hold flock for as long as they like, and let go of it.
 func TestOneAtATimeWhateverAStrangerDoes(t *testing.T) {

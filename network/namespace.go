@@ -97,6 +97,9 @@ func (n *Namespace) Close() error {
 	return n.file.Close()
 }
 
+// Fd is the descriptor of the namespace's inode, until it is closed.
+func (n *Namespace) Fd() uintptr { return n.file.Fd() }
+
 // String is how messages name the namespace.
 func (n *Namespace) String() string {
 	if n.home == nil {

@@ -21,6 +21,7 @@ import (
 	"github.com/podnic/podnic/domain/domainxml"
 	"github.com/podnic/podnic/domain/qemuhook"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/holding"
 	"github.com/podnic/podnic/network/plan"
 	"github.com/podnic/podnic/network/statedir"
 	"go.uber.org/zap"
@@ -293,7 +294,7 @@ func (h *hook) served(ctx context.Context, seen *network.Inspection) (alive, own
 		return false, false, err
 	}
 	defer ns.Close()
-	look := func() (*network.SocketHolder, *presence.Process, error) {
+	look := func() (*holding.Socket, *presence.Process, error) {
 		holder, err := presence.Of(ns, seen.Names.Interface)
 		if err != nil || holder == nil {
 			return nil, nil, err

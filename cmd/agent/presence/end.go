@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/holding"
 	"golang.org/x/sys/unix"
 )
 
@@ -64,7 +65,7 @@ func Detached(ns *network.Namespace, stateDir string, ifaces ...string) (servers
 	if err != nil {
 		return nil, err
 	}
-	meant := func(h network.SocketHolder) bool { return len(ifaces) == 0 || slices.Contains(ifaces, interfaceOf(&h)) }
+	meant := func(h holding.Socket) bool { return len(ifaces) == 0 || slices.Contains(ifaces, interfaceOf(&h)) }
 	for _, holder := range holders {
 		if !meant(holder) {
 			continue
@@ -74,7 +75,7 @@ func Detached(ns *network.Namespace, stateDir string, ifaces ...string) (servers
 			return servers, err
 		}
 		if server == nil || !server.Detached || slices.ContainsFunc(servers, func(p *Process) bool { return p.PID == server.PID }) ||
-			slices.ContainsFunc(holders, func(o network.SocketHolder) bool { return !meant(o) && o.HeldBy(server.PID) }) {
+			slices.ContainsFunc(holders, func(o holding.Socket) bool { return !meant(o) && o.HeldBy(server.PID) }) {
 			continue // it notices by itself that this interface is gone
 		}
 		for _, h := range holders {

@@ -11,6 +11,7 @@ import (
 	"github.com/podnic/podnic/cmd/agent/detached"
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/holding"
 	"github.com/podnic/podnic/network/plan"
 	"github.com/podnic/podnic/network/statedir"
 )
@@ -27,13 +28,13 @@ func Address(iface string) *net.UnixAddr {
 }
 
 // Squatted refuses since an unprivileged process, which may be podnic and need not be, has the name of who serves.
-func Squatted(holder *network.SocketHolder) error {
+func Squatted(holder *holding.Socket) error {
 	return plan.Refuse("%s has the socket @%s, by which podnic knows who serves: end it first", holder, holder.Name)
 }
 
 // Of is who has the place of the process that serves the interface; nil if nobody has.
-func Of(ns *network.Namespace, iface string) (*network.SocketHolder, error) {
-	holder, err := ns.Holder(presencePrefix + iface)
+func Of(ns *network.Namespace, iface string) (*holding.Socket, error) {
+	holder, err := holding.OfSocket(ns, presencePrefix+iface)
 	if err != nil {
 		return nil, fmt.Errorf("ask whether somebody serves %s: %w", iface, err)
 	}
@@ -41,16 +42,18 @@ func Of(ns *network.Namespace, iface string) (*network.SocketHolder, error) {
 }
 
 // All are those who have the place of a process that serves some interface.
-func All(ns *network.Namespace) ([]network.SocketHolder, error) { return ns.Holders(presencePrefix) }
+func All(ns *network.Namespace) ([]holding.Socket, error) {
+	return holding.OfSockets(ns, presencePrefix)
+}
 
 // interfaceOf is the interface that the holder of a socket serves.
-func interfaceOf(holder *network.SocketHolder) string {
+func interfaceOf(holder *holding.Socket) string {
 	return strings.TrimPrefix(holder.Name, presencePrefix)
 }
 
 // Process is one that serves an interface, proven: its user is root or this one, and it has the socket of who serves.
 type Process struct {
-	Holder network.SocketHolder
+	Holder holding.Socket
 	PID    int // 0 where it is not to be seen: in another container, say, whose process ids are others
 	// Detached says that the hook started it, or attach.
 	Detached bool
@@ -61,7 +64,7 @@ type Process struct {
 // Proven is who serves, if it is a podnic that this process believes: the one that a state file names which is to be
 // believed, or else the one that is a `podnic serve` of the hook's by its command line. It is nil, without an error, where the
 // socket's holder is neither.
-func Proven(holder *network.SocketHolder, stateDir string, id network.NamespaceID) (*Process, error) {
+func Proven(holder *holding.Socket, stateDir string, id network.NamespaceID) (*Process, error) {
 	if !holder.Trusted() {
 		return nil, nil
 	}
@@ -74,7 +77,7 @@ func Proven(holder *network.SocketHolder, stateDir string, id network.NamespaceI
 	switch {
 	case named && pid == 0:
 		return &Process{Holder: *holder}, nil
-	case pid > 0 && isDetached(network.CommandOf(pid)): // the file is lost, or it is in another directory
+	case pid > 0 && isDetached(holding.CommandOf(pid)): // the file is lost, or it is in another directory
 		return &Process{Holder: *holder, PID: pid, Detached: true}, nil
 	}
 	if statedir.IsUntrusted(err) {

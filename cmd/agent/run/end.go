@@ -161,7 +161,7 @@ func (r *run) watchOrphan(ctx context.Context) error {
 			r.log.Warn("the guest has not ended, and libvirt is away: ending the process that holds its tap", zap.String("tap", tap), zap.String("holder", held.Who()))
 			killed = held.Who()
 			for _, holder := range held.Holders {
-				if err := holder.End(ctx, r.Request, tap); err != nil && ctx.Err() == nil {
+				if err := network.EndHolder(ctx, r.Request, holder, tap); err != nil && ctx.Err() == nil {
 					return r.orphaned(tap, held, err)
 				}
 			}

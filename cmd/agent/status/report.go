@@ -17,6 +17,7 @@ import (
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/dhcp"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/holding"
 	"github.com/podnic/podnic/network/identity"
 	"github.com/podnic/podnic/network/plan"
 	"github.com/podnic/podnic/network/statedir"
@@ -294,7 +295,7 @@ func ReadOnly(req network.Request) network.Request {
 
 // servedBy is who serves an interface, as far as anybody does, and what its state file says, which may be another user's: it is
 // of its guest alone.
-func servedBy(ns *network.Namespace, req network.Request, seen *network.Inspection) (*network.SocketHolder, *statefile.State, error) {
+func servedBy(ns *network.Namespace, req network.Request, seen *network.Inspection) (*holding.Socket, *statefile.State, error) {
 	holder, err := presence.Of(ns, seen.Names.Interface)
 	if err != nil {
 		return nil, nil, err

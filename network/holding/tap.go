@@ -1,4 +1,4 @@
-package network
+package holding
 
 import (
 	"context"
@@ -11,84 +11,36 @@ import (
 	"strings"
 	"time"
 
-	"github.com/podnic/podnic/network/internal/rtnl"
-	"github.com/podnic/podnic/network/plan"
 	"golang.org/x/sys/unix"
 )
 
-// TapHolder is a process that holds the other end of a tap: an emulator, most often.
-type TapHolder struct {
+// Tap is a process that holds the other end of a tap: an emulator, most often.
+type Tap struct {
 	ID   int
 	Name string // as the kernel calls it: the program's, cut to 15 bytes
 }
 
-func (h TapHolder) String() string { return fmt.Sprintf("process %d (%s)", h.ID, h.Name) }
+func (h Tap) String() string { return fmt.Sprintf("process %d (%s)", h.ID, h.Name) }
 
-// Holding is who holds a tap.
-type Holding struct {
-	// Held says that somebody does: the tap has a carrier (tun_attach and tun_detach in drivers/net/tun.c). One that is not
-	// there is held by nobody.
-	Held bool
-	// Holders are those that this process can see. A process of another user, or in another PID namespace, it cannot: to look
-	// into /proc/PID/fdinfo takes the same user, or CAP_SYS_PTRACE.
-	Holders []TapHolder
-}
-
-// Who names the holders.
-func (h Holding) Who() string {
-	if len(h.Holders) == 0 {
-		return "a process that this one cannot see (another container's, or another user's without CAP_SYS_PTRACE)"
-	}
-	words := make([]string, len(h.Holders))
-	for i, holder := range h.Holders {
-		words[i] = holder.String()
-	}
-	return strings.Join(words, " and ")
-}
-
-// InspectTap tells who holds a tap of the request's namespace. Nothing is changed.
-func InspectTap(req Request, tap string) (Holding, error) {
-	ns, err := OpenNamespace(req.Namespace)
-	if err != nil {
-		return Holding{}, err
-	}
-	defer ns.Close()
-	r, err := rtnl.Open(ns)
-	if err != nil {
-		return Holding{}, err
-	}
-	defer r.Close()
-	all, err := r.Links()
-	if err != nil {
-		return Holding{}, err
-	}
-	i := slices.IndexFunc(all, func(l plan.Link) bool { return l.Name == tap && l.Kind == plan.KindTun })
-	if i < 0 || !all[i].LowerUp {
-		return Holding{}, nil
-	}
-	holders, err := ns.tapHolders(tap)
-	return Holding{Held: true, Holders: holders}, err
-}
-
-// tapHolders are the processes of this namespace that hold a tap. Another pod's tap has the same name, and /proc tells nothing
+// OfTap are the processes of this namespace that hold a tap. Another pod's tap has the same name, and /proc tells nothing
 // but the name, so the process has to be in the namespace itself, as an emulator that libvirt started there is.
-func (n *Namespace) tapHolders(tap string) ([]TapHolder, error) {
+func OfTap(n namespace, tap string) ([]Tap, error) {
 	var own unix.Stat_t
-	if err := unix.Fstat(int(n.file.Fd()), &own); err != nil {
+	if err := unix.Fstat(int(n.Fd()), &own); err != nil {
 		return nil, fmt.Errorf("look at %s: %w", n, err)
 	}
 	processes, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		return nil, err
 	}
-	var holders []TapHolder
+	var holders []Tap
 	for _, dir := range processes {
 		id, err := strconv.Atoi(filepath.Base(dir))
 		if err != nil || !holdsTap(dir, tap, own) {
 			continue
 		}
 		name, _ := os.ReadFile(filepath.Join(dir, "comm"))
-		holders = append(holders, TapHolder{id, strings.TrimSpace(string(name))})
+		holders = append(holders, Tap{id, strings.TrimSpace(string(name))})
 	}
 	return holders, nil
 }
@@ -120,14 +72,9 @@ const killAfter = 10 * time.Second
 
 // End ends the process, unless it has ended or does not hold the tap of the namespace any more: with SIGTERM, and with
 // SIGKILL where it does not go. It returns when the process has ended.
-func (h TapHolder) End(ctx context.Context, req Request, tap string) error {
-	ns, err := OpenNamespace(req.Namespace)
-	if err != nil {
-		return err
-	}
-	defer ns.Close()
+func (h Tap) End(ctx context.Context, ns namespace, tap string) error {
 	var own unix.Stat_t
-	if err := unix.Fstat(int(ns.file.Fd()), &own); err != nil {
+	if err := unix.Fstat(int(ns.Fd()), &own); err != nil {
 		return fmt.Errorf("look at %s: %w", ns, err)
 	}
 	fd, err := unix.PidfdOpen(h.ID, 0)

@@ -1,4 +1,4 @@
-package network
+package holding
 
 import (
 	"errors"
@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SocketHolder is who has an abstract unix socket (unix(7)) of a namespace. Whoever binds a name first has it, and that needs no
+// Socket is who has an abstract unix socket (unix(7)) of a namespace. Whoever binds a name first has it, and that needs no
 // privilege: who it is, only the kernel can say.
-type SocketHolder struct {
+type Socket struct {
 	// Name is the socket's, without the zero byte that makes it abstract.
 	Name string
 	// UID is the user that made the socket. It stays with the socket, also when that is passed on.
@@ -23,8 +23,8 @@ type SocketHolder struct {
 	inode uint32
 }
 
-// Holders lists who has datagram sockets whose abstract names begin with a prefix.
-func (n *Namespace) Holders(prefix string) (holders []SocketHolder, err error) {
+// OfSockets lists who has datagram sockets whose abstract names begin with a prefix.
+func OfSockets(n namespace, prefix string) (holders []Socket, err error) {
 	err = n.Do(func() error {
 		if holders, err = diagnosed(); errors.Is(err, unix.ENOENT) { // without CONFIG_UNIX_DIAG
 			holders, err = listed()
@@ -34,14 +34,14 @@ func (n *Namespace) Holders(prefix string) (holders []SocketHolder, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("list the unix sockets of %s: %w", n, err)
 	}
-	return slices.DeleteFunc(holders, func(h SocketHolder) bool { return !strings.HasPrefix(h.Name, prefix) }), nil
+	return slices.DeleteFunc(holders, func(h Socket) bool { return !strings.HasPrefix(h.Name, prefix) }), nil
 }
 
 // diagnosed are the abstract datagram sockets of the calling thread's namespace.
-func diagnosed() (holders []SocketHolder, err error) {
+func diagnosed() (holders []Socket, err error) {
 	sockets, err := rtnl.DatagramSockets()
 	for _, u := range sockets {
-		holders = append(holders, SocketHolder{Name: u.Name, UID: u.UID, inode: u.Inode})
+		holders = append(holders, Socket{Name: u.Name, UID: u.UID, inode: u.Inode})
 	}
 	return holders, err
 }
@@ -51,7 +51,7 @@ const unknownUser = ^uint32(0)
 
 // listed is what /proc/net/unix says of them, where the user is that of the process that has the socket, if it is to be
 // seen.
-func listed() (holders []SocketHolder, err error) {
+func listed() (holders []Socket, err error) {
 	b, err := os.ReadFile("/proc/thread-self/net/unix")
 	if err != nil {
 		return nil, err
@@ -66,7 +66,7 @@ func listed() (holders []SocketHolder, err error) {
 		if err != nil {
 			return nil, err
 		}
-		h := SocketHolder{Name: f[7][1:], UID: unknownUser, inode: uint32(inode)}
+		h := Socket{Name: f[7][1:], UID: unknownUser, inode: uint32(inode)}
 		var stat unix.Stat_t
 		if pid := h.Process(); pid > 0 && unix.Stat(fmt.Sprintf("/proc/%d", pid), &stat) == nil {
 			h.UID = stat.Uid
@@ -76,9 +76,9 @@ func listed() (holders []SocketHolder, err error) {
 	return holders, nil
 }
 
-// Holder is who has the datagram socket of an abstract name; nil if nobody has.
-func (n *Namespace) Holder(name string) (*SocketHolder, error) {
-	holders, err := n.Holders(name)
+// OfSocket is who has the datagram socket of an abstract name; nil if nobody has.
+func OfSocket(n namespace, name string) (*Socket, error) {
+	holders, err := OfSockets(n, name)
 	for _, h := range holders {
 		if h.Name == name {
 			return &h, nil
@@ -88,11 +88,11 @@ func (n *Namespace) Holder(name string) (*SocketHolder, error) {
 }
 
 // Trusted reports whether it is root who has the socket, or the effective user.
-func (h *SocketHolder) Trusted() bool { return h.UID == 0 || h.UID == uint32(os.Geteuid()) }
+func (h *Socket) Trusted() bool { return h.UID == 0 || h.UID == uint32(os.Geteuid()) }
 
 // HeldBy reports whether a process has the socket open. Of a process that this one may not look at it is false: of another
 // user's, or in another PID namespace.
-func (h *SocketHolder) HeldBy(pid int) bool {
+func (h *Socket) HeldBy(pid int) bool {
 	dir := fmt.Sprintf("/proc/%d/fd", pid)
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -108,7 +108,7 @@ func (h *SocketHolder) HeldBy(pid int) bool {
 }
 
 // Process finds the process that has the socket, 0 if it is not to be seen.
-func (h *SocketHolder) Process() int {
+func (h *Socket) Process() int {
 	entries, _ := os.ReadDir("/proc") // without it there is nothing to be seen
 	for _, e := range entries {
 		if pid, err := strconv.Atoi(e.Name()); err == nil && h.HeldBy(pid) {
@@ -119,7 +119,7 @@ func (h *SocketHolder) Process() int {
 }
 
 // String names user, process and command, as far as they are to be seen.
-func (h *SocketHolder) String() string {
+func (h *Socket) String() string {
 	pid := h.Process()
 	if pid == 0 {
 		return fmt.Sprintf("a process of user %d", h.UID)

@@ -1,4 +1,4 @@
-package network
+package holding
 
 import (
 	"bufio"
@@ -14,26 +14,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockHolder is a process that took flock on a namespace.
-type lockHolder struct {
+// Lock is a process that took flock on a namespace.
+type Lock struct {
 	pid     int
 	uid     string // as /proc has it; empty where it is not told
 	command string
-	// idle is why it cannot be a podnic that changes the namespace, and empty where it can.
-	idle string
+	// Idle is why it cannot be a podnic that changes the namespace, and empty where it can.
+	Idle string
 }
 
-func (h lockHolder) String() string {
+func (h Lock) String() string {
 	if h.command == "" {
 		return fmt.Sprintf("process %d", h.pid)
 	}
 	return fmt.Sprintf("process %d of uid %s, %q", h.pid, h.uid, h.command)
 }
 
-// holders are those who took flock on the namespace, as far as /proc/locks shows them: the processes of its own process
+// OfLock are those who took flock on the namespace, as far as /proc/locks shows them: the processes of its own process
 // namespace and of those below. None where /proc is of another process namespace than this process.
-func (n *Namespace) holders() []lockHolder {
-	where := n.where()
+func OfLock(n namespace) []Lock {
+	where := Place(n)
 	if self, err := os.Readlink("/proc/self"); err != nil || self != strconv.Itoa(os.Getpid()) {
 		return nil
 	}
@@ -44,32 +44,32 @@ func (n *Namespace) holders() []lockHolder {
 	defer file.Close()
 	// "1: FLOCK  ADVISORY  WRITE 4711 00:04:4026532281 0 EOF" (lock_get_status in fs/locks.c); one that waits has "->" after
 	// its number.
-	var list []lockHolder
+	var list []Lock
 	for lines := bufio.NewScanner(file); lines.Scan(); {
 		f := strings.Fields(lines.Text())
 		if len(f) < 6 || f[1] != "FLOCK" || f[5] != where {
 			continue
 		}
 		if pid, err := strconv.Atoi(f[4]); err == nil && pid > 0 {
-			list = append(list, n.judge(pid, where))
+			list = append(list, judge(n, pid, where))
 		}
 	}
 	return list
 }
 
-// where is the namespace's inode as /proc/locks names it.
-func (n *Namespace) where() string {
+// Place is the namespace's inode as /proc/locks names it.
+func Place(n namespace) string {
 	var s unix.Stat_t
-	_ = unix.Fstat(int(n.file.Fd()), &s) // fails on a closed file alone
+	_ = unix.Fstat(int(n.Fd()), &s) // fails on a closed file alone
 	return fmt.Sprintf("%02x:%02x:%d", unix.Major(s.Dev), unix.Minor(s.Dev), s.Ino)
 }
 
 // judge finds out what a process is that took flock on a file. What cannot be found out counts for it.
-func (n *Namespace) judge(pid int, where string) lockHolder {
-	h := lockHolder{pid: pid}
+func judge(n namespace, pid int, where string) Lock {
+	h := Lock{pid: pid}
 	if errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
 		// A lock belongs to the open file. A podnic shares its own with nobody.
-		h.idle = "it has ended and left the lock to another process"
+		h.Idle = "it has ended and left the lock to another process"
 		return h
 	}
 	status, err := readStatus(pid)
@@ -82,11 +82,11 @@ func (n *Namespace) judge(pid int, where string) lockHolder {
 	switch {
 	case err != nil:
 	case effective&(1<<unix.CAP_NET_ADMIN) == 0: // without which podnic does not lock (checkCapabilities)
-		h.idle = "it has no CAP_NET_ADMIN"
-	case n.below(pid):
-		h.idle = "its CAP_NET_ADMIN is that of a user namespace of its own"
+		h.Idle = "it has no CAP_NET_ADMIN"
+	case below(n, pid):
+		h.Idle = "its CAP_NET_ADMIN is that of a user namespace of its own"
 	case without(pid, where):
-		h.idle = "it does not have what is locked"
+		h.Idle = "it does not have what is locked"
 	}
 	return h
 }
@@ -104,8 +104,8 @@ func readStatus(pid int) (map[string]string, error) {
 
 // below reports whether a process is for certain in a user namespace below the one that the network namespace is of: then
 // no capability of it counts there (cap_capable in security/commoncap.c). To ask requires CAP_SYS_PTRACE, or its uid.
-func (n *Namespace) below(pid int) bool {
-	owner, err := unix.IoctlRetInt(int(n.file.Fd()), unix.NS_GET_USERNS)
+func below(n namespace, pid int) bool {
+	owner, err := unix.IoctlRetInt(int(n.Fd()), unix.NS_GET_USERNS)
 	if err != nil {
 		return false
 	}

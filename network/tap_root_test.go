@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/podnic/podnic/network/holding"
 	"github.com/podnic/podnic/network/internal/rtnl"
 	"github.com/podnic/podnic/network/plan"
 	"golang.org/x/sys/unix"
@@ -82,17 +83,17 @@ func TestHolderOfATapIsNamed(t *testing.T) {
 		pod *testPod
 		cmd *exec.Cmd
 	}{{p, mine}, {other, theirs}} {
-		want := []TapHolder{{pair.cmd.Process.Pid, filepath.Base(os.Args[0])}}
+		want := []holding.Tap{{ID: pair.cmd.Process.Pid, Name: filepath.Base(os.Args[0])}}
 		if held, err := InspectTap(pair.pod.request(), plan.DefaultTap); err != nil || !held.Held || !slices.Equal(held.Holders, want) {
 			t.Errorf("it is held by %v: %+v, %v", want, held, err)
 		}
 	}
-	if err := (TapHolder{ID: theirs.Process.Pid}).End(context.Background(), p.request(), plan.DefaultTap); err != nil || theirs.Process.Signal(unix.Signal(0)) != nil {
+	if err := EndHolder(context.Background(), p.request(), holding.Tap{ID: theirs.Process.Pid}, plan.DefaultTap); err != nil || theirs.Process.Signal(unix.Signal(0)) != nil {
 		t.Errorf("it holds another pod's: %v", err)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- mine.Wait() }()
-	if err := (TapHolder{ID: mine.Process.Pid}).End(context.Background(), p.request(), plan.DefaultTap); err != nil {
+	if err := EndHolder(context.Background(), p.request(), holding.Tap{ID: mine.Process.Pid}, plan.DefaultTap); err != nil {
 		t.Error(err)
 	}
 	if err := <-ended; err == nil || !strings.Contains(err.Error(), "terminated") {

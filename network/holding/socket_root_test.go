@@ -1,4 +1,4 @@
-package network
+package holding
 
 import (
 	"net"
@@ -11,8 +11,7 @@ import (
 
 // TestHolderIsToldByTheKernel has sockets in a pod and asks both ways.
 func TestHolderIsToldByTheKernel(t *testing.T) {
-	p := newTestPod(t)
-	ns := p.namespace()
+	ns := newNamespace(t)
 	err := ns.Do(func() error {
 		for _, name := range []string{"@podnic/test/eth0", "@podnic/test/eth01", "@another"} {
 			c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram", Name: name})
@@ -31,10 +30,10 @@ func TestHolderIsToldByTheKernel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if holders, err := ns.Holders("podnic/test/"); err != nil || len(holders) != 2 {
+	if holders, err := OfSockets(ns, "podnic/test/"); err != nil || len(holders) != 2 {
 		t.Errorf("%v, %v", holders, err)
 	}
-	h, err := ns.Holder("podnic/test/eth0")
+	h, err := OfSocket(ns, "podnic/test/eth0")
 	if err != nil || h == nil {
 		t.Fatalf("%v, %v", h, err)
 	}
@@ -44,11 +43,11 @@ func TestHolderIsToldByTheKernel(t *testing.T) {
 	if h.HeldBy(os.Getppid()) {
 		t.Error("its parent has it")
 	}
-	if h, err := ns.Holder("podnic/test/eth"); h != nil || err != nil {
+	if h, err := OfSocket(ns, "podnic/test/eth"); h != nil || err != nil {
 		t.Errorf("a name that nobody has: %v, %v", h, err)
 	}
-	byName := func(holders []SocketHolder) map[string]SocketHolder {
-		m := make(map[string]SocketHolder)
+	byName := func(holders []Socket) map[string]Socket {
+		m := make(map[string]Socket)
 		for _, h := range holders {
 			m[h.Name] = h
 		}
@@ -60,7 +59,7 @@ func TestHolderIsToldByTheKernel(t *testing.T) {
 			return err
 		}
 		read, err := listed()
-		if diff := cmp.Diff(byName(told), byName(read), cmp.AllowUnexported(SocketHolder{})); diff != "" {
+		if diff := cmp.Diff(byName(told), byName(read), cmp.AllowUnexported(Socket{})); diff != "" {
 			t.Errorf("sock_diag and /proc/net/unix differ:\n%s", diff)
 		}
 		return err

@@ -1,4 +1,4 @@
-package network
+package holding
 
 import (
 	"encoding/binary"
@@ -19,11 +19,11 @@ type Listener struct {
 	Address  netip.Addr
 	Port     uint16
 	Protocol string // plan.ProtocolTCP or plan.ProtocolUDP
-	Holder   SocketHolder
+	Holder   Socket
 }
 
-// Listeners are the namespace's, as /proc/net has them.
-func (n *Namespace) Listeners() (all []Listener, err error) {
+// Listeners are those of a namespace, as /proc/net has them.
+func Listeners(n namespace) (all []Listener, err error) {
 	err = n.Do(func() error {
 		for _, table := range []struct{ file, protocol, state string }{
 			// The states are TCP_LISTEN and, of UDP sockets that are not connected, TCP_CLOSE (include/net/tcp_states.h).
@@ -71,35 +71,6 @@ func listener(f []string, state string) (l Listener, ok bool) {
 	}
 	l.Address, ok = netip.AddrFromSlice(b)
 	l.Address = l.Address.Unmap()
-	l.Port, l.Holder = uint16(number), SocketHolder{UID: uint32(uid), inode: uint32(inode)}
+	l.Port, l.Holder = uint16(number), Socket{UID: uint32(uid), inode: uint32(inode)}
 	return l, ok
 }
-
-// unlisted are the pod's listeners that nobody reaches by the address that guest and containers share, since their ports are
-// the guest's.
-func (s *session) unlisted(original *plan.Snapshot, o plan.Options) (warnings []string) {
-	all, err := s.ns.Listeners()
-	if err != nil {
-		return []string{err.Error()}
-	}
-	reached := append(slices.Clone(o.PodPorts), o.Sources)
-	said := make(map[string]bool)
-	for _, l := range all {
-		own := l.Address.IsUnspecified() || slices.ContainsFunc(original.AddressesOf(plan.NIC), func(a plan.Address) bool {
-			return a.Local.Addr() == l.Address && !l.Address.IsLinkLocalUnicast()
-		})
-		port := plan.PortRange{First: l.Port, Last: l.Port, Protocol: l.Protocol}.String()
-		if !own || said[port] || reached.Has(l.Port, l.Protocol) || plan.IsDHCP(l.Port, l.Protocol) {
-			continue
-		}
-		said[port] = true
-		if len(said) > maxUnlisted {
-			return append(warnings, "further ports that the pod's processes listen on are not among --pod-ports")
-		}
-		warnings = append(warnings, fmt.Sprintf("%s listens on %s, which is not among --pod-ports, so that the guest is reached there from outside: if that is not meant, restore, and prepare with it among them", &l.Holder, port))
-	}
-	return warnings
-}
-
-// maxUnlisted bounds what is said of them.
-const maxUnlisted = 8
