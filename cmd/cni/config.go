@@ -98,7 +98,7 @@ func (c *config) check() error {
 	}
 	switch {
 	case !knownBinding(c.Binding):
-		return invalid("no binding is called %q: binding takes auto, bridge, redirect, shared or managedTap", c.Binding)
+		return invalid("no binding is called %q: binding takes %s", c.Binding, plan.OneOf(bindingNames()))
 	case c.Binding == BindingManagedTap && c.Socket != plan.SocketUDP:
 		return invalid("with the binding managedTap the server has no capability, so socket takes udp, not %q", c.Socket)
 	case c.Binding == BindingManagedTap && (c.Owner != nil || c.Group != nil || c.Queues != 0):
@@ -117,7 +117,10 @@ func (c *config) check() error {
 }
 
 // knownBinding reports whether an attachment can have the binding.
-func knownBinding(name string) bool { return name == plan.BindingAuto || plan.BindingOf(name) != nil }
+func knownBinding(name string) bool { return slices.Contains(bindingNames(), name) }
+
+// bindingNames are those that an attachment can have.
+func bindingNames() []string { return append(plan.BindingNames(), BindingManagedTap) }
 
 // options are those of a wiring of the interface.
 func (c *config) options(iface string) plan.Options {

@@ -19,7 +19,7 @@ import (
 func (a *app) values(cmd *cobra.Command, flag string) []string {
 	switch flag {
 	case "binding":
-		return []string{plan.BindingAuto, plan.BindingBridge, plan.BindingRedirect, plan.BindingShared}
+		return plan.BindingNames()
 	case "socket":
 		return []string{plan.SocketPacket, plan.SocketUDP}
 	case "ipv6":

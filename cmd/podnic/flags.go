@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -34,11 +35,17 @@ type commonFlags struct {
 	set *pflag.FlagSet
 }
 
+// bindingChoice is what --binding takes.
+func bindingChoice() string {
+	ours := slices.DeleteFunc(plan.BindingNames(), func(name string) bool { return name == plan.BindingAuto })
+	return fmt.Sprintf("%s, or %s, the first of %s that takes it", strings.Join(ours, ", "), plan.BindingAuto, strings.Join(plan.Automatic, " and "))
+}
+
 func (f *commonFlags) add(set *pflag.FlagSet) {
 	f.set = set
 	set.StringVar(&f.netns, "netns", "", "work in the network namespace at this `path` (default: the caller's own)")
 	set.StringArrayVar(&f.interfaces, "interface", nil, "an interface of the pod, as `NAME[,KEY=VALUE…]` with the keys "+interfaceKeys+" in place of the flags of these names; can be repeated; all: every one that a guest can be given (default: to wire, the one with the default routes; to look at, serve or restore, all that are wired)")
-	set.StringVar(&f.binding, "binding", plan.BindingAuto, "how the interface is joined to the tap: bridge, redirect, shared, or auto, the first of bridge and redirect that takes it")
+	set.StringVar(&f.binding, "binding", plan.BindingAuto, "how the interface is joined to the tap: "+bindingChoice())
 	set.StringVar(&f.stateDir, "state-dir", "/run/podnic", "the `directory` of each interface's record, which restore needs, and of the server's state")
 	set.StringVar(&f.tap, "tap", plan.DefaultTap, "`name` of the guest's tap")
 	set.Int64Var(&f.tapOwner, "tap-owner", -1, "the `uid` of the emulator, which may then open the tap without privileges")

@@ -43,6 +43,8 @@ type Binding interface {
 	Accepts(nic Link, all []Link, nexthops []uint32) error
 	// Names are what the links of the wiring of an interface are called.
 	Names(iface, tap string) Names
+	// Made reports whether a wiring of ours is of this binding, by the same two: of exactly one of those that are ours.
+	Made(nic Link, marked []Link) bool
 	// Recognize tells the names from what is there: the pod's link and the links of ours that were made for it. guessed says
 	// that too little of ours is left to tell the interface's name for certain. tap is the tap's name where there is none.
 	Recognize(nic Link, marked []Link, tap string) (names Names, guessed bool)
@@ -87,18 +89,27 @@ func BindingOf(name string) Binding {
 	return nil
 }
 
-// Recognize tells which binding of ours joins a link and what we made for it, and the names: with the bridge there is another
-// link than the tap, or the pod's has another name than its own.
+// BindingNames are what can be asked for: [BindingAuto], and the bindings that are ours.
+func BindingNames() []string {
+	names := []string{BindingAuto}
+	for _, b := range bindings {
+		if b.Ours() {
+			names = append(names, b.Name())
+		}
+	}
+	return names
+}
+
+// OneOf writes words as a choice: "a, b or c".
+func OneOf(words []string) string {
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
+}
+
+// Recognize tells which binding of ours joins a link and what we made for it, and the names.
 func Recognize(nic Link, marked []Link, tap string) (names Names, guessed bool) {
-	bridged := strings.HasSuffix(nic.Name, nicSuffix) ||
-		slices.ContainsFunc(marked, func(l Link) bool { return l.Kind != KindTun })
-	if bridged {
-		return bridgeBinding{}.Recognize(nic, marked, tap)
-	}
-	if slices.ContainsFunc(marked, isShared) {
-		return sharedBinding{}.Recognize(nic, marked, tap)
-	}
-	return redirectBinding{}.Recognize(nic, marked, tap)
+	i := slices.IndexFunc(bindings, func(b Binding) bool { return b.Made(nic, marked) })
+	return bindings[i].Recognize(nic, marked, tap)
 }
 
 // NamesFor are the names of the links of a bridge.

@@ -34,6 +34,12 @@ func (b bridgeBinding) Names(iface, tap string) Names {
 	}
 }
 
+// Made goes by another link than the tap, or another name of the pod's than its own.
+func (bridgeBinding) Made(nic Link, marked []Link) bool {
+	return strings.HasSuffix(nic.Name, nicSuffix) ||
+		slices.ContainsFunc(marked, func(l Link) bool { return l.Kind != KindTun })
+}
+
 // Recognize goes by the placeholder, which bears the interface's name, or is not in place yet, and the NIC still does.
 func (b bridgeBinding) Recognize(nic Link, marked []Link, tap string) (names Names, guessed bool) {
 	var bridges []string

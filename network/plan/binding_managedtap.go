@@ -16,6 +16,8 @@ func (managedTapBinding) Name() string { return BindingManagedTap }
 
 func (managedTapBinding) Ours() bool { return false }
 
+func (managedTapBinding) Made(Link, []Link) bool { return false }
+
 // Names are those that KubeVirt's node agent gives to the links, for a pod interface called eth0, netN, or pod and 11
 // hexadecimal digits (kubevirt, pkg/network/link/names.go).
 func (b managedTapBinding) Names(iface, tap string) Names {

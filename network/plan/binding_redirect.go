@@ -47,6 +47,11 @@ func (b redirectBinding) Names(iface, tap string) Names {
 	return Names{Binding: b, Interface: iface, NIC: iface, Tap: tap}
 }
 
+// Made is what no other says of itself.
+func (redirectBinding) Made(nic Link, marked []Link) bool {
+	return !bridgeBinding{}.Made(nic, marked) && !sharedBinding{}.Made(nic, marked)
+}
+
 // Recognize goes by the pod's link, which has its name.
 func (b redirectBinding) Recognize(nic Link, marked []Link, tap string) (names Names, guessed bool) {
 	for _, l := range marked {

@@ -21,6 +21,11 @@ func (b sharedBinding) Names(iface, tap string) Names {
 	return n
 }
 
+// Made goes by the tap's alias.
+func (sharedBinding) Made(nic Link, marked []Link) bool {
+	return !bridgeBinding{}.Made(nic, marked) && slices.ContainsFunc(marked, isShared)
+}
+
 func (b sharedBinding) Recognize(nic Link, marked []Link, tap string) (names Names, guessed bool) {
 	names, guessed = b.redirectBinding.Recognize(nic, marked, tap)
 	names.Binding = b

@@ -89,8 +89,8 @@ func (o Options) Normal() (Options, error) {
 		o.IPv6 = IPv6Auto
 	}
 	switch {
-	case o.Binding != BindingAuto && (BindingOf(o.Binding) == nil || !BindingOf(o.Binding).Ours()):
-		return o, Refuse("no binding is called %q: --binding takes auto, bridge, redirect or shared", o.Binding)
+	case !slices.Contains(BindingNames(), o.Binding):
+		return o, Refuse("no binding is called %q: --binding takes %s", o.Binding, OneOf(BindingNames()))
 	case o.Socket != SocketPacket && o.Socket != SocketUDP:
 		return o, Refuse("no socket is called %q: --socket takes packet or udp", o.Socket)
 	case strings.HasPrefix(o.Tap, "vnet"):
