@@ -196,7 +196,7 @@ func (s *session) inspect() (*Inspection, error) {
 		return nil, err
 	}
 	if s.noFilter && plan.WantedFilter(state.Original, state.Options) != nil {
-		state.Warnings = append(state.Warnings, unfiltered(state.Options))
+		state.Warnings = append(state.Warnings, plan.Unfiltered(state.Options))
 	}
 	state.Warnings = append(state.Warnings, state.Names.Binding.Notes(state.Original, state.Current)...)
 	if other := s.otherSources(state.Options); other != "" {

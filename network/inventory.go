@@ -6,6 +6,7 @@ import (
 
 	"github.com/podnic/podnic/network/internal/rtnl"
 	"github.com/podnic/podnic/network/plan"
+	"github.com/podnic/podnic/network/probe"
 	"golang.org/x/sys/unix"
 )
 
@@ -80,7 +81,7 @@ func (s *Inventory) nftables(ns *Namespace) (err error) {
 	defer n.Close()
 	s.Chains, s.Filters, err = n.Inventory()
 	if errors.Is(err, unix.EPERM) {
-		return ErrHidden
+		return probe.ErrHidden
 	}
 	return err
 }

@@ -232,6 +232,9 @@ func (n *Namespace) ID() (NamespaceID, error) {
 	return id, nil
 }
 
+// Initial reports whether this is the machine's own namespace.
+func (n *Namespace) Initial() (bool, error) { return n.initial() }
+
 // initial reports whether this is the machine's own namespace. Process ids prove nothing (in a container, PID 1 is the
 // container's), but net.core.dev_weight is a sysctl of the initial namespace only (net/core/sysctl_net_core.c).
 func (n *Namespace) initial() (found bool, err error) {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/podnic/podnic/network/internal/rtnl"
 	"github.com/podnic/podnic/network/plan"
-	"golang.org/x/sys/unix"
+	"github.com/podnic/podnic/network/probe"
 )
 
 // checkNames refuses when a name that the wiring needs is somebody else's, or an alternative one of the pod's link.
@@ -73,50 +73,8 @@ func checkNotNode(all []plan.Link) error {
 	return nil
 }
 
-// capability is one that an operation needs.
-type capability struct {
-	bit  int
-	name string
-}
-
-var (
-	capNetAdmin = capability{unix.CAP_NET_ADMIN, "NET_ADMIN"}
-	capNetRaw   = capability{unix.CAP_NET_RAW, "NET_RAW"}
-	capSysAdmin = capability{unix.CAP_SYS_ADMIN, "SYS_ADMIN"}
-)
-
 // MayWire is nil for a process with the capabilities that Prepare and Restore take, and else says which it lacks.
-func MayWire() error { return checkCapabilities(capNetAdmin, capNetRaw) }
-
-// hasCapability reports whether this process has one.
-func hasCapability(c capability) (bool, error) {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&header, &data[0]); err != nil {
-		return false, fmt.Errorf("read this process's capabilities: %w", err)
-	}
-	return data[0].Effective&(1<<c.bit) != 0, nil
-}
-
-// checkCapabilities names the capability that is missing, where it is in time to say so.
-func checkCapabilities(needed ...capability) error {
-	var missing []string
-	for _, c := range needed {
-		has, err := hasCapability(c)
-		if err != nil {
-			return err
-		}
-		if !has {
-			missing = append(missing, c.name)
-		}
-	}
-	if len(missing) == 0 {
-		return nil
-	}
-	list := strings.Join(missing, ", ")
-	return plan.Refuse("this process lacks CAP_%s: add it to the container (securityContext.capabilities.add: [%s], as uid 0)",
-		strings.Join(missing, " and CAP_"), list)
-}
+func MayWire() error { return probe.CheckCapabilities(probe.NetAdmin, probe.NetRaw) }
 
 func asRefusal(err error) error {
 	var unsupported rtnl.UnsupportedError
@@ -124,4 +82,28 @@ func asRefusal(err error) error {
 		return plan.Refuse("%w", err)
 	}
 	return err
+}
+
+// Shape refuses an interface that cannot be wired, as Prepare would, and needs no privilege. An existing wiring passed.
+func Shape(req Request) error {
+	if err := req.Options.Check(); err != nil {
+		return err
+	}
+	s, err := open(req)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if err := s.discover(req.Options); err != nil {
+		return err
+	}
+	names := s.found.names
+	if !s.found.wired() {
+		c, err := s.choose(req.Options)
+		if err != nil {
+			return err
+		}
+		names = c.names
+	}
+	return checkNames(s.found.all, s.found.nic.Index, names)
 }

@@ -455,7 +455,7 @@ func (p *preparation) prepare() (*Result, error) {
 		}
 	}
 	if p.noFilter && plan.WantedFilter(p.record.Original, p.record.Options) != nil {
-		r.Warnings = append(r.Warnings, unfiltered(p.record.Options))
+		r.Warnings = append(r.Warnings, plan.Unfiltered(p.record.Options))
 	}
 	if repair {
 		for _, s := range steps {
@@ -498,7 +498,7 @@ func (p *preparation) state() *Inspection {
 		Warnings: p.names.Binding.Notes(p.record.Original, p.reached),
 	}
 	if p.noFilter && plan.WantedFilter(s.Original, s.Options) != nil {
-		s.Warnings = append(s.Warnings, unfiltered(s.Options))
+		s.Warnings = append(s.Warnings, plan.Unfiltered(s.Options))
 	}
 	return s
 }

@@ -3,6 +3,8 @@ package network
 import (
 	"slices"
 	"testing"
+
+	"github.com/podnic/podnic/network/probe"
 )
 
 // TestProbesChangeNothing runs every probe of a pod. How they fare without privileges is tested with the program.
@@ -18,25 +20,22 @@ func TestProbesChangeNothing(t *testing.T) {
 		return out
 	}
 	before, rules := p.text(), tables()
-	probes := map[string]func(*Namespace) error{"filter": CheckFilter}
-	for _, kind := range LinkKinds {
-		probes[kind] = func(n *Namespace) error { return CheckKind(n, kind) }
+	probes := map[string]func(*Namespace) error{"filter": func(n *Namespace) error { return probe.CheckFilter(n) }}
+	for _, kind := range probe.LinkKinds {
+		probes[kind] = func(n *Namespace) error { return probe.CheckKind(n, kind) }
 	}
 	for name, probe := range probes {
 		if err := probe(ns); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := CheckKind(ns, "nonsense"); !IsRefusal(err) {
+	if err := probe.CheckKind(ns, "nonsense"); !IsRefusal(err) {
 		t.Errorf("a kind that there is not: %v", err)
-	}
-	if err := checkFamily(ns, 99); !IsRefusal(err) {
-		t.Errorf("a family that there is not: %v", err)
 	}
 	if err := Shape(p.request()); err != nil {
 		t.Error(err)
 	}
-	if list, err := PacketFilters(ns); err != nil || len(list) > 0 {
+	if list, err := probe.PacketFilters(ns); err != nil || len(list) > 0 {
 		t.Errorf("packet filters: %v, %v", list, err)
 	}
 	if after := p.text(); after != before {
@@ -61,7 +60,7 @@ func TestPacketFiltersAreNamed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got, err := PacketFilters(ns)
+	got, err := probe.PacketFilters(ns)
 	want := []string{"inet f input (rules: 0)", "ip nat PREROUTING (rules: 1)"}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("%q, %v", got, err)

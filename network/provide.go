@@ -8,6 +8,7 @@ import (
 
 	"github.com/podnic/podnic/network/internal/rtnl"
 	"github.com/podnic/podnic/network/plan"
+	"github.com/podnic/podnic/network/probe"
 	"golang.org/x/sys/unix"
 )
 
@@ -53,7 +54,7 @@ func Provide(ctx context.Context, req Request, links *plan.Names, others []*Prov
 	}
 	err = s.provide(p)
 	if errors.Is(err, rtnl.ErrNoFilter) {
-		warnings, err = append(warnings, unfiltered(plan.Options{})), nil
+		warnings, err = append(warnings, plan.Unfiltered(plan.Options{})), nil
 	}
 	if err != nil && fresh {
 		if undone := s.withdraw(p, others); undone != nil {
@@ -70,7 +71,7 @@ func openLocked(ctx context.Context, req Request) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = checkCapabilities(capNetAdmin)
+	err = probe.CheckCapabilities(probe.NetAdmin)
 	if err == nil {
 		err = s.lock(ctx)
 	}

@@ -262,14 +262,6 @@ func (s *session) lacks(family byte) bool {
 	return family != plan.RedirectFamily.Number && errors.Is(s.ns.Do(func() error { return rtnl.ProbeTable(family) }), rtnl.ErrNoFilter)
 }
 
-// unfiltered is the warning where a filter should be and cannot. tc needs it for the pod's own processes alone.
-func unfiltered(o plan.Options) string {
-	if o.TC {
-		return "the kernel has no nftables for what processes send (CONFIG_NF_TABLES_INET), so nobody tells those of the pod at once that they have no network: what they send is lost, and they wait for a time-out"
-	}
-	return "the kernel has no nftables for bridges (CONFIG_NF_TABLES_BRIDGE), so there is no filter: the guest's DHCP requests are seen on the pod network, a DHCP server there may answer the guest, and the guest can reach sockets of the pod and what its routes block"
-}
-
 // rounds is how often reach looks again whether everything is as wanted. The first round does all there is to do; another
 // is needed only where the kernel did more or less than the plan knew.
 const rounds = 3

@@ -3,6 +3,7 @@ package cni
 import (
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/probe"
 )
 
 // status says whether ADD could succeed. What would only be missing, such as the filter, is logged.
@@ -10,7 +11,7 @@ func status(c *call) error {
 	if err := c.validate(); err != nil {
 		return err
 	}
-	warnings, err := network.CheckMachine()
+	warnings, err := probe.CheckMachine()
 	if err == nil {
 		err = network.MakeStateDir(c.store.dir)
 	}

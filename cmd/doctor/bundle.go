@@ -19,6 +19,7 @@ import (
 	"github.com/podnic/podnic/cmd/draw"
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/plan"
+	"github.com/podnic/podnic/network/probe"
 	"github.com/podnic/podnic/network/statedir"
 )
 
@@ -171,7 +172,7 @@ func (b *bundle) status() {
 func (b *bundle) settings() {
 	var text strings.Builder
 	for _, setting := range settings {
-		value, err := network.Sysctl(b.ns, setting)
+		value, err := probe.Sysctl(b.ns, setting)
 		if err != nil {
 			value = fmt.Sprintf("(%v)", err)
 		}

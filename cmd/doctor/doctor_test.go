@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/probe"
 	"golang.org/x/sys/unix"
 )
 
@@ -106,12 +107,12 @@ func TestUnknownLinkKindFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ns.Close()
-	kinds := network.LinkKinds
-	defer func() { network.LinkKinds = kinds }()
+	kinds := probe.LinkKinds
+	defer func() { probe.LinkKinds = kinds }()
 	v := &visit{ns: ns}
-	network.LinkKinds = []string{"nonsense"}
+	probe.LinkKinds = []string{"nonsense"}
 	v.linkKinds().expect(t, Fail, "load the module nonsense")
-	network.LinkKinds = kinds
+	probe.LinkKinds = kinds
 	v.linkKinds().expect(t, OK, "bridge")
 }
 

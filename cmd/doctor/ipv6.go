@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"path"
 
-	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/plan"
+	"github.com/podnic/podnic/network/probe"
 )
 
 // ipv6 says what becomes of IPv6, and what the guest's takes.
@@ -18,7 +18,7 @@ func (v *visit) ipv6() outcome {
 	if mode != plan.IPv6Serve {
 		return ok("IPv6 is not served, and %s", map[string]string{plan.IPv6Pass: "passes", plan.IPv6Off: "none of its frames crosses"}[mode])
 	}
-	if value, err := network.Sysctl(v.ns, "net/ipv6/conf/default/disable_ipv6"); err == nil && value == "1" && !v.seen.Wired {
+	if value, err := probe.Sysctl(v.ns, "net/ipv6/conf/default/disable_ipv6"); err == nil && value == "1" && !v.seen.Wired {
 		return warn("links that are made here have no IPv6 (net.ipv6.conf.default.disable_ipv6 is 1), so none is served, and a bridge is refused").
 			but("set net.ipv6.conf.default.disable_ipv6 to 0 in the pod's namespace before the interface is wired")
 	}
@@ -38,7 +38,7 @@ const minIPv6MTU = 1280
 
 // withoutIPv6 is why a link has no IPv6; empty where it has.
 func (v *visit) withoutIPv6(nic *plan.Link) string {
-	value, err := network.Sysctl(v.ns, path.Join("net/ipv6/conf", nic.Name, "disable_ipv6"))
+	value, err := probe.Sysctl(v.ns, path.Join("net/ipv6/conf", nic.Name, "disable_ipv6"))
 	switch {
 	case nic.MTU < minIPv6MTU:
 		return fmt.Sprintf("its MTU is %d, and IPv6 takes %d", nic.MTU, minIPv6MTU)

@@ -31,7 +31,7 @@ func (v *visit) kvm() outcome {
 	if len(v.ProbeKVM) == 0 {
 		return unknown("whether /dev/kvm works: there is nothing to try it with")
 	}
-	said, ended := probe(append(v.ProbeKVM, device))
+	said, ended := runProbe(append(v.ProbeKVM, device))
 	switch {
 	case !ended:
 		return fail("/dev/kvm opens, and a guest of eight instructions hung in it for %v", kvmTime)
@@ -55,9 +55,9 @@ func unopened(err error) outcome {
 	return fail("/dev/kvm does not open: %v", err)
 }
 
-// probe runs a command and returns what it said, unless it has not ended in time. A process that cannot be killed, since
+// runProbe runs a command and returns what it said, unless it has not ended in time. A process that cannot be killed, since
 // the kernel does not come back, is left behind.
-func probe(command []string) (said string, ended bool) {
+func runProbe(command []string) (said string, ended bool) {
 	cmd := exec.Command(command[0], command[1:]...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

@@ -11,6 +11,7 @@ import (
 
 	"github.com/podnic/podnic/cmd/agent/status"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/probe"
 	"github.com/podnic/podnic/network/statedir"
 	"golang.org/x/sys/unix"
 )
@@ -33,7 +34,7 @@ func release() string {
 
 // capabilities are all needed by prepare. Of what is wired already, the server needs NET_RAW, and none with a UDP socket.
 func (v *visit) capabilities() outcome {
-	lacking, err := network.LackingCapabilities()
+	lacking, err := probe.LackingCapabilities()
 	if err != nil {
 		return unknown("%v", err)
 	}
@@ -54,16 +55,16 @@ func (v *visit) tun() outcome {
 	if len(v.wiredOnes()) > 0 {
 		return ok("the tap is there")
 	}
-	if err := network.CheckTun(); err != nil {
+	if err := probe.CheckTun(); err != nil {
 		return refusal(Fail, err)
 	}
 	return ok("/dev/net/tun opens")
 }
 
 func (v *visit) linkKinds() outcome {
-	for _, kind := range network.LinkKinds {
-		switch err := network.CheckKind(v.ns, kind); {
-		case errors.Is(err, network.ErrHidden):
+	for _, kind := range probe.LinkKinds {
+		switch err := probe.CheckKind(v.ns, kind); {
+		case errors.Is(err, probe.ErrHidden):
 			return unknown("whether the kernel can make bridges: %v", err).but("run it with CAP_NET_ADMIN")
 		case network.IsRefusal(err):
 			return refusal(Fail, err)
@@ -71,13 +72,13 @@ func (v *visit) linkKinds() outcome {
 			return unknown("%v", err)
 		}
 	}
-	return ok("the kernel makes links of the kinds %s", strings.Join(network.LinkKinds, ", "))
+	return ok("the kernel makes links of the kinds %s", strings.Join(probe.LinkKinds, ", "))
 }
 
 // nftables: without it, prepare goes on, and warns.
 func (v *visit) nftables() outcome {
-	switch err := network.CheckFilter(v.ns); {
-	case errors.Is(err, network.ErrHidden):
+	switch err := probe.CheckFilter(v.ns); {
+	case errors.Is(err, probe.ErrHidden):
 		return unknown("whether the kernel has nftables for bridges: %v", err).but("run it with CAP_NET_ADMIN")
 	case network.IsRefusal(err):
 		return warn("%v", err)

@@ -14,6 +14,7 @@ import (
 	"github.com/podnic/podnic/network"
 	"github.com/podnic/podnic/network/identity"
 	"github.com/podnic/podnic/network/plan"
+	"github.com/podnic/podnic/network/probe"
 )
 
 // shape says what the pod has and what the guest will get of it.
@@ -230,7 +231,7 @@ func (v *visit) insists() string {
 func (v *visit) iptables() outcome {
 	var on []string
 	for _, name := range []string{"bridge-nf-call-iptables", "bridge-nf-call-ip6tables"} {
-		value, err := network.Sysctl(v.ns, "net/bridge/"+name)
+		value, err := probe.Sysctl(v.ns, "net/bridge/"+name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -245,9 +246,9 @@ func (v *visit) iptables() outcome {
 		return ok("the bridge does not hand its frames to iptables")
 	}
 	set := strings.Join(on, " and ") + " set"
-	filters, err := network.PacketFilters(v.ns)
+	filters, err := probe.PacketFilters(v.ns)
 	switch {
-	case errors.Is(err, network.ErrHidden):
+	case errors.Is(err, probe.ErrHidden):
 		return unknown("with %s, whether there are rules: %v", set, err).but("run it with CAP_NET_ADMIN")
 	case err != nil:
 		return unknown("%v", err)
@@ -259,7 +260,7 @@ func (v *visit) iptables() outcome {
 
 // libvirtNetwork looks for the bridge of libvirt's network `default`, which Debian's package starts with the daemon.
 func (v *visit) libvirtNetwork() outcome {
-	names, err := network.LinkNames(v.ns)
+	names, err := probe.LinkNames(v.ns)
 	if err != nil {
 		return unknown("%v", err)
 	}
@@ -305,7 +306,7 @@ const dhcpPort = 67
 
 // ports: a UDP socket on port 67 takes a privilege that the server does not have.
 func (v *visit) ports() outcome {
-	value, err := network.Sysctl(v.ns, "net/ipv4/ip_unprivileged_port_start")
+	value, err := probe.Sysctl(v.ns, "net/ipv4/ip_unprivileged_port_start")
 	if err != nil {
 		return unknown("%v", err)
 	}
@@ -323,7 +324,7 @@ func (v *visit) ports() outcome {
 
 // martians: the guest's packets come from an address that the placeholder has too, and the stack drops those.
 func (v *visit) martians() outcome {
-	value, err := network.Sysctl(v.ns, "net/ipv4/conf/all/accept_local")
+	value, err := probe.Sysctl(v.ns, "net/ipv4/conf/all/accept_local")
 	needed := func(l look) bool {
 		return l.seen.Options.Socket == plan.SocketUDP && !l.seen.Names.Binding.KeepsNIC()
 	}

@@ -81,7 +81,7 @@ func judge(n namespace, pid int, where string) Lock {
 	effective, err := strconv.ParseUint(status["CapEff"], 16, 64)
 	switch {
 	case err != nil:
-	case effective&(1<<unix.CAP_NET_ADMIN) == 0: // without which podnic does not lock (checkCapabilities)
+	case effective&(1<<unix.CAP_NET_ADMIN) == 0: // without which podnic does not lock (probe.CheckCapabilities)
 		h.Idle = "it has no CAP_NET_ADMIN"
 	case below(n, pid):
 		h.Idle = "its CAP_NET_ADMIN is that of a user namespace of its own"

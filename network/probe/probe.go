@@ -1,4 +1,4 @@
-package network
+package probe
 
 import (
 	"errors"
@@ -13,15 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What follows tells whether something would work without trying it: nothing of it changes the namespace.
-
 // ErrHidden says that this process may not see what it was asked for.
 var ErrHidden = errors.New("that requires CAP_NET_ADMIN, which this process lacks")
 
 // LackingCapabilities are those of the capabilities that wiring needs which this process does not have, as NET_ADMIN.
 func LackingCapabilities() ([]string, error) {
 	var lacking []string
-	for _, c := range []capability{capNetAdmin, capNetRaw} {
+	for _, c := range []Capability{NetAdmin, NetRaw} {
 		has, err := hasCapability(c)
 		if err != nil {
 			return nil, err
@@ -36,16 +34,13 @@ func LackingCapabilities() ([]string, error) {
 // CheckTun tells whether taps can be made.
 func CheckTun() error { return rtnl.CheckTunDevice() }
 
-// Initial reports whether this is the machine's own namespace.
-func (n *Namespace) Initial() (bool, error) { return n.initial() }
-
 // LinkKinds are the kinds of links that the wiring is made of, but for taps.
 var LinkKinds = []string{plan.KindBridge, plan.KindVeth}
 
 // CheckKind tells whether the kernel can make links of a kind. It asks for one with a multicast address, which the kind's
 // own check refuses with EADDRNOTAVAIL (br_validate, veth_validate), and which gets as far only where the kind is known:
 // else the answer is EOPNOTSUPP (rtnl_newlink). The kernel may load a module for that, as prepare would have it do.
-func CheckKind(ns *Namespace, kind string) error {
+func CheckKind(ns namespace, kind string) error {
 	return inScratch(ns, func() error {
 		r, err := rtnl.OpenHere(unix.NETLINK_ROUTE)
 		if err != nil {
@@ -69,7 +64,7 @@ func CheckKind(ns *Namespace, kind string) error {
 
 // inScratch runs f in a namespace that nothing else is in and that goes with it, where that may be made (it takes
 // CAP_SYS_ADMIN), else in ns.
-func inScratch(ns *Namespace, f func() error) error {
+func inScratch(ns namespace, f func() error) error {
 	type result struct {
 		made bool
 		err  error
@@ -91,13 +86,13 @@ func inScratch(ns *Namespace, f func() error) error {
 
 // CheckFilter tells whether the kernel has nftables for bridges, which only shows when a table is made. It makes one in a
 // transaction that cannot succeed, since it also deletes a chain that is not there: the kernel takes all of it back.
-func CheckFilter(ns *Namespace) error { return checkFamily(ns, plan.BridgeFilter.Number) }
+func CheckFilter(ns namespace) error { return checkFamily(ns, plan.BridgeFilter.Number) }
 
-func checkFamily(ns *Namespace, family byte) error {
+func checkFamily(ns namespace, family byte) error {
 	return inScratch(ns, func() error {
 		switch err := rtnl.ProbeTable(family); {
 		case errors.Is(err, rtnl.ErrNoFilter):
-			return &plan.RefusalError{Reason: errors.New(unfiltered(plan.Options{}))}
+			return &plan.RefusalError{Reason: errors.New(plan.Unfiltered(plan.Options{}))}
 		case errors.Is(err, unix.ENOENT):
 			return nil
 		case errors.Is(err, unix.EPERM):
@@ -110,32 +105,8 @@ func checkFamily(ns *Namespace, family byte) error {
 	})
 }
 
-// Shape refuses an interface that cannot be wired, as Prepare would, and needs no privilege. An existing wiring passed.
-func Shape(req Request) error {
-	if err := req.Options.Check(); err != nil {
-		return err
-	}
-	s, err := open(req)
-	if err != nil {
-		return err
-	}
-	defer s.close()
-	if err := s.discover(req.Options); err != nil {
-		return err
-	}
-	names := s.found.names
-	if !s.found.wired() {
-		c, err := s.choose(req.Options)
-		if err != nil {
-			return err
-		}
-		names = c.names
-	}
-	return checkNames(s.found.all, s.found.nic.Index, names)
-}
-
 // LinkNames lists the links of a namespace by name.
-func LinkNames(ns *Namespace) ([]string, error) {
+func LinkNames(ns namespace) ([]string, error) {
 	r, err := rtnl.Open(ns)
 	if err != nil {
 		return nil, err
@@ -155,7 +126,7 @@ func LinkNames(ns *Namespace) ([]string, error) {
 // PacketFilters lists what filters or rewrites the IP packets of a namespace: chains of nftables (iptables-nft's too) that
 // have rules or a policy other than accept, and tables of the older iptables. Where a bridge hands its frames to them
 // (net.bridge.bridge-nf-call-iptables), they meet the guest's traffic.
-func PacketFilters(ns *Namespace) ([]string, error) {
+func PacketFilters(ns namespace) ([]string, error) {
 	var found []string
 	err := ns.Do(func() error {
 		var err error
@@ -187,7 +158,7 @@ func PacketFilters(ns *Namespace) ([]string, error) {
 }
 
 // Sysctl reads a setting of a namespace by its path below /proc/sys. An error is os.ErrNotExist where the kernel has none.
-func Sysctl(ns *Namespace, path string) (value string, err error) {
+func Sysctl(ns namespace, path string) (value string, err error) {
 	err = ns.Do(func() error {
 		// The directory is looked up in the reading thread's namespace.
 		b, err := os.ReadFile("/proc/sys/" + path)

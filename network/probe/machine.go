@@ -1,4 +1,4 @@
-package network
+package probe
 
 import (
 	"errors"
@@ -14,7 +14,7 @@ import (
 // CheckMachine tells whether namespaces of other processes could be wired from here: an error where not, warnings where
 // something would be missing. Nothing of the machine is changed: what has to be tried is tried in a namespace of its own.
 func CheckMachine() (warnings []string, err error) {
-	if err := checkCapabilities(capNetAdmin, capNetRaw, capSysAdmin); err != nil {
+	if err := CheckCapabilities(NetAdmin, NetRaw, SysAdmin); err != nil {
 		return nil, err
 	}
 	if err := rtnl.CheckTunDevice(); err != nil {
@@ -22,7 +22,7 @@ func CheckMachine() (warnings []string, err error) {
 	}
 	err = inNewNamespace(tryFilter)
 	if errors.Is(err, rtnl.ErrNoFilter) {
-		return []string{unfiltered(plan.Options{})}, nil
+		return []string{plan.Unfiltered(plan.Options{})}, nil
 	}
 	return nil, err
 }
@@ -41,9 +41,16 @@ func inNewNamespace(f func() error) error {
 	return <-done
 }
 
+// here is the namespace of the calling thread.
+type here struct{}
+
+func (here) Do(f func() error) error { return f() }
+
+func (here) String() string { return "this network namespace" }
+
 // tryFilter puts a filter in place: that a kernel has no nftables for bridges is seen no earlier.
 func tryFilter() error {
-	n := &rtnl.NFT{NS: &Namespace{}}
+	n := &rtnl.NFT{NS: here{}}
 	defer n.Close()
 	served := identity.Identity{V4: identity.Family{Addresses: make([]identity.Address, 1)}}
 	return n.Put(plan.ProvisionFilter(plan.NamesFor("eth0", plan.DefaultTap), identity.ServerLinkLocal, served, "", nil), false)
