@@ -116,7 +116,7 @@ func encodeIPs(s string) ([]byte, error) {
 func encodeHex(s string) ([]byte, error) {
 	data, err := hex.DecodeString(strings.ReplaceAll(s, ":", ""))
 	if err != nil {
-		return nil, fmt.Errorf("%q is not hexadecimal: %w", s, err)
+		return nil, fmt.Errorf("%q is not hexadecimal: want two digits for each byte, such as 0a:ff", s)
 	}
 	if len(data) == 0 {
 		return nil, errors.New("the value is empty")

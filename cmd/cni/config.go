@@ -1,7 +1,9 @@
 package cni
 
 import (
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -67,11 +69,15 @@ var known = []string{
 // parse reads a configuration and fills in the defaults.
 func parse(stdin []byte) (*config, error) {
 	c := new(config)
-	if err := json.Unmarshal(stdin, c); err != nil {
-		return nil, types.NewError(types.ErrDecodingFailure, fmt.Sprintf("the network configuration cannot be decoded: %v", err), "")
-	}
 	var keys map[string]json.RawMessage
-	if err := json.Unmarshal(stdin, &keys); err != nil {
+	err := json.Unmarshal(stdin, &keys)
+	if _, isNoMap := errors.AsType[*json.UnmarshalTypeError](err); isNoMap {
+		err = errors.New("it is not a JSON object")
+	}
+	if err == nil && json.Unmarshal(stdin, c) != nil {
+		err = wrongValue(keys)
+	}
+	if err != nil {
 		return nil, types.NewError(types.ErrDecodingFailure, fmt.Sprintf("the network configuration cannot be decoded: %v", err), "")
 	}
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
@@ -89,6 +95,30 @@ func parse(stdin []byte) (*config, error) {
 		c.StateDir = DefaultStateDir
 	}
 	return c, nil
+}
+
+// takes is what the keys of podnic's own take that are no text.
+var takes = map[string]string{
+	"owner": "a uid, a whole number", "group": "a gid, a whole number", "queues": "a whole number", "spoofGuard": "true or false",
+	"podPorts": `a list of ports such as "80/tcp" or "8080-8083"`, "guestPorts": `a list of ports such as "22/tcp" or "8080-8083"`,
+	"sourcePorts": `a range of ports such as "28232-32767"`, "logLevel": "debug, info, warn or error",
+	"args": "an object", "dns": "an object", "ipam": "an object", "capabilities": "an object of true and false", "runtimeConfig": "an object",
+}
+
+// wrongValue says which key of a configuration that cannot be decoded has a value that it does not take.
+func wrongValue(keys map[string]json.RawMessage) error {
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		alone, err := json.Marshal(map[string]json.RawMessage{key: keys[key]})
+		if err == nil && json.Unmarshal(alone, new(config)) == nil {
+			continue
+		}
+		value := []rune(string(keys[key]))
+		if len(value) > 60 {
+			value = append(value[:60], '…')
+		}
+		return fmt.Errorf("%s takes %s, not %s", key, cmp.Or(takes[key], "a text"), string(value))
+	}
+	return errors.New("a value is not of the kind that its key takes")
 }
 
 // check refuses what makes no sense. DEL and GC do without it: they must work whatever has become of the configuration.

@@ -125,9 +125,13 @@ func readConfig(path string) (map[string][]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the configuration cannot be read: %w", err)
 	}
-	var file map[string]any
-	if err := yaml.UnmarshalStrict(b, &file); err != nil {
-		return nil, fmt.Errorf("the configuration %s is not a YAML map of settings: %w", path, err)
+	var content any
+	if err := yaml.UnmarshalStrict(b, &content); err != nil {
+		return nil, fmt.Errorf("the configuration %s cannot be read as YAML: %s", path, yamlFault(err))
+	}
+	file, isMap := content.(map[string]any)
+	if !isMap && content != nil {
+		return nil, fmt.Errorf("the configuration %s is not a YAML map of settings, a line such as tap-owner: 107 for each", path)
 	}
 	values := make(map[string][]string)
 	err = interfaceTexts(file)
@@ -138,6 +142,24 @@ func readConfig(path string) (map[string][]string, error) {
 		return nil, fmt.Errorf("the configuration %s: %w", path, err)
 	}
 	return values, nil
+}
+
+// yamlFault is what is wrong with a file, in YAML's words alone: that it is read by way of JSON says nothing to who wrote it.
+func yamlFault(err error) string {
+	text := err.Error()
+	for _, way := range []string{"error converting YAML to JSON: ", "yaml: ", "json: ", "unmarshal errors:"} {
+		text = strings.TrimPrefix(text, way)
+	}
+	if strings.HasPrefix(text, "unsupported map key") {
+		return "a list or a map stands where the name of a setting should"
+	}
+	var faults []string
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" {
+			faults = append(faults, line)
+		}
+	}
+	return strings.Join(faults, "; ")
 }
 
 // interfaceTexts makes of the list `interfaces`, in which each has the keys of --interface and its name, what that flag takes.

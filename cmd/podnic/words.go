@@ -18,7 +18,7 @@ import (
 // inWords says what a flag takes whose value, or whose name, cannot be read. pflag says what Go's parser did not like.
 func inWords(cmd *cobra.Command, err error) error {
 	if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
-		return badValue(bad.GetFlag(), bad.GetValue(), err)
+		return badValue(bad.GetFlag(), bad.GetValue())
 	}
 	if lacking, ok := errors.AsType[*pflag.ValueRequiredError](err); ok {
 		return fmt.Errorf("--%s needs a value", lacking.GetFlag().Name)
@@ -35,7 +35,7 @@ func inWords(cmd *cobra.Command, err error) error {
 	return fmt.Errorf("%w; '%s --help' lists the flags", err, cmd.CommandPath())
 }
 
-func badValue(f *pflag.Flag, value string, err error) error {
+func badValue(f *pflag.Flag, value string) error {
 	switch f.Value.Type() {
 	case "int", "int64":
 		return fmt.Errorf("--%s takes a whole number, not %q", f.Name, value)
@@ -46,8 +46,10 @@ func badValue(f *pflag.Flag, value string, err error) error {
 			return fmt.Errorf("--%s takes a duration with its unit, not %q: say %ss, or with ms, m or h", f.Name, value, value)
 		}
 		return fmt.Errorf("--%s takes a duration such as 500ms, 10s or 1m30s, not %q", f.Name, value)
+	case "stringSlice":
+		return fmt.Errorf("--%s takes values with commas between them, not %q: a quote stands at the beginning and at the end of a value, or nowhere", f.Name, value)
 	}
-	return err
+	return fmt.Errorf("--%s cannot be %q", f.Name, value)
 }
 
 // noNegatives refuses a duration below zero: none of the flags means anything by one.
