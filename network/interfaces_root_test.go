@@ -395,6 +395,16 @@ func TestOneOfSeveralIsNotTakenForAnother(t *testing.T) {
 	before := p.inOrder()
 	p.refused(func() error { _, err := PrepareAll(t.Context(), p.of("eth0", "net1", "eth0")); return err }, "eth0", "twice")
 	p.sameButForOrder(before)
+	for _, name := range []string{"net7", "net7-nic"} { // nothing is wired, and nothing is called so
+		_, err := RestoreAll(t.Context(), p.of(name), false)
+		if !IsRefusal(err) || !IsNotWired(err) || !strings.Contains(err.Error(), "there is no interface "+name+" here: name one of ") {
+			t.Errorf("%s: %v", name, err)
+		}
+		p.refused(func() error { _, err := RestoreAll(t.Context(), p.of("eth0", name), false); return err }, name)
+	}
+	if _, err := RestoreAll(t.Context(), p.of("eth0"), false); err != nil {
+		t.Error(err)
+	}
 	p.prepareAll("net1")
 	wired := p.inOrder()
 	for name, words := range map[string][]string{

@@ -48,6 +48,11 @@ func RestoreAll(ctx context.Context, req Request, force bool) ([]*Restoration, e
 	}
 	defer s.close()
 	if !v.ours() {
+		for _, o := range req.each() {
+			if err := s.known(v, o.Interface); err != nil {
+				return nil, err
+			}
+		}
 		s.Options = req.each()[0]
 		r, err := s.forget()
 		return []*Restoration{r}, err
@@ -83,6 +88,21 @@ func RestoreAll(ctx context.Context, req Request, force bool) ([]*Restoration, e
 		s.forgetPast(v, all[len(all)-1])
 	}
 	return all, errors.Join(failed...)
+}
+
+// known refuses a name that neither a link nor a record of the namespace has: misspelt, most likely.
+func (s *session) known(v *discoveries, name string) error {
+	if name == "" {
+		return nil
+	}
+	_, err := v.named(plan.Options{Interface: name})
+	if err == nil || !IsRefusal(err) {
+		return err
+	}
+	if slices.ContainsFunc(records(s.StateDir), func(r *Record) bool { return r.Namespace == s.id && r.Options.Interface == name }) {
+		return nil
+	}
+	return plan.Refuse("%w", notWiredError{err})
 }
 
 // forgetPast removes records of what is not wired, such as a prepare that was killed leaves.
