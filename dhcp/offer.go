@@ -95,7 +95,7 @@ func NewOffer(id identity.Identity, o Settings) (Offer, []string, error) {
 	if !own.Prefix.Addr().Is4() {
 		return Offer{}, nil, fmt.Errorf("the guest's address %s is not IPv4", own.Prefix)
 	}
-	if err := o.check(); err != nil {
+	if err := o.Check(); err != nil {
 		return Offer{}, nil, err
 	}
 	b := builder{id: id, own: own, options: o, offer: Offer{

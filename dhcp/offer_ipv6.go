@@ -56,7 +56,7 @@ func NewOffer6(id identity.Identity, o Settings) (Offer6, []string, error) {
 	if !id.V6.Served() {
 		return Offer6{}, nil, errors.New("the interface has no IPv6 address to hand out")
 	}
-	if err := o.check(); err != nil {
+	if err := o.Check(); err != nil {
 		return Offer6{}, nil, err
 	}
 	b := builder6{id: id, options: o, offer: Offer6{

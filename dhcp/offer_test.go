@@ -176,11 +176,11 @@ func TestOptionsThatContradictThemselvesAreErrors(t *testing.T) {
 	}{
 		{"no address", identity.Identity{}, Settings{}, "the interface has no IPv4 address: there is nothing to serve"},
 		{"IPv6", identity.Identity{V4: identity.Family{Addresses: []identity.Address{{Prefix: prefix("fd00::5/64")}}}}, Settings{}, "the guest's address fd00::5/64 is not IPv4"},
-		{"lease", bridgePod(), Settings{LeaseTime: 1500 * time.Millisecond}, "lease time 1.5s is not a whole number of seconds"},
-		{"negative lease", bridgePod(), Settings{LeaseTime: -time.Second}, "lease time -1s is not a whole number of seconds"},
-		{"long lease", bridgePod(), Settings{LeaseTime: v4.InfiniteLease * time.Second}, "lease time 1193046h28m15s is too long: 0 is an infinite lease"},
-		{"mtu", bridgePod(), Settings{MTU: 20}, "mtu 20 is not between 68 and 65535"},
-		{"mask", bridgePod(), Settings{SubnetMask: "24"}, `subnet mask "24" is neither "guest" nor "pod"`},
+		{"lease", bridgePod(), Settings{LeaseTime: 1500 * time.Millisecond}, "the lease time (--lease-time) 1.5s is not a whole number of seconds"},
+		{"negative lease", bridgePod(), Settings{LeaseTime: -time.Second}, "the lease time (--lease-time) -1s is not a whole number of seconds"},
+		{"long lease", bridgePod(), Settings{LeaseTime: v4.InfiniteLease * time.Second}, "the lease time (--lease-time) 1193046h28m15s is too long for DHCP: make it infinite"},
+		{"mtu", bridgePod(), Settings{MTU: 20}, "--mtu takes 68 to 65535, not 20"},
+		{"mask", bridgePod(), Settings{SubnetMask: "24"}, `--subnet-mask takes guest or pod, not "24"`},
 		{"boot file", bridgePod(), Settings{BootFiles: []BootFile{{File: strings.Repeat("x", 128)}}}, fmt.Sprintf("boot file %q is longer than 127 bytes", strings.Repeat("x", 128))},
 		{"boot files", bridgePod(), Settings{BootFiles: []BootFile{{File: "a"}, {File: "b"}}}, `boot files "a" and "b" are for the same clients`},
 		{"boot files of one architecture", bridgePod(), Settings{BootFiles: []BootFile{

@@ -61,20 +61,20 @@ const (
 	maxServerName = 63
 )
 
-// check finds what is wrong with the options themselves, whatever the identity is. These are the operator's
+// Check finds what is wrong with the options themselves, whatever the identity is. These are the operator's
 // mistakes, so they are errors; what comes from the pod costs only a warning.
-func (o Settings) check() error {
+func (o Settings) Check() error {
 	switch {
 	case o.LeaseTime < 0 || o.LeaseTime%time.Second != 0:
-		return fmt.Errorf("lease time %s is not a whole number of seconds", o.LeaseTime)
+		return fmt.Errorf("the lease time (--lease-time) %s is not a whole number of seconds", o.LeaseTime)
 	case o.LeaseTime/time.Second >= v4.InfiniteLease:
-		return fmt.Errorf("lease time %s is too long: 0 is an infinite lease", o.LeaseTime)
+		return fmt.Errorf("the lease time (--lease-time) %s is too long for DHCP: make it infinite", o.LeaseTime)
 	case o.MTU != 0 && (o.MTU < minMTU || o.MTU > maxMTU):
-		return fmt.Errorf("mtu %d is not between %d and %d", o.MTU, minMTU, maxMTU)
+		return fmt.Errorf("--mtu takes %d to %d, not %d", minMTU, maxMTU, o.MTU)
 	case o.SubnetMask != "" && o.SubnetMask != MaskGuest && o.SubnetMask != MaskPod:
-		return fmt.Errorf("subnet mask %q is neither %q nor %q", o.SubnetMask, MaskGuest, MaskPod)
+		return fmt.Errorf("--subnet-mask takes %s or %s, not %q", MaskGuest, MaskPod, o.SubnetMask)
 	case len(o.TFTPServer) > maxServerName:
-		return fmt.Errorf("tftp server %q is longer than %d bytes", o.TFTPServer, maxServerName)
+		return fmt.Errorf("the TFTP server's name (--tftp-server) %q is longer than %d bytes", o.TFTPServer, maxServerName)
 	}
 	if err := checkBootFiles(o.BootFiles); err != nil {
 		return err
