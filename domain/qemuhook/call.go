@@ -47,6 +47,9 @@ func (c Call) Known() bool {
 // Tolerant reports whether libvirt kills a guest that runs when the hook fails, so that it must not.
 func (c Call) Tolerant() bool { return c.Operation == Reconnect || c.Operation == Attach }
 
+// Ends reports whether the guest has ended.
+func (c Call) Ends() bool { return c.Operation == Stopped || c.Operation == Release }
+
 // Reason is why the guest ended, empty where libvirt does not say.
 func (c Call) Reason() string {
 	if c.Extra == "-" {
