@@ -29,7 +29,7 @@ var checks = []check{
 	{"kvm", theMachine, (*visit).kvm, "use a machine whose virtualization works, or take /dev/kvm away and use <domain type='qemu'>"},
 	{"libvirt", theMachine, (*visit).reachLibvirt, "start libvirtd or virtqemud in this container, or name another with --connect"},
 	{"hook", theMachine, (*visit).hook, "make it executable (chmod +x), or remove it"},
-	{"pod", anInterface, (*visit).shape, "name the pod's interface with --interface"},
+	{"pod", anInterface, (*visit).shape, ""}, // each refusal has its own
 	{"wiring", anInterface, (*visit).wiring, "run `podnic prepare` to mend it"},
 	{"resolver", anInterface, (*visit).resolver, "name servers that the guest can reach with --dns"},
 	{"mtu", anInterface, (*visit).mtu, "give all links of the wiring the pod's MTU (`podnic prepare` does)"},

@@ -4,12 +4,14 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/podnic/podnic/network"
+	"github.com/podnic/podnic/network/plan"
 	"github.com/podnic/podnic/network/probe"
 	"golang.org/x/sys/unix"
 )
@@ -67,6 +69,28 @@ func TestHook(t *testing.T) {
 		t.Fatal(err)
 	}
 	v.reachLibvirt().expect(t, OK, "podnic is libvirt's hook here")
+}
+
+// TestRefusalKeepsItsOwnRemedy, and gets none that is for something else.
+func TestRefusalKeepsItsOwnRemedy(t *testing.T) {
+	for _, tt := range []struct {
+		err            error
+		reason, remedy string
+	}{
+		{plan.Options{Queues: 300}.Check(), "a tap has 1 to 256 queues, not 300", "choose another number with --queues"},
+		{plan.Options{Tap: "a/b"}.Check(), `"a/b" cannot be the name of a link`, "choose one of 1 to 15 characters without slash, colon or space with --tap"},
+		{plan.Options{Socket: "tcp"}.Check(), `no socket is called "tcp"`, "--socket takes packet or udp"},
+		{plan.Refuse("it cannot be"), "it cannot be", ""},
+		{errors.New("netlink: no buffer space"), "netlink: no buffer space", ""},
+	} {
+		pod := slices.IndexFunc(checks, func(c check) bool { return c.name == "pod" })
+		c := checks[pod]
+		c.run = func(*visit) outcome { return refusal(Fail, tt.err) }
+		want := Finding{Check: "pod", Status: Fail, Reason: tt.reason, Remedy: tt.remedy}
+		if diff := cmp.Diff(want, new(visit).run(c)); diff != "" {
+			t.Error(diff)
+		}
+	}
 }
 
 func TestKVM(t *testing.T) {

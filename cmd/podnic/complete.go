@@ -42,21 +42,28 @@ func (a *app) values(cmd *cobra.Command, flag string) []string {
 	case "lease-time":
 		return []string{"infinite", "1h", "24h"}
 	case "interface":
-		return a.interfaceNames()
+		return a.interfaceNames(cmd)
 	case "hook.domains", "domain":
 		return definedDomains()
 	}
 	return nil
 }
 
+// ofWired are commands that do something with interfaces that are wired, and with no others.
+var ofWired = []string{"serve", "restore", "trace"}
+
 // interfaceNames are those of the namespace, and of what is wired, whose links have other names.
-func (a *app) interfaceNames() []string {
-	names := []string{allInterfaces}
+func (a *app) interfaceNames(cmd *cobra.Command) []string {
+	var names []string
 	if req, err := a.common.request(""); err == nil {
 		if wired, err := network.Wired(req); err == nil {
 			names = append(names, wired...)
 		}
 	}
+	if slices.Contains(ofWired, cmd.Name()) {
+		return names
+	}
+	names = append([]string{allInterfaces}, names...)
 	if links, err := net.Interfaces(); err == nil && a.common.netns == "" {
 		for _, link := range links {
 			if link.Flags&net.FlagLoopback == 0 && !slices.Contains(names, link.Name) {
@@ -65,6 +72,25 @@ func (a *app) interfaceNames() []string {
 		}
 	}
 	return names
+}
+
+// interfaceKey completes what stands behind the last comma of NAME,KEY=VALUE...: a key, or the value of one.
+func (a *app) interfaceKey(cmd *cobra.Command, toComplete string) ([]string, cobra.ShellCompDirective) {
+	comma := strings.LastIndex(toComplete, ",")
+	before, last := toComplete[:comma+1], toComplete[comma+1:]
+	var all []string
+	if key, _, isPair := strings.Cut(last, "="); isPair {
+		for _, value := range a.values(cmd, key) {
+			all = append(all, before+key+"="+value)
+		}
+		return all, cobra.ShellCompDirectiveNoFileComp
+	}
+	for key := range strings.SplitSeq(interfaceKeys, ", ") {
+		if !strings.Contains(before, ","+key+"=") {
+			all = append(all, before+key+"=")
+		}
+	}
+	return all, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 }
 
 // definedDomains are those that libvirt keeps in files: to complete a word is no reason to wait for a daemon.
@@ -96,7 +122,10 @@ func (a *app) completeValues(root *cobra.Command) {
 			case "netns", "resolv-conf", "qmp", "write", "program", "network":
 				return // any file
 			}
-			_ = cmd.RegisterFlagCompletionFunc(f.Name, func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+			_ = cmd.RegisterFlagCompletionFunc(f.Name, func(cmd *cobra.Command, _ []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+				if f.Name == "interface" && strings.Contains(toComplete, ",") {
+					return a.interfaceKey(cmd, toComplete)
+				}
 				return a.values(cmd, f.Name), cobra.ShellCompDirectiveNoFileComp
 			})
 		}

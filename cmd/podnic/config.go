@@ -25,7 +25,7 @@ func (a *app) configureAgain(cmd *cobra.Command) error {
 		}
 		f.Changed = false
 	}
-	a.configured = nil
+	a.configured, a.common.interfacesBy = nil, ""
 	return errors.Join(err, a.configure(cmd))
 }
 
@@ -36,6 +36,9 @@ func (a *app) configure(cmd *cobra.Command) error {
 			return nil // said more closely, or for other commands
 		}
 		a.configured = append(a.configured, f)
+		if f.Name == "interface" {
+			a.common.interfacesBy = from
+		}
 		for _, text := range texts {
 			if err := cmd.Flags().Set(f.Name, text); err != nil {
 				return fmt.Errorf("%s: %w", from, inWords(cmd, err))
@@ -150,7 +153,7 @@ func yamlFault(err error) string {
 	for _, way := range []string{"error converting YAML to JSON: ", "yaml: ", "json: ", "unmarshal errors:"} {
 		text = strings.TrimPrefix(text, way)
 	}
-	if strings.HasPrefix(text, "unsupported map key") {
+	if strings.HasPrefix(text, "unsupported map key") || strings.Contains(text, "invalid map key") {
 		return "a list or a map stands where the name of a setting should"
 	}
 	var faults []string

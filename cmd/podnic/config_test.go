@@ -200,6 +200,22 @@ func TestWrongUsageExitsWithTwoAndOneLine(t *testing.T) {
 		{[]string{"prepare", "--config", write("negative.yaml", "lock-timeout: -1s\n")}, "no negative duration"},
 		{[]string{"stauts"}, "did you mean status?"},
 		{[]string{"doctor", "bundel"}, "did you mean bundle?"},
+		{[]string{"doctor", "probe-kvm"}, "takes one device"},
+		{[]string{"help", "nosuch"}, `"nosuch" is not a command or flag of 'podnic'`},
+		{[]string{"help", "stauts"}, "did you mean status?"},
+		{[]string{"help", "doctor", "bundel"}, "did you mean bundle?"},
+		{[]string{"completion", "foo"}, `"foo" is not a command or flag of 'podnic completion'`},
+		{[]string{"completion", "bahs"}, "did you mean bash?"},
+		{[]string{"completion", "bash", "x"}, `"x" is not a command or flag of 'podnic completion bash'`},
+		{[]string{"hook", "instal"}, "did you mean install?"},
+		{[]string{"hook", "instal", "--root", "/mnt"}, "did you mean install?"},
+		{[]string{"hook", "vm", "start"}, "four arguments"},
+		{[]string{"hook", "vm", "--colour"}, "there is no flag --colour"},
+		{[]string{"hook", "install", "--rot", "/"}, "did you mean --root?"},
+		{[]string{"run", "qemu-system-x86_64"}, "'podnic run -- qemu-system-x86_64'"},
+		{[]string{"run", "qemu-system-x86_64", "-m", "1G"}, "'podnic run -- qemu-system-x86_64'"},
+		{[]string{"run", "--grcae", "5s"}, "did you mean --grace?"},
+		{[]string{"doctor", "--ignore", "kmv"}, "did you mean kvm?"},
 		{[]string{"prepare", "--bindin", "bridge"}, "did you mean --binding?"},
 		{[]string{"prepare", "--config", write("alike.yaml", "tap-onwer: 107\n")}, "did you mean tap-owner?"},
 		{[]string{"prepare", "--netns", "/nowhere"}, "/nowhere"},
@@ -235,7 +251,7 @@ func TestWrongUsageExitsWithTwoAndOneLine(t *testing.T) {
 }
 
 func TestVersionAndCompletionNeedNothing(t *testing.T) {
-	for _, args := range [][]string{{"version"}, {"--version"}, {"version", "-o", "json"}, {"completion", "bash"}, {"--help"}, {"run", "--help"}} {
+	for _, args := range [][]string{{"version"}, {"--version"}, {"version", "-o", "json"}, {"completion", "bash"}, {"--help"}, {"run", "--help"}, {"help"}, {"help", "run"}, {"help", "hook", "install"}, {"completion"}} {
 		var out, stderr bytes.Buffer
 		if status := execute(args, time.Now(), &out, &stderr); status != 0 || out.Len() == 0 || stderr.Len() > 0 {
 			t.Errorf("%v: status %d, stderr %q", args, status, stderr.String())

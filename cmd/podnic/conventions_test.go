@@ -32,9 +32,9 @@ func TestEachCommonFlagIsUsed(t *testing.T) {
 	})
 }
 
-// everyCommand calls f for all commands that podnic defines, but for hidden ones.
+// everyCommand calls f for all commands, cobra's own too, but for hidden ones.
 func everyCommand(cmd *cobra.Command, f func(*cobra.Command)) {
-	if cmd.Hidden || cmd.Name() == "completion" || cmd.Name() == "help" {
+	if cmd.Hidden {
 		return
 	}
 	f(cmd)
@@ -88,7 +88,10 @@ func TestCommandsKeepTheConventions(t *testing.T) {
 			}
 		}
 		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
-			_, usage := pflag.UnquoteUsage(f)
+			placeholder, usage := pflag.UnquoteUsage(f)
+			if len(placeholder) != len([]rune(placeholder)) {
+				wrong("--%s: %s is not ASCII, and pflag counts bytes where it sets the columns", f.Name, placeholder)
+			}
 			if !flagName.MatchString(f.Name) || usage == "" || strings.HasSuffix(usage, ".") || f.Hidden && !isUnused(f) && f.Name != "starter-fd" && !strings.HasPrefix(f.Usage, "for podnic's own use") {
 				wrong("--%s: its name is of words with hyphens, and its description has no full stop: %q", f.Name, usage)
 			}
@@ -153,6 +156,14 @@ func TestValuesAreCompleted(t *testing.T) {
 		{"status --wait ", "wired ready"},
 		{"run --log-level ", "debug info warn error"},
 		{"doctor bundle --socket ", "packet udp"},
+		{"prepare --interface eth0,", "eth0,binding= eth0,tap= eth0,socket= eth0,queues= eth0,ipv6= eth0,pod-ports= eth0,guest-ports="},
+		{"prepare --interface eth0,binding=shared,pod-ports=80,81,", "eth0,binding=shared,pod-ports=80,81,tap= eth0,binding=shared,pod-ports=80,81,socket= " +
+			"eth0,binding=shared,pod-ports=80,81,queues= eth0,binding=shared,pod-ports=80,81,ipv6= eth0,binding=shared,pod-ports=80,81,guest-ports="},
+		{"prepare --interface eth0,socket=", "eth0,socket=packet eth0,socket=udp"},
+		{"attach net1,binding=shared,ipv6=p", "net1,binding=shared,ipv6=auto net1,binding=shared,ipv6=serve net1,binding=shared,ipv6=pass net1,binding=shared,ipv6=off"},
+		{"restore --netns /nowhere --interface ", ""},
+		{"prepare --netns /nowhere --interface ", "all"},
+		{"help hook ", "install uninstall"},
 		{"prepare --tap ", ""},
 		{"run --domain ", "xml"},
 		{"attach --domain ", strings.Join(definedDomains(), " ")},

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,6 +37,12 @@ func (f *doctorFlags) options(a *app) (doctor.Examination, error) {
 	default:
 		return doctor.Examination{}, usageError{fmt.Errorf("--socket takes packet or udp, not %q", f.socket)}
 	}
+	if err := checksFlag("only", f.only); err != nil {
+		return doctor.Examination{}, err
+	}
+	if err := checksFlag("ignore", f.ignore); err != nil {
+		return doctor.Examination{}, err
+	}
 	req, err := a.common.request(f.socket)
 	if err != nil {
 		return doctor.Examination{}, err
@@ -48,6 +55,16 @@ func (f *doctorFlags) options(a *app) (doctor.Examination, error) {
 		Request: req, Service: a.common.looker(), URI: f.uri, ConnectTimeout: f.connectTimeout, Only: f.only, Ignore: f.ignore,
 		ProbeKVM: []string{program, "doctor", probeKVM},
 	}, nil
+}
+
+// checksFlag refuses names that no check has.
+func checksFlag(name string, given []string) error {
+	for _, check := range given {
+		if all := doctor.Names(); !slices.Contains(all, check) {
+			return usageError{fmt.Errorf("--%s: no check is called %q%s: there are %s", name, check, didYouMean("", check, all), strings.Join(all, ", "))}
+		}
+	}
+	return nil
 }
 
 // probeKVM is a command that is for doctor itself.
@@ -129,7 +146,12 @@ func (a *app) probeKVMCommand() *cobra.Command {
 		Short:  "Run a guest of eight instructions (for doctor itself)",
 		Long:   "Run a guest of eight instructions, and say whether that works.",
 		Hidden: true,
-		Args:   cobra.ExactArgs(1),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				return nil
+			}
+			return usageError{fmt.Errorf("'%s' takes one device", cmd.CommandPath())}
+		},
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := doctor.ProbeKVM(args[0]); err != nil {
 				fmt.Fprintln(a.out, err)

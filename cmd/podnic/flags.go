@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -21,6 +22,7 @@ import (
 type commonFlags struct {
 	netns, binding, stateDir    string
 	interfaces                  []string
+	interfacesBy                string // what has set them, where that is not the command line
 	tap                         string
 	tapOwner, tapGroup          int64
 	queues                      int
@@ -31,6 +33,9 @@ type commonFlags struct {
 	allowHost                   bool
 	output, logLevel, logFormat string
 	config                      string
+	// unchecked takes values that no wiring can have: what gives an interface back goes by the record, whatever has become of
+	// the configuration.
+	unchecked bool
 
 	set *pflag.FlagSet
 }
@@ -44,20 +49,20 @@ func bindingChoice() string {
 func (f *commonFlags) add(set *pflag.FlagSet) {
 	f.set = set
 	set.StringVar(&f.netns, "netns", "", "work in the network namespace at this `path` (default: the caller's own)")
-	set.StringArrayVar(&f.interfaces, "interface", nil, "an interface of the pod, as `NAME[,KEY=VALUE…]` with the keys "+interfaceKeys+" in place of the flags of these names; can be repeated; all: every one that a guest can be given (default: to wire, the one with the default routes; to look at, serve or restore, all that are wired)")
+	set.StringArrayVar(&f.interfaces, "interface", nil, "an interface of the pod, as `NAME[,KEY=VALUE,...]` with the keys "+interfaceKeys+" in place of the flags of these names; can be repeated; all: every one that a guest can be given (default: to wire, the one with the default routes; to look at, serve or restore, all that are wired)")
 	set.StringVar(&f.binding, "binding", plan.BindingAuto, "how the interface is joined to the tap: "+bindingChoice())
 	set.StringVar(&f.stateDir, "state-dir", "/run/podnic", "the `directory` of each interface's record, which restore needs, and of the server's state")
 	set.StringVar(&f.tap, "tap", plan.DefaultTap, "`name` of the guest's tap")
 	set.Int64Var(&f.tapOwner, "tap-owner", -1, "the `uid` of the emulator, which may then open the tap without privileges")
-	set.Int64Var(&f.tapGroup, "tap-group", -1, "the `gid` of the emulator, likewise; with both, it must have both")
+	set.Int64Var(&f.tapGroup, "tap-group", -1, "the `gid` of the emulator, which may then open the tap without privileges; with --tap-owner it must have both")
 	set.IntVar(&f.queues, "queues", 0, "queues of the tap (default: as many as the domain asks for, or 1)")
 	set.StringSliceVar(&f.podPorts, "pod-ports", nil, "with --binding shared, the `ports` that the pod's containers keep, as PORT[-PORT][/tcp|/udp]; all others are the guest's")
-	set.StringSliceVar(&f.guestPorts, "guest-ports", nil, "with --binding shared, the guest's `ports` that containers reach by 127.0.0.1, likewise")
+	set.StringSliceVar(&f.guestPorts, "guest-ports", nil, "with --binding shared, the guest's `ports` that containers reach by 127.0.0.1, as PORT[-PORT][/tcp|/udp]")
 	set.BoolVar(&f.spoofGuard, "spoof-guard", false, "drop what the guest sends with another MAC or address than the pod's")
 	set.StringVar(&f.ipv6, "ipv6", plan.IPv6Auto, "serve: give the guest the pod's IPv6 addresses; pass: let IPv6 cross; off: let none cross; auto: serve where the pod has an address that no router advertisement made, else pass")
 	set.DurationVar(&f.lockTimeout, "lock-timeout", 10*time.Second, "how long to wait for another podnic in the same namespace")
 	set.BoolVar(&f.allowHost, "allow-host-namespace", false, "also work in the machine's own namespace, or a node's, and take it off its network")
-	set.StringVarP(&f.output, "output", "o", "text", "`format` of the result: text or json (status also dot)")
+	set.StringVarP(&f.output, "output", "o", "text", "`format` of the result: text or json")
 	set.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	set.StringVar(&f.logFormat, "log-format", "", "console or json (default: console on a terminal, json otherwise)")
 	set.StringVar(&f.config, "config", "", "read flags from this YAML `file`, by their names")
@@ -103,10 +108,23 @@ func (f *commonFlags) request(socket string) (network.Request, error) {
 		LockTimeout:        f.lockTimeout,
 		AllowHostNamespace: f.allowHost,
 	}
-	if err := addInterfaces(&req, f.interfaces); err != nil {
-		return network.Request{}, usageError{fmt.Errorf("--interface: %w", err)}
+	check := checkValues
+	if f.unchecked {
+		check = func(plan.Options) error { return nil }
+	}
+	if err := check(req.Options); err != nil {
+		return network.Request{}, usageError{err}
+	}
+	if err := addInterfaces(&req, f.interfaces, check); err != nil {
+		return network.Request{}, usageError{fmt.Errorf("%s: %w", cmp.Or(f.interfacesBy, "--interface"), err)}
 	}
 	return req, nil
+}
+
+// checkValues refuses options that no interface can have. Whether they go together is for who wires one to say.
+func checkValues(o plan.Options) error {
+	o.Interface, o.PodPorts, o.GuestPorts = "", nil, nil
+	return o.Check()
 }
 
 func portsFlag(name string, texts []string) (plan.Ports, error) {
@@ -139,10 +157,14 @@ func (f *commonFlags) json(also ...string) (bool, error) {
 	return false, usageError{fmt.Errorf("--output takes %s, not %q", strings.Join(append([]string{"text", "json"}, also...), ", "), f.output)}
 }
 
-// socketFlag adds --socket, which decides how the namespace is wired. What it returns is empty where nobody gave the flag.
-func socketFlag(cmd *cobra.Command) func() string {
-	socket := cmd.Flags().String("socket", plan.SocketPacket,
-		"how the DHCP server hears the guest: packet (a packet socket on the tap; needs CAP_NET_RAW) or udp (a UDP socket on the bridge; needs no capability)")
+// asWired is the socket without the flag, where an interface may have to be wired first.
+const asWired = "that of the wiring, and packet for a new one"
+
+// socketFlag adds --socket, which decides how the namespace is wired. What it returns is empty where nobody gave the flag; without
+// says what that means.
+func socketFlag(cmd *cobra.Command, without string) func() string {
+	socket := cmd.Flags().String("socket", "",
+		"how the DHCP server hears the guest: packet (a packet socket on the tap; needs CAP_NET_RAW) or udp (a UDP socket on the bridge, or on the tap where there is none; needs no capability) (default: "+without+")")
 	return func() string {
 		if cmd.Flags().Changed("socket") {
 			return *socket
@@ -230,6 +252,9 @@ func (f *serviceFlags) service(common *commonFlags) (offering.Service, error) {
 			return s, usageError{fmt.Errorf("--option: %w", err)}
 		}
 		s.Options.Extra = append(s.Options.Extra, option)
+	}
+	if err := s.Options.Check(); err != nil {
+		return s, usageError{err}
 	}
 	return s, nil
 }

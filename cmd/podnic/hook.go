@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -164,7 +165,7 @@ at which libvirt gives up a start.`,
 		Args:    hookCallArgs,
 	}
 	flags.add(cmd.Flags())
-	socket := socketFlag(cmd)
+	socket := socketFlag(cmd, asWired)
 	domains := cmd.Flags().StringSlice("hook.domains", nil, "also domains whose names match one of these `patterns`, such as vm-*")
 	timeout := cmd.Flags().Duration("hook.timeout", defaultHookTimeout, "how long a call may take")
 	cmd.PersistentPreRunE = func(called *cobra.Command, _ []string) error {
@@ -184,11 +185,12 @@ at which libvirt gives up a start.`,
 		if *timeout < minHookTimeout {
 			return usageError{errors.New("--hook.timeout takes a duration of at least 100ms")}
 		}
+		a.common.unchecked = call.Ends()
 		req, err := a.common.request(socket())
 		if err != nil {
 			return err
 		}
-		if _, err := flags.service(&a.common); err != nil {
+		if _, err := flags.service(&a.common); err != nil && !call.Ends() {
 			return err // of the server, which would not start
 		}
 		return hook.Run(hook.Task{
@@ -196,6 +198,14 @@ at which libvirt gives up a start.`,
 			ServeArgs: serveArgs(cmd.Flags()),
 		}, a.log)
 	}
+	cmd.SetFlagErrorFunc(func(called *cobra.Command, err error) error {
+		if called == cmd {
+			if misspelt := misspeltCommand(cmd, cmd.Flags().Args()); misspelt != nil {
+				return misspelt // the flag is that command's, most likely
+			}
+		}
+		return flagError(called, err)
+	})
 	cmd.AddCommand(a.hookInstallCommand(), a.hookUninstallCommand())
 	return cmd
 }
@@ -203,11 +213,28 @@ at which libvirt gives up a start.`,
 // minHookTimeout is less than a rewire can take.
 const minHookTimeout = 100 * time.Millisecond
 
-func hookCallArgs(_ *cobra.Command, args []string) error {
-	if _, err := qemuhook.NewCall(args); err != nil {
-		return usageError{err}
+func hookCallArgs(cmd *cobra.Command, args []string) error {
+	_, err := qemuhook.NewCall(args)
+	if err == nil {
+		return nil
 	}
-	return nil
+	if misspelt := misspeltCommand(cmd, args); misspelt != nil {
+		return misspelt
+	}
+	return usageError{err}
+}
+
+// misspeltCommand refuses arguments that begin with what is most like a command below cmd; nil where they do not.
+func misspeltCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 || meantCommand(cmd, args[0]) == "" {
+		return nil
+	}
+	return noArgs(cmd, args)
+}
+
+// hookAlone reports whether a common flag is the hook's and not the server's: those of the wiring.
+func hookAlone(name string) bool {
+	return slices.Contains(usedFlags["podnic hook"], name) && !slices.Contains(usedFlags["podnic serve"], name)
 }
 
 // serveArgs are the flags that were set, by whatever means, as arguments of `podnic serve`.
@@ -216,6 +243,7 @@ func serveArgs(flags *pflag.FlagSet) []string {
 	flags.Visit(func(f *pflag.Flag) {
 		switch list, isList := f.Value.(pflag.SliceValue); {
 		case strings.HasPrefix(f.Name, "hook."), f.Name == "config":
+		case hookAlone(f.Name):
 		case isList:
 			for _, text := range list.GetSlice() {
 				args = append(args, "--"+f.Name+"="+text)

@@ -47,7 +47,7 @@ func TestLibvirtsCallsAreTold(t *testing.T) {
 // TestServerIsToldWhatTheHookWas by whatever way: its own command line is all that it has.
 func TestServerIsToldWhatTheHookWas(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "podnic.yaml")
-	config := "hook: {domains: [vm-*], timeout: 3s}\nsearch: [a.example, b.example]\noption: ['250=text:a,b']\n"
+	config := "binding: redirect\nqueues: 2\nlock-timeout: 3s\nspoof-guard: true\nhook: {domains: [vm-*], timeout: 3s}\nsearch: [a.example, b.example]\noption: ['250=text:a,b']\n"
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -97,5 +97,23 @@ func TestHookReadsItsSettingsBeforeFlags(t *testing.T) {
 	t.Setenv("PODNIC_HOOK_TIMEOUT", "4s")
 	if patterns, timeout, _ := hookSettings(); len(patterns) != 1 || patterns[0] != "d" || timeout != 4*time.Second {
 		t.Errorf("%v %v", patterns, timeout)
+	}
+}
+
+// TestHookGivesBackWhateverTheConfigurationSays: what cannot be wired, or served, need not be.
+func TestHookGivesBackWhateverTheConfigurationSays(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "settings")
+	if err := os.WriteFile(file, []byte("queues: 300\ninterfaces: [{name: eth0, socket: nonsense}]\nmtu: -3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for call, want := range map[string]string{
+		"vm prepare begin -": "a tap has 1 to 256 queues", "vm start begin -": "a tap has 1 to 256 queues",
+		"vm stopped end -": "domain XML", "vm release end -": "domain XML", // which is the next that is looked at
+	} {
+		var out, stderr bytes.Buffer
+		args := append([]string{"hook", "--config", file, "--netns", file, "--"}, strings.Fields(call)...)
+		if status := executeFrom(strings.NewReader(""), args, time.Now(), &out, &stderr); status != 2 || !strings.Contains(stderr.String(), want) {
+			t.Errorf("%s: status %d, %s", call, status, stderr.String())
+		}
 	}
 }

@@ -18,8 +18,8 @@ const allInterfaces = "all"
 const interfaceKeys = "binding, tap, socket, queues, ipv6, pod-ports, guest-ports"
 
 // addInterfaces adds to a request the interfaces that were asked for. What one of them does not say, the request's options do,
-// but for the tap: each has its own.
-func addInterfaces(req *network.Request, texts []string) error {
+// but for the tap: each has its own. check refuses what one of them cannot have.
+func addInterfaces(req *network.Request, texts []string, check func(plan.Options) error) error {
 	for _, text := range texts {
 		if text == allInterfaces {
 			if req.All = true; len(texts) > 1 {
@@ -30,6 +30,9 @@ func addInterfaces(req *network.Request, texts []string) error {
 		o, err := parseInterface(text, req.Options)
 		if err != nil {
 			return err
+		}
+		if err := check(o); err != nil {
+			return fmt.Errorf("%s: %w", o.Interface, err)
 		}
 		for _, other := range req.Interfaces {
 			switch {

@@ -108,7 +108,7 @@ func TestAttachTakesWhatTheConfigurationSaysOfItsInterface(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
-		"net1": "podnic: --interface: net1: pod-ports: ", "eth0": "podnic: no network namespace at ", "net2": "podnic: no network namespace at ",
+		"net1": "podnic: " + file + ": interface: net1: pod-ports: ", "net3,queues=x": "podnic: attach: net3: queues takes a number", "eth0": "podnic: no network namespace at ", "net2": "podnic: no network namespace at ",
 	} {
 		var out, stderr bytes.Buffer
 		status := execute([]string{"attach", name, "--config", file, "--netns", file + "/none"}, time.Now(), &out, &stderr)

@@ -49,7 +49,7 @@ usage, or a refusal, nothing touched; 3 failed, and not all could be put back.`,
 		Args:              a.oneInterface,
 		ValidArgsFunction: a.completeInterfaces(false),
 	}
-	socket := socketFlag(cmd)
+	socket := socketFlag(cmd, "that of the guest's other interfaces")
 	task := a.plugFlags(cmd, 10*time.Second, "how long to wait until the emulator holds the tap")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		asJSON, err := a.common.json()
@@ -151,7 +151,10 @@ func (a *app) plugFlags(cmd *cobra.Command, patience time.Duration, meaning stri
 	timeout := cmd.Flags().Duration("timeout", patience, meaning)
 	setApart(cmd, "domain", "timeout") // run's domain is a file, and status waits for something else
 	return func(arg, socket string) (plug.Task, error) {
-		a.common.interfaces = []string{configuredInterface(a.common.interfaces, arg)}
+		text := configuredInterface(a.common.interfaces, arg)
+		if a.common.interfaces = []string{text}; text == arg {
+			a.common.interfacesBy = cmd.Name() // its argument
+		}
 		if arg == allInterfaces {
 			return plug.Task{}, usageError{errors.New("all: name one interface")}
 		}
@@ -176,7 +179,7 @@ func configuredInterface(configured []string, arg string) string {
 // shared are the flags that were set and that a `podnic serve` of the same pod needs too, as its arguments.
 func shared(flags *pflag.FlagSet) []string {
 	var args []string
-	for _, name := range []string{"netns", "state-dir", "lock-timeout", "allow-host-namespace", "log-level", "log-format", "config"} {
+	for _, name := range []string{"netns", "state-dir", "allow-host-namespace", "log-level", "log-format", "config"} {
 		f := flags.Lookup(name)
 		if f == nil || !f.Changed {
 			continue
@@ -204,9 +207,12 @@ func (a *app) oneInterface(cmd *cobra.Command, args []string) error {
 
 // completeInterfaces completes the pod's interfaces that are wired, or those that are not.
 func (a *app) completeInterfaces(wired bool) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	return func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return func(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		if !wired && strings.Contains(toComplete, ",") {
+			return a.interfaceKey(cmd, toComplete)
 		}
 		req := network.Request{Namespace: a.common.netns, StateDir: a.common.stateDir, AllowHostNamespace: a.common.allowHost}
 		names, err := network.Wired(req)

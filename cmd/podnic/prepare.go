@@ -39,7 +39,7 @@ failed, and the namespace could not be put back.`,
 		Args: noArgs,
 	}
 	dryRun := cmd.Flags().Bool("dry-run", false, "print what would be done, and do nothing")
-	socket := socketFlag(cmd)
+	socket := socketFlag(cmd, asWired)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		asJSON, err := a.common.json()
 		if err != nil {

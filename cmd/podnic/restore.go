@@ -16,8 +16,9 @@ func (a *app) restoreCommand() *cobra.Command {
 		Use:   "restore",
 		Short: "Give the pod its interface back",
 		Long: `Undo 'podnic prepare' exactly: the pod has its interface, addresses, routes and
-neighbours again, and nothing of podnic's is left. Where nothing is wired, it
-does nothing. While a guest holds the tap it refuses, unless --force is passed.
+neighbours again, and nothing of podnic's is left in its network namespace.
+Where nothing is wired, it does nothing. While a guest holds the tap it refuses,
+unless --force is passed.
 
 It restores all that are wired, or those that --interface names, and goes on
 after one that fails: the exit status is the highest.

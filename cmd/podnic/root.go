@@ -99,8 +99,7 @@ func (a *app) root() *cobra.Command {
 	for _, command := range a.commands() {
 		root.AddCommand(command())
 	}
-	root.InitDefaultHelpCmd()
-	root.InitDefaultCompletionCmd()
+	a.addHelpAndCompletion(root)
 	hideUnused(root)
 	return root
 }
@@ -115,7 +114,8 @@ MAC, routes, MTU and resolver to the guest by DHCP and DHCPv6, starts the guest,
 and gives the pod its interface back when the guest has ended.
 
 While a guest has the interface, the pod's own processes have no network on it:
-other containers of the pod cannot use it, and probes reach the guest.
+other containers of the pod cannot use it, and probes reach the guest. With
+--binding shared the containers keep the ports of --pod-ports, and can connect.
 
 Every flag can also be set in the environment (--tap-owner as PODNIC_TAP_OWNER)
 and in the YAML file that --config names (tap-owner: 107). The command line
@@ -137,9 +137,7 @@ after the grace period; 'run -- COMMAND' has statuses of its own.`,
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	a.common.add(root.PersistentFlags())
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError{inWords(cmd, err)}
-	})
+	root.SetFlagErrorFunc(flagError)
 	return root
 }
 
@@ -163,6 +161,9 @@ func (a *app) setUp(cmd *cobra.Command) error {
 	return nil
 }
 
+// flagError is what is wrong with a flag of a command line.
+func flagError(cmd *cobra.Command, err error) error { return usageError{inWords(cmd, err)} }
+
 // runsCommand reports whether the line is that of `podnic run -- COMMAND`, also if its flags are wrong.
 func runsCommand(args []string) bool {
 	own := ownArgs(args)
@@ -174,13 +175,18 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
+	return usageError{fmt.Errorf("%q is not a command or flag of '%s'%s; '%s --help' lists them", args[0], cmd.CommandPath(), meantCommand(cmd, args[0]), cmd.CommandPath())}
+}
+
+// meantCommand asks for the command below cmd that is most like what was given; empty where none is.
+func meantCommand(cmd *cobra.Command, given string) string {
 	var names []string
 	for _, c := range cmd.Commands() {
 		if !c.Hidden {
 			names = append(names, c.Name())
 		}
 	}
-	return usageError{fmt.Errorf("%q is not a command or flag of '%s'%s; '%s --help' lists them", args[0], cmd.CommandPath(), didYouMean("", args[0], names), cmd.CommandPath())}
+	return didYouMean("", given, names)
 }
 
 // usageError is a command line or a configuration that cannot be used.

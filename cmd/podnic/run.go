@@ -70,14 +70,20 @@ somebody else destroyed it, 7 it was destroyed after --grace; and 1, 2 and 3 as
     -netdev 'tap,id=n0,ifname=$(PODNIC_TAP),script=no,downscript=no' \
     -device 'virtio-net-pci,netdev=n0,mac=$(PODNIC_MAC),host_mtu=$(PODNIC_MTU)'`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if cmd.ArgsLenAtDash() == 0 && len(args) > 0 {
+			if cmd.ArgsLenAtDash() == 0 || len(args) == 0 {
 				return nil
 			}
-			return noArgs(cmd, args)
+			return commandBeforeDashes(args)
 		},
 	}
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if args := cmd.Flags().Args(); len(args) > 0 { // the flag is the command's, most likely
+			return commandBeforeDashes(args)
+		}
+		return flagError(cmd, err)
+	})
 	flags.add(cmd.Flags())
-	socket := socketFlag(cmd)
+	socket := socketFlag(cmd, asWired)
 	tapFD := cmd.Flags().Bool("tap-fd", false, "open the tap for the command, which then needs neither the device nor a privilege")
 	qmp := cmd.Flags().String("qmp", "", "ask the command's guest to shut down, and set its link, at QEMU's monitor, the unix socket at this `path`")
 	file := cmd.Flags().String("domain", "", "the `file` with the domain's XML, - for standard input")
@@ -132,6 +138,11 @@ somebody else destroyed it, 7 it was destroyed after --grace; and 1, 2 and 3 as
 		return endingError(ending)
 	}
 	return cmd
+}
+
+// commandBeforeDashes refuses a command that does not stand after --.
+func commandBeforeDashes(args []string) error {
+	return usageError{fmt.Errorf("%q stands before --: put the command after it, as in 'podnic run -- %s'", args[0], args[0])}
 }
 
 func readDomain(file string, stdin io.Reader) ([]byte, error) {

@@ -22,6 +22,7 @@ func (a *app) serveCommand() *cobra.Command {
 		Long: `Answer the guest's DHCP requests with the pod's address, routes, MTU, resolver
 and hostname, until SIGTERM or SIGINT. SIGHUP reads them and the
 configuration file anew.
+
 Who the guest is comes from the record, or, where there is none that this
 process may read, from what the namespace itself carries. One process serves all
 interfaces that are wired, or those that --interface names, and notices which
@@ -39,7 +40,7 @@ Exit status: 0 asked to end; 1 failed; 2 wrong usage, or a refusal.`,
 		Args: noArgs,
 	}
 	flags.add(cmd.Flags())
-	socket := socketFlag(cmd)
+	socket := socketFlag(cmd, "that of the wiring")
 	starterFD := cmd.Flags().Int(detached.StarterFlag, -1, "for podnic's own use")
 	guest := cmd.Flags().String(detached.GuestFlag, "", "for podnic's own use")
 	mtus := cmd.Flags().StringToInt(detached.GuestMTUFlag, nil, "for podnic's own use")
