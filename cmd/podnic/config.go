@@ -18,15 +18,19 @@ import (
 func (a *app) configureAgain(cmd *cobra.Command) error {
 	var err error
 	for _, f := range a.configured {
-		if list, ok := f.Value.(pflag.SliceValue); ok {
-			err = errors.Join(err, list.Replace(nil))
-		} else {
-			err = errors.Join(err, f.Value.Set(f.DefValue))
-		}
-		f.Changed = false
+		err = errors.Join(err, takeBack(f))
 	}
 	a.configured, a.common.interfacesBy = nil, ""
 	return errors.Join(err, a.configure(cmd))
+}
+
+// takeBack makes of a flag what it was before anything set it.
+func takeBack(f *pflag.Flag) error {
+	f.Changed = false
+	if list, ok := f.Value.(pflag.SliceValue); ok {
+		return list.Replace(nil)
+	}
+	return f.Value.Set(f.DefValue)
 }
 
 // configure sets the flags that the command line did not, from the environment and then from the configuration file.

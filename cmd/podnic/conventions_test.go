@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -133,6 +134,25 @@ func TestResultsAreTextOrJSON(t *testing.T) {
 	if status := execute([]string{"version", "--netns", "/nowhere"}, time.Now(), &out, &stderr); status != 0 ||
 		stderr.String() != "podnic: warning: 'podnic version' makes nothing of --netns\n" {
 		t.Errorf("status %d, stderr %q", status, stderr.String())
+	}
+}
+
+// TestUnusedFlagsSayNothing whatever they say: queues that no tap can have, a format that there is not.
+func TestUnusedFlagsSayNothing(t *testing.T) {
+	const warning = "podnic: warning: '%s' makes nothing of --%s\n"
+	for _, test := range []struct{ command, name, value string }{
+		{"podnic status", "queues", "300"}, {"podnic status", "tap-owner", "-7"}, {"podnic doctor", "tap-group", "-7"},
+		{"podnic serve", "binding", "nonsense"}, {"podnic serve", "pod-ports", "x"}, {"podnic serve", "output", "xml"}, {"podnic trace", "ipv6", "nonsense"},
+		{"podnic doctor bundle -", "spoof-guard", "true"}, {"podnic detach eth0", "interface", "a/b"}, {"podnic attach eth0", "interface", "eth0,queues=x"},
+	} {
+		args := append(strings.Fields(test.command)[1:], "--netns", "/nowhere", "--"+test.name+"="+test.value)
+		path, _, _ := strings.Cut(strings.TrimSuffix(test.command, " -"), " eth0")
+		var out, stderr bytes.Buffer
+		status := execute(args, time.Now(), &out, &stderr)
+		want := fmt.Sprintf(warning, path, test.name) + "podnic: no network namespace at /nowhere: name one that exists with --netns\n"
+		if diff := cmp.Diff(want, stderr.String()); status != 2 || diff != "" {
+			t.Errorf("%q: status %d\n%s", args, status, diff)
+		}
 	}
 }
 

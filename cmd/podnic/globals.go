@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -92,12 +93,13 @@ func hideUnused(root *cobra.Command) {
 
 func isUnused(f *pflag.Flag) bool { _, is := f.Annotations[unused]; return is }
 
-// unusedGiven are the flags on the command line that the command makes nothing of.
-func unusedGiven(cmd *cobra.Command) (names []string) {
+// unusedGiven are the flags on the command line that the command makes nothing of, whatever their values: they are taken back.
+func unusedGiven(cmd *cobra.Command) (names []string, err error) {
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		if isUnused(f) {
 			names = append(names, f.Name)
+			err = errors.Join(err, takeBack(f))
 		}
 	})
-	return names
+	return names, err
 }

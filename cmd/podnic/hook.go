@@ -242,7 +242,7 @@ func serveArgs(flags *pflag.FlagSet) []string {
 	var args []string
 	flags.Visit(func(f *pflag.Flag) {
 		switch list, isList := f.Value.(pflag.SliceValue); {
-		case strings.HasPrefix(f.Name, "hook."), f.Name == "config":
+		case strings.HasPrefix(f.Name, "hook."), f.Name == "config", isUnused(f):
 		case hookAlone(f.Name):
 		case isList:
 			for _, text := range list.GetSlice() {

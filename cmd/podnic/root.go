@@ -143,8 +143,11 @@ after the grace period; 'run -- COMMAND' has statuses of its own.`,
 
 // setUp reads environment and configuration file into the flags and makes the logger.
 func (a *app) setUp(cmd *cobra.Command) error {
-	given := unusedGiven(cmd)
-	if err := a.configure(cmd); err != nil {
+	given, err := unusedGiven(cmd)
+	if err == nil {
+		err = a.configure(cmd)
+	}
+	if err != nil {
 		return usageError{err}
 	}
 	log, err := logs.New(a.stderr, a.common.logLevel, a.common.logFormat)
