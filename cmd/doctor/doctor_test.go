@@ -77,8 +77,8 @@ func TestRefusalKeepsItsOwnRemedy(t *testing.T) {
 		err            error
 		reason, remedy string
 	}{
-		{plan.Options{Queues: 300}.Check(), "a tap has 1 to 256 queues, not 300", "choose another number with --queues"},
-		{plan.Options{Tap: "a/b"}.Check(), `"a/b" cannot be the name of a link`, "choose one of 1 to 15 characters without slash, colon or space with --tap"},
+		{plan.Options{Queues: 300}.Check(), "a tap has 1 to 256 queues, not 300", "choose another number with --queues (in a CNI configuration, queues)"},
+		{plan.Options{Tap: "a/b"}.Check(), `"a/b" cannot be the name of a link`, "choose one of 1 to 15 characters without slash, colon or space with --tap (in a CNI configuration, tap)"},
 		{plan.Options{Socket: "tcp"}.Check(), `no socket is called "tcp"`, "--socket takes packet or udp"},
 		{plan.Refuse("it cannot be"), "it cannot be", ""},
 		{errors.New("netlink: no buffer space"), "netlink: no buffer space", ""},

@@ -4,14 +4,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// shells are what completion can be for, and how each loads it: now, and in each shell that is started later.
-var shells = map[string]struct{ now, later, needs string }{
-	"bash":       {"source <(podnic completion bash)", "podnic completion bash >/etc/bash_completion.d/podnic", "\n\nIt needs the package bash-completion."},
-	"zsh":        {"source <(podnic completion zsh)", `podnic completion zsh >"${fpath[1]}/_podnic"`, "\n\nIt needs zsh's own completion: autoload -U compinit; compinit"},
-	"fish":       {"podnic completion fish | source", "podnic completion fish >~/.config/fish/completions/podnic.fish", ""},
-	"powershell": {"podnic completion powershell | Out-String | Invoke-Expression", "podnic completion powershell >>$PROFILE", ""},
-}
-
 const completionStatus = "\n\nExit status: 0; 1 it cannot be written; 2 wrong usage."
 
 // addHelpAndCompletion adds cobra's own commands, with texts and exit statuses like those of the others.
@@ -47,6 +39,13 @@ func describeCompletion(cmd *cobra.Command) {
 	cmd.Example = "  source <(podnic completion bash)"
 	cmd.Args = noArgs
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	// How each shell loads it: now, and in each that is started later.
+	shells := map[string]struct{ now, later, needs string }{
+		"bash":       {"source <(podnic completion bash)", "podnic completion bash >/etc/bash_completion.d/podnic", "\n\nIt needs the package bash-completion."},
+		"zsh":        {"source <(podnic completion zsh)", `podnic completion zsh >"${fpath[1]}/_podnic"`, "\n\nIt needs zsh's own completion: autoload -U compinit; compinit"},
+		"fish":       {"podnic completion fish | source", "podnic completion fish >~/.config/fish/completions/podnic.fish", ""},
+		"powershell": {"podnic completion powershell | Out-String | Invoke-Expression", "podnic completion powershell >>$PROFILE", ""},
+	}
 	for _, of := range cmd.Commands() {
 		shell := shells[of.Name()]
 		of.Short = "Write completion for " + of.Name()

@@ -96,13 +96,13 @@ func (o Options) Normal() (Options, error) {
 	case strings.HasPrefix(o.Tap, "vnet"):
 		return o, Refuse("the tap cannot be called %s: libvirt takes names that begin with vnet for its own and deletes them; choose another with --tap", o.Tap)
 	case !ValidName(o.Tap):
-		return o, Refuse("%q cannot be the name of a link: choose one of 1 to %d characters without slash, colon or space with --tap", o.Tap, MaxName)
+		return o, Refuse("%q cannot be the name of a link: choose one of 1 to %d characters without slash, colon or space with --tap (in a CNI configuration, tap)", o.Tap, MaxName)
 	case o.Interface != "" && o.Names().CheckTap() != nil:
 		return o, o.Names().CheckTap()
 	case !slices.Contains(ipv6Modes, o.IPv6):
 		return o, Refuse("IPv6 cannot be %q: --ipv6 takes %s", o.IPv6, strings.Join(ipv6Modes, ", "))
 	case o.Queues < 1 || o.Queues > maxQueues:
-		return o, Refuse("a tap has 1 to %d queues, not %d: choose another number with --queues", maxQueues, o.Queues)
+		return o, Refuse("a tap has 1 to %d queues, not %d: choose another number with --queues (in a CNI configuration, queues)", maxQueues, o.Queues)
 	}
 	return o, o.checkPorts()
 }
