@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -38,16 +39,25 @@ var frameWirings = []struct {
 }
 
 // BenchmarkFrame takes the processor time of a frame between the tap and the pod network, in each direction, with the
-// system calls that write it at one end and read it at the other: those are the same for all wirings. The frames are
-// short, so that what is copied does not hide what is decided. Wirings take turns, so that what else the machine does
-// meets all of them alike.
+// system calls that write it at one end and read it at the other: those are the same for all wirings, podnic's and others'. The
+// frames are short, so that what is copied does not hide what is decided, and those inward answer those outward. Wirings take
+// turns, so that what else the machine does meets all of them alike.
 func BenchmarkFrame(b *testing.B) {
 	podtest.NeedRoot(b)
 	podnic := podtest.Program(b)
 	node := podtest.Node(b)
-	paths := make([]*framePath, len(frameWirings))
-	for i, w := range frameWirings {
-		p := podtest.Pod(b, node, pod.Spec{Name: fmt.Sprint("w", i), Network: plain})
+	var names []string
+	var paths []*framePath
+	newPod := func() *pod.Pod {
+		return podtest.Pod(b, node, pod.Spec{Name: fmt.Sprint("w", len(paths)), Network: plain})
+	}
+	add := func(name string, f *framePath) *framePath {
+		f.arrives(node)
+		names, paths = append(names, name), append(paths, f)
+		return f
+	}
+	for _, w := range frameWirings {
+		p := newPod()
 		dir := memoryDir(b)
 		if w.first != nil {
 			run(b, p, w.first[0], w.first[1:]...)
@@ -58,9 +68,14 @@ func BenchmarkFrame(b *testing.B) {
 		if w.then != nil {
 			run(b, p, w.then[0], w.then[1:]...)
 		}
-		paths[i] = newFramePath(b, node, p)
-		paths[i].arrives(node)
-		defer paths[i].close()
+		card := &other{guest: podMAC, gateway: elsewhereMAC, reached: podMAC, address: podAddress}
+		defer add(w.name, newFramePath(b, node, p, card)).close()
+	}
+	for i := range others {
+		o, p := &others[i], newPod()
+		podtest.In(b, o.on(node, p), "sh "+o.script(b, node, p, b.TempDir()))
+		podtest.In(b, p.Namespace, o.settle)
+		defer add(o.name, newFramePath(b, node, p, o)).close()
 	}
 	b.Run("both", func(b *testing.B) {
 		runtime.LockOSThread() // a sub-benchmark is a goroutine of its own
@@ -73,10 +88,10 @@ func BenchmarkFrame(b *testing.B) {
 				in[i] = append(in[i], clock.frame(b, f.in))
 			}
 		}
-		for i, w := range frameWirings {
-			b.ReportMetric(float64(middle(out[i])), w.name+"-out-ns/op")
-			b.ReportMetric(float64(middle(in[i])), w.name+"-in-ns/op")
-			b.ReportMetric(float64(middle(out[i])+middle(in[i])), w.name+"-ns/op")
+		for i, name := range names {
+			b.ReportMetric(float64(middle(out[i])), name+"-out-ns/op")
+			b.ReportMetric(float64(middle(in[i])), name+"-in-ns/op")
+			b.ReportMetric(float64(middle(out[i])+middle(in[i])), name+"-ns/op")
 		}
 	})
 }
@@ -95,16 +110,16 @@ type framePath struct {
 	buffer  []byte
 }
 
-func newFramePath(b *testing.B, node *pod.Node, p *pod.Pod) *framePath {
+func newFramePath(b *testing.B, node *pod.Node, p *pod.Pod, o *other) *framePath {
 	b.Helper()
 	f := &framePath{b: b, buffer: make([]byte, 2048)}
-	// No host has this address: the node's stack drops the frame as soon as it has it.
-	elsewhere := net.HardwareAddr{0x02, 0, 0, 0, 0, 0x99}
-	const length = 60
-	f.outward = udpFrame(net.HardwareAddr{0x0a, 0x58, 0x0a, 0xf4, 0x01, 0x05}, elsewhere, length)
-	f.inward = udpFrame(elsewhere, net.HardwareAddr{0x0a, 0x58, 0x0a, 0xf4, 0x01, 0x05}, length)[tap.HeaderSize:]
+	// No host has the MAC elsewhere: the node's stack drops the frame as soon as it has it.
+	const length, from, to = 60, 40000, 9 // and discard's port
+	out := net.IPv4(198, 51, 100, 9)
+	f.outward = udpFrame(flow{mac(b, o.guest), mac(b, o.gateway), o.address[:], out.To4(), from, to}, length)
+	f.inward = udpFrame(flow{mac(b, elsewhereMAC), mac(b, o.reached), out.To4(), podAddress[:], to, from}, length)[tap.HeaderSize:]
 	err := node.Do(func() (err error) {
-		link, err := net.InterfaceByName(p.HostLink)
+		link, err := net.InterfaceByName(cmp.Or(o.far, p.HostLink))
 		if err != nil {
 			return err
 		}
@@ -115,15 +130,17 @@ func newFramePath(b *testing.B, node *pod.Node, p *pod.Pod) *framePath {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if err := p.Do(func() (err error) { f.card, err = tap.Open("tap0"); return err }); err != nil {
+	if o.card != nil {
+		f.card = o.card(b, p)
+	} else if err := p.Do(func() (err error) { f.card, err = tap.Open("tap0"); return err }); err != nil {
 		b.Fatal(err)
 	}
 	f.card.Fd() // reads and writes wait, without the runtime's poller
 	return f
 }
 
-// arrives waits until a frame that is written to the tap is on the node's end, as it does in all that is measured: the
-// carrier of a link that was just set up takes its time.
+// arrives waits until a frame that is written to the tap is on the node's end, and one that is sent there on the tap, as in all
+// that is measured: the carrier of a link that was just set up takes its time.
 func (f *framePath) arrives(node *pod.Node) {
 	f.b.Helper()
 	err := node.Do(func() error {
@@ -132,28 +149,54 @@ func (f *framePath) arrives(node *pod.Node) {
 			return err
 		}
 		defer unix.Close(heard)
-		wait := unix.Timeval{Usec: 50_000}
-		if err := unix.SetsockoptTimeval(heard, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait); err != nil {
-			return err
-		}
 		everything := uint16(unix.ETH_P_ALL)<<8 | unix.ETH_P_ALL>>8 // in the network's order
 		if err := unix.Bind(heard, &unix.SockaddrLinklayer{Protocol: everything, Ifindex: f.link.Ifindex}); err != nil {
 			return err
 		}
-		for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-			if _, err := unix.Write(int(f.card.Fd()), f.outward); err != nil {
-				return err
-			}
-			n, _, err := unix.Recvfrom(heard, f.buffer, 0)
-			if err == nil && bytes.Equal(f.buffer[:n], f.outward[tap.HeaderSize:]) {
-				return nil
-			}
+		outward := func() error { _, err := unix.Write(int(f.card.Fd()), f.outward); return err }
+		inward := func() error { return unix.Sendto(f.host, f.inward, 0, f.link) }
+		if err := f.comes(outward, heard, 0, f.outward[tap.HeaderSize:]); err != nil {
+			return fmt.Errorf("from the tap to the node: %w", err)
 		}
-		return errors.New("no frame gets from the tap to the node")
+		if err := f.comes(inward, int(f.card.Fd()), tap.HeaderSize, f.inward); err != nil {
+			return fmt.Errorf("from the node to the tap: %w", err)
+		}
+		return nil
 	})
 	if err != nil {
 		f.b.Fatal(err)
 	}
+}
+
+// comes sends a frame until it is read elsewhere, behind so many bytes.
+func (f *framePath) comes(send func() error, at, header int, frame []byte) error {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		if err := send(); err != nil {
+			return err
+		}
+		for wait := []unix.PollFd{{Fd: int32(at), Events: unix.POLLIN}}; ; {
+			if n, err := unix.Poll(wait, 50); err != nil && !errors.Is(err, unix.EINTR) {
+				return err
+			} else if n == 0 {
+				break
+			}
+			n, err := unix.Read(at, f.buffer)
+			if err != nil {
+				return err
+			}
+			if n > header && same(f.buffer[header:n], frame) {
+				return nil
+			}
+		}
+	}
+	return errors.New("no frame arrives")
+}
+
+// same reports whether a frame is the one that was sent, but for addresses that were changed on the way. The UDP of frames out
+// has other ports than that of frames in.
+func same(got, sent []byte) bool {
+	const toUDP = 14 + 20
+	return len(got) == len(sent) && bytes.Equal(got[toUDP:], sent[toUDP:])
 }
 
 func (f *framePath) close() {
@@ -181,7 +224,7 @@ func (f *framePath) in() {
 		if err != nil {
 			f.b.Fatal(err)
 		}
-		if bytes.Equal(f.buffer[tap.HeaderSize:n], f.inward) {
+		if same(f.buffer[tap.HeaderSize:n], f.inward) {
 			read++
 		}
 	}

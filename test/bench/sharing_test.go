@@ -71,6 +71,7 @@ func BenchmarkSharing(b *testing.B) {
 			slices.Sort(s.times)
 			b.ReportMetric(middle(s.out)/(1<<30), way+"-out-GiB/s")
 			b.ReportMetric(middle(s.in)/(1<<30), way+"-in-GiB/s")
+			b.ReportMetric(float64(s.timeouts()), way+"-timeouts")
 			b.ReportMetric(middle(s.spent), way+"-cpu-ns/op")
 			b.ReportMetric(middle(s.spent)-ends, way+"-path-ns/op")
 			b.ReportMetric(float64(s.times[len(s.times)/2]), way+"-p50-ns/op")
@@ -175,8 +176,13 @@ func (s *sharing) open(in *pod.Namespace, name string) (file *os.File) {
 func (s *sharing) startPasst(p *pod.Pod) link {
 	s.b.Helper()
 	path := filepath.Join(memoryDir(s.b), "passt.sock")
-	return s.startProcess(p, path, "passt", "--foreground", "--quiet", "--socket", path, "--no-map-gw", "--runas", "0",
-		"--tcp-ports", strconv.Itoa(guestPort), "--udp-ports", "none")
+	return s.startProcess(p, path, "passt", passtArguments(path)...)
+}
+
+func passtArguments(socket string) []string {
+	return []string{
+		"--foreground", "--quiet", "--socket", socket, "--no-map-gw", "--runas", "0", "--tcp-ports", strconv.Itoa(guestPort), "--udp-ports", "none",
+	}
 }
 
 // startSlirp runs QEMU in the pod, without a machine: its user networking alone, whose frames are at a socket. The guest's
@@ -323,6 +329,33 @@ func (s *sharing) processor() float64 {
 		}
 	}
 	return seconds
+}
+
+// timeouts is how often the guest's TCP has sent again what nobody acknowledged in time: a stream stands still for 200 ms and
+// more each time.
+func (s *sharing) timeouts() (n int) {
+	s.b.Helper()
+	err := s.guest.Do(func() error {
+		text, err := os.ReadFile("/proc/thread-self/net/netstat")
+		if err != nil {
+			return err
+		}
+		// Lines are in pairs: names, and then values.
+		var names []string
+		for line := range strings.Lines(string(text)) {
+			fields := strings.Fields(line)
+			if i := slices.Index(names, "TCPTimeouts"); i >= 0 && len(fields) == len(names) && fields[0] == names[0] {
+				n, err = strconv.Atoi(fields[i])
+				return err
+			}
+			names = fields
+		}
+		return errors.New("the kernel does not count TCPTimeouts")
+	})
+	if err != nil {
+		s.b.Fatal(err)
+	}
+	return n
 }
 
 // serve accepts one connection at the guest's port.

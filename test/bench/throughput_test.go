@@ -47,7 +47,7 @@ func BenchmarkThroughput(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer card.Close()
-	frame := udpFrame(guest, gateway, plain.MTU)
+	frame := udpFrame(flow{guest, gateway, podAddress[:], []byte{198, 51, 100, 9}, 40000, 9}, plain.MTU) // behind the gateway, and discard's port
 	send := func() time.Duration {
 		began := time.Now()
 		for range frames {
@@ -75,23 +75,30 @@ func BenchmarkThroughput(b *testing.B) {
 // tapHeader is the virtio header before each frame.
 const tapHeader = 12
 
-// udpFrame is a frame of UDP that fills the MTU, for an address behind the gateway, with the header of a tap.
-func udpFrame(from, to net.HardwareAddr, mtu int) []byte {
+// flow is where frames come from and go to.
+type flow struct {
+	fromMAC, toMAC   net.HardwareAddr
+	from, to         []byte // of IPv4
+	fromPort, toPort uint16
+}
+
+// udpFrame is a frame of UDP that fills the MTU, with the header of a tap.
+func udpFrame(w flow, mtu int) []byte {
 	f := make([]byte, tapHeader, tapHeader+14+mtu)
-	f = append(append(f, to...), from...)
+	f = append(append(f, w.toMAC...), w.fromMAC...)
 	f = binary.BigEndian.AppendUint16(f, unix.ETH_P_IP)
 	ip := make([]byte, mtu)
 	ip[0], ip[8], ip[9] = 0x45, 64, unix.IPPROTO_UDP
 	binary.BigEndian.PutUint16(ip[2:], uint16(mtu))
-	copy(ip[12:], []byte{10, 244, 1, 5})
-	copy(ip[16:], []byte{198, 51, 100, 9})
+	copy(ip[12:], w.from)
+	copy(ip[16:], w.to)
 	var sum uint32
 	for i := 0; i < 20; i += 2 {
 		sum += uint32(binary.BigEndian.Uint16(ip[i:]))
 	}
 	binary.BigEndian.PutUint16(ip[10:], ^uint16(sum+sum>>16))
-	binary.BigEndian.PutUint16(ip[20:], 40000)
-	binary.BigEndian.PutUint16(ip[22:], 9) // discard
+	binary.BigEndian.PutUint16(ip[20:], w.fromPort)
+	binary.BigEndian.PutUint16(ip[22:], w.toPort)
 	binary.BigEndian.PutUint16(ip[24:], uint16(mtu-20))
 	return append(f, ip...)
 }

@@ -33,6 +33,19 @@ func Open(name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
+// OpenMacvtap opens a macvtap by its character device, whose frames are a tap's.
+func OpenMacvtap(path string) (*os.File, error) {
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	if err := set(fd, ""); err != nil { // the device is one link's
+		unix.Close(fd)
+		return nil, fmt.Errorf("open macvtap %s: %w", path, err)
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
 func set(fd int, name string) error {
 	request, err := unix.NewIfreq(name)
 	if err != nil {
