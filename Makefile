@@ -136,7 +136,7 @@ charts: ## docs/benchmarks.md and its charts anew, from the figures that it name
 	go run ./test/bench/table -redraw docs/benchmarks.md
 
 trends: ## benchstat's comparison of the runs kept in docs/bench, the oldest first; RUNS=… of some
-	go tool -modfile=scripts/bench.mod benchstat -ignore date,machine,software,beside $(RUNS)
+	go tool -modfile=scripts/bench.mod benchstat -ignore date,machine,software,beside,earlier $(RUNS)
 
 RUNS ?= $(wildcard docs/bench/*.txt)
 

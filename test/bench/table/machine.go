@@ -18,8 +18,8 @@ const header = `# Benchmarks
 
 ` + "`make bench`" + ` measures, and writes this page, its charts and the file of its figures, in one run on one machine: the
 ratios say more than the figures. It needs root, installs the peers that are missing where it can (Debian, Ubuntu), and
-takes about 17 minutes. Each figure is a median. A goal is what the project set itself; ✗ marks one that this run did
-not reach.
+takes about 18 minutes. Each figure is a median; ` + spread + ` marks one of passes that differ by more than a factor of two. A goal is what
+the project set itself; ✗ marks one that this run did not reach.
 
 A chart has a bar for each row with a peer: how many times the peer's figure podnic's is. ` + "`make charts`" + ` draws page and
 charts anew from the file, without a run. The files of all runs that were kept are in [bench](bench), in benchstat's
@@ -46,12 +46,16 @@ func here() machine {
 	for _, p := range peers {
 		versions = append(versions, version(p[0], p[1:]...))
 	}
-	return machine{
+	m := machine{
 		{"date", time.Now().UTC().Format(time.DateOnly)},
 		{"machine", fmt.Sprintf("%s, %d processors, %d GiB", processor(), runtime.NumCPU(), memory.Totalram*uint64(memory.Unit)>>30)},
 		{"software", fmt.Sprintf("Linux %s, %s, podnic %s", unix.ByteSliceToString(host.Release[:]), runtime.Version(), version("bin/podnic", "version"))},
 		{"beside", strings.Join(versions, "; ")},
 	}
+	if earlier := os.Getenv("PODNIC_EARLIER"); earlier != "" {
+		m = append(m, [2]string{"earlier", "podnic " + version(earlier, "version")})
+	}
+	return m
 }
 
 func (m machine) value(key string) string {
@@ -66,6 +70,9 @@ func (m machine) value(key string) string {
 // write writes it as the page does.
 func (m machine) write(w io.Writer) {
 	fmt.Fprintf(w, "- %s: %s\n- %s\n- beside: %s\n", m.value("date"), m.value("machine"), m.value("software"), m.value("beside"))
+	if earlier := m.value("earlier"); earlier != "" {
+		fmt.Fprintf(w, "- before: %s\n", earlier)
+	}
 }
 
 // config writes it as lines of configuration (https://go.dev/design/14313-benchmark-format).
@@ -105,7 +112,7 @@ func processor() string {
 	return runtime.GOARCH
 }
 
-// version is the first line that a program prints of itself.
+// version is the first line that a program prints of itself; of one that does not know its version, the package's.
 func version(name string, args ...string) string {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -115,5 +122,10 @@ func version(name string, args ...string) string {
 	}
 	line, _, _ := strings.Cut(string(out), "\n")
 	line, _, _ = strings.Cut(line, "  ")
+	if strings.HasSuffix(line, " unknown version") {
+		if out, err := exec.CommandContext(ctx, "dpkg-query", "-W", "-f", "${Version}", name).Output(); err == nil {
+			return name + " " + string(out)
+		}
+	}
 	return strings.TrimPrefix(strings.TrimSpace(line), "podnic ")
 }

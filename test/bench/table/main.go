@@ -220,3 +220,15 @@ func (r results) median(f figure) (float64, bool) {
 	}
 	return values[len(values)/2], true
 }
+
+// spread marks a figure whose passes differ by more than a factor of two.
+const spread = "↕"
+
+// spread is empty, or the mark of a figure.
+func (r results) spread(f figure) string {
+	values := r[f]
+	if len(values) == 0 || slices.Max(values) <= 2*slices.Min(values) {
+		return ""
+	}
+	return " " + spread
+}

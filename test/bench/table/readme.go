@@ -10,12 +10,21 @@ import (
 // claims are what README.md says of podnic beside what else does the same work: each with its figures.
 var claims = []claim{
 	{"a script of `ip` and `nft`", "a pod is wired in", took("Command/podnic"), took("Command/script-and-nft"), ""},
+	{"", "the same by `ip -batch` and `nft`", took("Command/podnic"), took("Command/batch-and-nft"), ""},
 	{"", "`podnic run` to a real guest's lease", took("Guest/podnic"), took("Guest/script"), ""},
-	{"", "the same, of IPv6", took("Guest6/podnic"), took("Guest6/script"), ""},
-	{"a bridge: podnic's own", "processor time for a frame, by `redirect`", frame("redirect"), frame("bridge"), ""},
+	{"", "to its lease of IPv6", took("Guest6/podnic"), took("Guest6/script"), ""},
+	{"KubeVirt's `bridge`", "processor time for a frame both ways, by `redirect`", frame("redirect"), frame("kubevirt-bridge"), ""},
+	{"", "the same, by `bridge`, which filters", frame("bridge"), frame("kubevirt-bridge"), ""},
+	{"", "set-up of `bridge`, KubeVirt's by `ip -batch`", setUp("bridge"), setUp("kubevirt-bridge"), ""},
+	{"KubeVirt's `masquerade`", "processor time for a frame both ways, by `redirect`", frame("redirect"), frame("kubevirt-masquerade"), ""},
+	{"", "the same, by `shared`", frame("shared"), frame("kubevirt-masquerade"), ""},
+	{"", "set-up of `shared`, KubeVirt's by `ip -batch` and `nft -f`", setUp("shared"), setUp("kubevirt-masquerade"), ""},
+	{"macvtap", "processor time for a frame both ways, by `redirect`", frame("redirect"), frame("macvtap"), ""},
+	{"", "set-up of `redirect`, its by `ip -batch`", setUp("redirect"), setUp("macvtap"), ""},
 	{"passt", "TCP out, by `shared`, in GiB a second (more is better)", figure{"Sharing/both", "out-GiB/s"}, figure{"Sharing/both", "out-GiB/s"}, "passt"},
 	{"", "TCP in", figure{"Sharing/both", "in-GiB/s"}, figure{"Sharing/both", "in-GiB/s"}, "passt"},
 	{"", "a byte there and back", figure{"Sharing/both", "p50-ns/op"}, figure{"Sharing/both", "p50-ns/op"}, "passt"},
+	{"", "set-up of `shared`, and until a guest can connect to passt", setUp("shared"), setUp("passt"), ""},
 	{"", "memory of the process, idle", figure{"DHCPRest/podnic", "rss-B"}, figure{"Sharing/both", "rss-B"}, "passt"},
 	{"dnsmasq", "a DHCP lease from question to answer", figure{"DHCPExchange/podnic", "p50-ns/op"}, figure{"DHCPExchange/dnsmasq", "p50-ns/op"}, ""},
 	{"", "memory of the process, idle", figure{"DHCPRest/podnic", "rss-B"}, figure{"DHCPRest/dnsmasq", "rss-B"}, ""},
@@ -47,7 +56,7 @@ const beginning, end = "<!-- figures of docs/benchmarks.md, by make charts -->\n
 
 var between = regexp.MustCompile(`(?s)` + beginning + `.*?` + end)
 
-// inReadme puts the claims into README.md, which has their place.
+// inReadme puts the claims into README.md, which has their place, and the rows of its table of alternatives, if it has them.
 func inReadme(readme []byte, from results) ([]byte, error) {
 	if !between.Match(readme) {
 		return nil, fmt.Errorf("README.md has no place for figures")
@@ -56,7 +65,41 @@ func inReadme(readme []byte, from results) ([]byte, error) {
 	b.WriteString(beginning)
 	writeClaims(&b, from)
 	b.WriteString(end)
-	return between.ReplaceAllLiteral(readme, []byte(b.String())), nil
+	readme = between.ReplaceAllLiteral(readme, []byte(b.String()))
+	for _, c := range compared {
+		row := regexp.MustCompile(`(?m)^\| ` + c.what + ` \|.*$`)
+		readme = row.ReplaceAllLiteral(readme, []byte(c.row(from)))
+	}
+	return readme, nil
+}
+
+// compared are the rows of README.md's table of alternatives that have figures, one for each column.
+var compared = []comparison{
+	{"processor time a frame, both ways", []figure{
+		frame("bridge"), frame("redirect"), frame("shared"), frame("kubevirt-bridge"), frame("kubevirt-masquerade"), frame("passt"), frame("macvtap"),
+		frame("bridge-without-filter"),
+	}},
+	{"set-up time", []figure{
+		setUp("bridge"), setUp("redirect"), setUp("shared"), setUp("kubevirt-bridge"), setUp("kubevirt-masquerade"), setUp("passt"), setUp("macvtap"),
+		took("Command/script-and-nft"),
+	}},
+}
+
+type comparison struct {
+	what    string
+	figures []figure
+}
+
+func (c comparison) row(from results) string {
+	row := "| " + c.what + " |"
+	for _, f := range c.figures {
+		text := "not measured"
+		if value, ok := from.median(f); ok {
+			text = f.text(value) + from.spread(f)
+		}
+		row += " " + text + " |"
+	}
+	return row
 }
 
 // writeClaims writes those that were measured. Where podnic is the worse one, the other's figure is in bold; else its own.
@@ -81,7 +124,7 @@ func writeClaims(w io.Writer, from results) {
 		default:
 			its = "**" + its + "**"
 		}
-		fmt.Fprintf(w, "| %s | %s | %s | %s |\n", beside, c.what, of, its)
+		fmt.Fprintf(w, "| %s | %s | %s%s | %s%s |\n", beside, c.what, of, from.spread(ofFigure), its, from.spread(peerFigure))
 		beside = ""
 	}
 }

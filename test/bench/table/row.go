@@ -39,7 +39,7 @@ func (r row) cells(from results) []string {
 	if _, both := from.median(r.peer); !ok || r.pair && !both {
 		return nil
 	}
-	cells := []string{r.what, r.of.text(value), "", "", ""}
+	cells := []string{r.what, r.of.text(value) + from.spread(r.of), "", "", ""}
 	missed := r.limit > 0 && value > r.limit || r.never && value > 0
 	switch {
 	case r.limit > 0:
@@ -49,7 +49,7 @@ func (r row) cells(from results) []string {
 	}
 	if r.peer.name != "" {
 		if peer, ok := from.median(r.peer); ok {
-			cells[2] = r.words + " " + r.peer.text(peer)
+			cells[2] = r.words + " " + r.peer.text(peer) + from.spread(r.peer)
 			if peer > 0 {
 				cells[3] = fmt.Sprintf("%.2f", value/peer)
 				missed = missed || r.ratio > 0 && value/peer > r.ratio

@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestTableSaysWhatWasMeasured covers medians of several lines, a goal that is met and one that is missed, a peer that was
+// TestTableSaysWhatWasMeasured covers medians of several lines and passes that differ much, a goal that is met and one that is missed, a peer that was
 // not there, and a figure that was not measured.
 func TestTableSaysWhatWasMeasured(t *testing.T) {
 	text := `goos: linux
@@ -40,13 +40,13 @@ PASS
 
 What they are.
 
-|        | podnic   | beside           | ratio | goal             |
-|--------|----------|------------------|-------|------------------|
-| thing  | 4.00 ms  | the peer 2.00 ms | 2.00  | at most 1.50 × ✗ |
-| memory | 2.00 MiB |                  |       | at most 3.00 MiB |
-| alone  | 4.00 ms  | no dnsmasq here  |       |                  |
-| count  | 3        |                  |       | at most 2 ✗      |
-| never  | 3        |                  |       | none ✗           |
+|        | podnic    | beside           | ratio | goal             |
+|--------|-----------|------------------|-------|------------------|
+| thing  | 4.00 ms ↕ | the peer 2.00 ms | 2.00  | at most 1.50 × ✗ |
+| memory | 2.00 MiB  |                  |       | at most 3.00 MiB |
+| alone  | 4.00 ms ↕ | no dnsmasq here  |       |                  |
+| count  | 3         |                  |       | at most 2 ✗      |
+| never  | 3         |                  |       | none ✗           |
 
 ![Things: podnic beside its peers](bench/things.svg)
 
@@ -115,6 +115,49 @@ func TestFiguresOfREADMEAreThePages(t *testing.T) {
 	}
 }
 
+// TestAlternativesAreInTheReadme where they were measured, and those that were not say so, in each column of the table.
+func TestAlternativesAreInTheReadme(t *testing.T) {
+	readme := []byte("# podnic\n\n" + beginning + end + "\n| | a |\n|---|---|\n| processor time a frame, both ways | 1 |\n| set-up time | 1 |\n| more | 2 |\n")
+	for text, want := range map[string][]string{
+		"BenchmarkFrame/both 8 4670 redirect-ns/op 6610 bridge-ns/op\n": {
+			"|---|---|---|---|\n\n<!--",
+			"| processor time a frame, both ways | 6.61 µs | 4.67 µs |" + strings.Repeat(" not measured |", 6) + "\n",
+			"\n| set-up time |" + strings.Repeat(" not measured |", 8) + "\n| more | 2 |\n",
+		},
+		"BenchmarkFrame/both 8 4670 redirect-ns/op 4200 macvtap-ns/op\nBenchmarkSetUp/all 8 7e6 redirect-ns/op 5e7 macvtap-ns/op 5e6 passt-ns/op\n": {
+			"| macvtap | processor time for a frame both ways, by `redirect` | 4.67 µs | **4.20 µs** |\n",
+			"|  | set-up of `redirect`, its by `ip -batch` | **7.00 ms** | 50.00 ms |\n",
+			"\n| set-up time | not measured | 7.00 ms | not measured | not measured | not measured | 5.00 ms | 50.00 ms | not measured |\n",
+		},
+	} {
+		r, err := parse("raw", text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := inReadme(readme, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range want {
+			if !strings.Contains(string(got), want) {
+				t.Errorf("there is no %q in\n%s", want, got)
+			}
+		}
+	}
+}
+
+// TestEarlierProgramIsNamed on the page, and where there was none, nothing is said of it.
+func TestEarlierProgramIsNamed(t *testing.T) {
+	for earlier, want := range map[string]string{"": "", "/bin/true": "- before: podnic "} {
+		t.Setenv("PODNIC_EARLIER", earlier)
+		var b strings.Builder
+		configured(here().config() + "\nBenchmarkX 1 2 ns/op\n").write(&b)
+		if got := strings.Contains(b.String(), "- before: "); got != (want != "") || !strings.Contains(b.String(), want) {
+			t.Errorf("with PODNIC_EARLIER=%s the page says\n%s", earlier, b.String())
+		}
+	}
+}
+
 // TestARunIsKeptAndDrawnAnew: what a run writes, a redraw writes again, to the byte.
 func TestARunIsKeptAndDrawnAnew(t *testing.T) {
 	dir := t.TempDir()
@@ -143,7 +186,7 @@ func TestARunIsKeptAndDrawnAnew(t *testing.T) {
 		"# podnic\n\n" + beginning + `| beside | | podnic | it |
 |---|---|---|---|
 | a script of ` + "`ip` and `nft`" + ` | a pod is wired in | **5.65 ms** | 23.06 ms |
-|  | the same, of IPv6 | 7.00 s | **6.00 s** |
+|  | to its lease of IPv6 | 7.00 s | **6.00 s** |
 | passt | TCP out, by ` + "`shared`" + `, in GiB a second (more is better) | **2.2** | 1.2 |
 ` + end + "\nmore\n",
 	} {
