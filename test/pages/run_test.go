@@ -28,7 +28,7 @@ func init() {
 		{[]string{"interfaces.md"}, severalInterfaces},
 		{[]string{"libvirt-hook.md"}, sixCommands},
 		{[]string{"metrics.md"}, scraped},
-		{[]string{"README.md", "qemu.md"}, byCommand},
+		{[]string{"running.md", "qemu.md"}, byCommand},
 		{[]string{"shared.md"}, shared},
 		{[]string{"status.md", "doctor.md", "interfaces.md"}, inALauncher},
 		{[]string{"trace.md"}, traced},
