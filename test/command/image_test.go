@@ -141,10 +141,7 @@ func documented(t *testing.T) (all []container) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, block := range page.Blocks {
-		if block.Elsewhere != "TestImageIsAMachine" {
-			continue
-		}
+	for _, block := range page.RunBy("TestImageIsAMachine") {
 		for _, command := range block.Commands {
 			// The shell that a reader has splits it into words.
 			words := podtest.Must(t, exec.CommandContext(t.Context(), "sh", "-e", "-c", `podman() { printf '%s\n' "$@"; }`+"\n"+command.Text))

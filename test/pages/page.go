@@ -6,6 +6,7 @@
 //	<!-- not run: what it takes -->
 //	<!-- run by TestName -->
 //	<!-- run by make e2e -->
+//	<!-- run by TestName and make containers -->
 package pages
 
 import (
@@ -13,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -33,8 +35,9 @@ type Block struct {
 	Text string
 	// Commands is empty where it is something else, such as a file.
 	Commands []Command
-	// Elsewhere is who runs it instead, and WhyNot why nobody does, as the comment before it says.
-	Elsewhere, WhyNot string
+	// Elsewhere are those who run it instead, and WhyNot is why nobody does, as the comment before it says.
+	Elsewhere []string
+	WhyNot    string
 }
 
 // Page is a document.
@@ -46,7 +49,7 @@ type Page struct {
 // Unmarked are the blocks of commands that a test in this package has to run.
 func (p Page) Unmarked() (blocks []Block) {
 	for _, b := range p.Blocks {
-		if len(b.Commands) > 0 && b.Elsewhere == "" && b.WhyNot == "" {
+		if len(b.Commands) > 0 && len(b.Elsewhere) == 0 && b.WhyNot == "" {
 			blocks = append(blocks, b)
 		}
 	}
@@ -56,7 +59,7 @@ func (p Page) Unmarked() (blocks []Block) {
 // RunBy are the blocks that the page leaves to somebody else.
 func (p Page) RunBy(who string) (blocks []Block) {
 	for _, b := range p.Blocks {
-		if b.Elsewhere == who {
+		if slices.Contains(b.Elsewhere, who) {
 			blocks = append(blocks, b)
 		}
 	}
@@ -68,7 +71,7 @@ var (
 	comment = regexp.MustCompile(`^ *<!-- (run by|not run:) (.+) -->$`)
 	// program begins a command where there is no prompt: one of these, or a variable that is set for it.
 	program = regexp.MustCompile(`^([A-Z_]+=\S* |(apt-get|cat|ctr|curl|dlv|docker|export|go|ip|kind|kubectl|libvirtd|make|mmdebstrap|nft|` +
-		`nsenter|podman|podnic|qemu-system-x86_64|rm|rmdir|tc|tcpdump|virsh)( |$))`)
+		`nsenter|podman|podnic|qemu-system-x86_64|rm|rmdir|tc|tcpdump|virsh|wget)( |$))`)
 )
 
 // Read reads a page.
@@ -116,7 +119,7 @@ func Read(path string) (Page, error) {
 			}
 			if mark != nil && (marked == i-1 || marked == i-2) {
 				if mark[1] == "run by" {
-					block.Elsewhere = mark[2]
+					block.Elsewhere = strings.Split(mark[2], " and ")
 				} else {
 					block.WhyNot = mark[2]
 				}
@@ -139,7 +142,7 @@ func Read(path string) (Page, error) {
 		if len(b.Commands) > 0 {
 			continue
 		}
-		if b.Elsewhere+b.WhyNot != "" {
+		if len(b.Elsewhere) > 0 || b.WhyNot != "" {
 			return page, fmt.Errorf("%s:%d: no commands, and a comment about them", page.Name, b.Line)
 		}
 		for part := range strings.SplitSeq(b.Text, "\n\n") {
