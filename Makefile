@@ -26,7 +26,7 @@ CNI := $(addprefix $(PODNIC_CACHE)/cni/,$(notdir $(CNI_PLUGINS)))
 SHELL_SCRIPTS = $(shell grep -lE '^\#!/bin/(ba)?sh' -r scripts .ci deploy test)
 ROOT := $(filter 0,$(shell id -u))
 
-.PHONY: help build man install reference dist dist-twice test-arm64 check test fresh matrix fresh-bookworm fresh-trixie fresh-noble images-podman images-docker kind-pinned kind-newest bench charts trends soak fuzz demo recording images e2e kind cni generate setup root clean
+.PHONY: help build man install reference dist dist-twice test-arm64 check test fresh matrix fresh-bookworm fresh-trixie fresh-noble images-podman images-docker containers kind-pinned kind-newest bench charts trends soak fuzz demo recording images e2e kind cni generate setup root clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,11 +80,11 @@ check: ## the inner loop: formatting, vet, staticcheck, dependency rules, unit t
 	@scripts/setup check
 	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo 'check: run gofmt -w on these' >&2; exit 1; }
 	go vet ./...
-	go vet -tags=$(TAGS),e2e ./test/e2e
+	go vet -tags=$(TAGS),e2e ./test/e2e ./test/containers
 	go vet -tags=$(TAGS),coverage ./cmd/... ./test/coverage
 	go vet -tags=$(TAGS),docs ./cmd/podnic
 	go tool staticcheck ./...
-	go tool staticcheck -tags=$(TAGS),e2e ./test/e2e
+	go tool staticcheck -tags=$(TAGS),e2e ./test/e2e ./test/containers
 	scripts/check-imports
 	@if command -v shellcheck >/dev/null; then \
 		echo shellcheck $(SHELL_SCRIPTS); shellcheck $(SHELL_SCRIPTS); \
@@ -102,9 +102,9 @@ fresh: ## TARGETS (demo test) in a new root where nothing is installed, of Debia
 	scripts/fresh $(if $(RELEASE),--release $(RELEASE)) $(TARGETS)
 
 # What a release is tried on: each is a job of .github/workflows/matrix.yaml. What was never run where podnic is developed says so.
-MATRIX := fresh-bookworm fresh-trixie fresh-noble images-podman images-docker kind-pinned kind-newest
+MATRIX := fresh-bookworm fresh-trixie fresh-noble images-podman images-docker containers kind-pinned kind-newest
 
-matrix: $(MATRIX) ## all that a release is tried on, the seven below; make -k matrix goes on after a failure; needs root
+matrix: $(MATRIX) ## all that a release is tried on, the eight below; make -k matrix goes on after a failure; needs root
 
 fresh-bookworm: ## fresh in Debian 12
 fresh-trixie: ## fresh in Debian 13
@@ -116,6 +116,9 @@ images-podman: ## images with podman
 images-docker: ## images with docker; not run where podnic is developed: no docker daemon there
 $(filter images-%,$(MATRIX)): images-%:
 	@ENGINE=$* $(MAKE) --no-print-directory images
+
+containers: setup cni ## the documents' commands that take a container engine, by podman: images are built, and containers are guests; needs root
+	go test -tags=$(TAGS),e2e -count=1 -timeout 60m -v ./test/containers
 
 # A kind has the image of its node by digest: one and the same kind always makes the same cluster.
 KIND_PINNED := v0.33.0
