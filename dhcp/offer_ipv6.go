@@ -257,7 +257,7 @@ func (b *builder6) boot() {
 	for _, f := range sortBootFiles(b.options.BootFiles) {
 		if !strings.Contains(f.File, "://") {
 			if server == "" {
-				b.warn("boot file %q is not handed out by IPv6: it is no URL, and no TFTP server of IPv6 is named", f.File)
+				b.warn("boot file %q is not handed out by IPv6: it is not a URL, and no TFTP server with IPv6 is named", f.File)
 				continue
 			}
 			f.File = "tftp://" + server + "/" + strings.TrimPrefix(f.File, "/")

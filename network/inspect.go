@@ -144,7 +144,7 @@ func boolOf(b bool) int {
 func (s *session) inspect() (*Inspection, error) {
 	state := &Inspection{ID: s.id, Server: identity.ServerLinkLocal}
 	record, err := s.recorded()
-	if err != nil && !errors.Is(err, fs.ErrPermission) { // who may not read it goes by the namespace
+	if err != nil && !errors.Is(err, fs.ErrPermission) { // without permission, the namespace decides
 		state.Warnings = append(state.Warnings, err.Error())
 	}
 	state.Warnings = append(state.Warnings, s.warnings...)

@@ -380,7 +380,7 @@ func TestIPv6ThatCannotBeServedIsRefused(t *testing.T) {
 		"no address": {nil, plan.Options{IPv6: plan.IPv6Serve}, "eth0 has no global IPv6 address that could be served: give it one, or pass --ipv6 auto", nil},
 		"a small MTU": {
 			[]string{"link set eth0 mtu 1200"}, plan.Options{IPv6: plan.IPv6Serve},
-			"eth0 has no IPv6, which takes an MTU of 1280, and its is 1200: raise it, or pass --ipv6 auto", nil,
+			"eth0 has no IPv6, which requires an MTU of 1280; that of eth0 is 1200: raise it, or pass --ipv6 auto", nil,
 		},
 		"no IPv6 on new links": {
 			[]string{"-6 addr add fd00:10:244:1::5/64 dev eth0 nodad", "sysctl net.ipv6.conf.default.disable_ipv6=1"}, plan.Options{Binding: plan.BindingRedirect, IPv6: plan.IPv6Serve},

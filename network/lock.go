@@ -124,7 +124,7 @@ func (l *locking) try() (bool, error) {
 	return err == nil, nil
 }
 
-// without reports whether the claim is enough: who holds flock is known, and is no podnic at work. A podnic at work holds
+// without reports whether the claim is enough: the holder of flock is known, and is not a podnic at work. A podnic at work holds
 // it alone, so one other is proof.
 func (l *locking) without() (warning string, ok bool) {
 	if !l.claimed {

@@ -175,7 +175,7 @@ func (p *Provision) check() error {
 	case p.Version < 1:
 		return errors.New("it has no version")
 	case p.Namespace.Boot == "" || p.Namespace.Cookie == 0:
-		return errors.New("it does not say which namespace it is of")
+		return errors.New("it names no namespace")
 	}
 	for name, value := range p.Sysctls {
 		if name == sourcesSysctl {

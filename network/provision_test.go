@@ -46,7 +46,7 @@ func TestARecordOfProvideNamesNothingElse(t *testing.T) {
 		`{` + namespace + `,"links":{},"ipv6":"serve","guest":{"mac":"03:00:00:00:00:01"}}`:                                              "MAC of no guest",
 		`{` + namespace + `,"links":{},"ipv6":"serve","guest":{"mac":"02:00:00:00:00:01","alias":"a\u0000"}}`:                            "too long",
 		`{` + namespace + `,"links":{},"ipv6":"off","guest":{"mac":"02:00:00:00:00:01","routers":[{"gateway":"10.0.0.1","mac":""}]}}`:    "no router",
-		`{` + namespace + `,"links":{},"ipv6":"off","guest":{"mac":"02:00:00:00:00:01","neighbours":[{"address":"10.0.0.1","mac":""}]}}`: "none of IPv6",
+		`{` + namespace + `,"links":{},"ipv6":"off","guest":{"mac":"02:00:00:00:00:01","neighbours":[{"address":"10.0.0.1","mac":""}]}}`: "is not an IPv6 address",
 		`null`: "damaged",
 	} {
 		store := Store{t.TempDir(), "eth0"}

@@ -21,7 +21,7 @@ func (r *Record) check() error {
 	case r.Original == nil || r.Original.Link(plan.NIC) == nil:
 		return errors.New("it does not hold the pod's interface")
 	case r.Namespace.Boot == "" || r.Namespace.Cookie == 0:
-		return errors.New("it does not say which namespace it is of")
+		return errors.New("it names no namespace")
 	case !plan.ValidName(r.Options.Interface) || statedir.Reserved(r.Options.Interface):
 		return fmt.Errorf("%q cannot be the name of an interface", r.Options.Interface)
 	case r.Repairs < 0:

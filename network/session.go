@@ -304,7 +304,7 @@ func (s *session) reach(current, wanted *plan.Snapshot, names plan.Names) (taken
 	return taken, fmt.Errorf("the kernel took every change, and yet the namespace is not as wanted; left to do: %s", strings.Join(words, "; "))
 }
 
-// difference is Diff as of now: what was wanted once, and whose time has run out since, is wanted no more.
+// difference is Diff as of now: entries that have expired since are dropped.
 func difference(b plan.Binding, current, wanted *plan.Snapshot) ([]plan.Step, error) {
 	now, err := rtnl.BootTime()
 	if err != nil {

@@ -64,5 +64,5 @@ func (s *session) otherSources(o plan.Options) string {
 	if err != nil || now == o.Sources {
 		return ""
 	}
-	return fmt.Sprintf("the pod's connections come from the ports %s since it was wired (net.ipv4.ip_local_port_range), and those from others than %s reach nobody: set it back, or restore and prepare anew", now, o.Sources)
+	return fmt.Sprintf("the pod's connections come from the ports %s since it was wired (net.ipv4.ip_local_port_range), and connections from ports outside %s fail: set it back, or restore and prepare again", now, o.Sources)
 }

@@ -586,8 +586,8 @@ func TestWhatCannotBeShared(t *testing.T) {
 		"DHCP":                  {options: plan.Options{Binding: plan.BindingShared, PodPorts: ports("1-1024")}, want: "those of DHCP"},
 		"ports without sharing": {options: plan.Options{Binding: plan.BindingRedirect, PodPorts: ports("80")}, want: "pass --binding shared"},
 		"no address":            {options: plan.Options{Interface: "eth0", Binding: plan.BindingShared}, commands: []string{"addr flush dev eth0"}, want: "no address that guest and containers could share"},
-		"no forwarding":         {options: shared, without: []string{rtnl.HideForward}, want: "the binding shared takes it: pass --binding redirect"},
-		"no nftables":           {options: shared, without: []string{rtnl.HideNFTables}, want: "the binding shared takes it: pass --binding redirect"},
+		"no forwarding":         {options: shared, without: []string{rtnl.HideForward}, want: "the binding shared requires it: pass --binding redirect"},
+		"no nftables":           {options: shared, without: []string{rtnl.HideNFTables}, want: "the binding shared requires it: pass --binding redirect"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -74,12 +74,12 @@ func (s *session) tryTC(o plan.Options, c *choice) error {
 	return plan.CheckTC(c.current, o)
 }
 
-// sharedTakes is the refusal where the kernel lacks what sharing an address takes.
+// sharedTakes is the refusal where the kernel lacks what sharing an address requires.
 func sharedTakes(lack error) error {
 	if !errors.Is(lack, rtnl.ErrNoEgress) {
 		lack = lackOf(lack)
 	}
-	return plan.Refuse("%w, and the binding shared takes it: pass --binding redirect, which leaves the containers no network", lack)
+	return plan.Refuse("%w, and the binding shared requires it: pass --binding redirect, which leaves the containers no network", lack)
 }
 
 func ofFilters(q plan.Qdisc) string {

@@ -96,9 +96,8 @@ func podInterface(ifName, logicNetwork string) string {
 	return "eth0"
 }
 
-// know leaves word of the attachment, so that DEL and GC can take back what comes next, and reports whether there was
-// word of it already: then the interface is the one that it was. What was left for another namespace, under the same
-// name, is of the past.
+// know records the attachment, so that DEL and GC can take back what comes next, and reports whether it was recorded
+// already: then the interface is the recorded one. A record for another namespace, under the same name, is out of date.
 func (c *call) know(a *attachment) (known bool, err error) {
 	if err := network.MakeStateDir(c.store.dir); err != nil {
 		return false, err

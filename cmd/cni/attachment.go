@@ -81,7 +81,7 @@ func (a *attachment) check(containerID, ifName string) error {
 	case a.ContainerID != containerID || a.IfName != ifName:
 		return fmt.Errorf("it is of %q of the container %q", a.IfName, a.ContainerID)
 	case a.Namespace.Boot == "" || a.Namespace.Cookie == 0:
-		return errors.New("it does not say which namespace it is of")
+		return errors.New("it names no namespace")
 	case !knownBinding(a.Binding):
 		return fmt.Errorf("no binding is called %q", a.Binding)
 	case a.Netns != "" && !filepath.IsAbs(a.Netns):

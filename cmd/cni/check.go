@@ -53,7 +53,7 @@ func wiring(seen *network.Inspection, iface string) (missing []string) {
 		missing = append(missing, seen.Warnings...)
 	}
 	for _, step := range seen.Repairs {
-		missing = append(missing, fmt.Sprintf("to mend the wiring takes %q", strings.Join(strings.Fields(step.String()), " ")))
+		missing = append(missing, fmt.Sprintf("the wiring needs %q", strings.Join(strings.Fields(step.String()), " ")))
 	}
 	return missing
 }

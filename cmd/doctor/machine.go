@@ -44,7 +44,7 @@ func (v *visit) capabilities() outcome {
 	case len(lacking) == 0:
 		return ok("this process has CAP_NET_ADMIN and CAP_NET_RAW")
 	case wired && v.allByUDP():
-		return ok("this process lacks %s, and serving with a UDP socket takes none", names)
+		return ok("this process lacks %s, and serving with a UDP socket needs none", names)
 	case wired && !slices.Contains(lacking, "NET_RAW"):
 		return warn("this process lacks %s: it can serve, and neither mend nor restore", names)
 	}

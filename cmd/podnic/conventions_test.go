@@ -111,7 +111,7 @@ func TestCommandsKeepTheConventions(t *testing.T) {
 }
 
 // TestResultsAreTextOrJSON refuses another format wherever there is one to choose, before anything is looked at, and a flag that
-// a command makes nothing of is a warning.
+// a command ignores is a warning.
 func TestResultsAreTextOrJSON(t *testing.T) {
 	everyCommand(new(app).root(), func(cmd *cobra.Command) {
 		path := strings.Fields(cmd.CommandPath())[1:]
@@ -132,7 +132,7 @@ func TestResultsAreTextOrJSON(t *testing.T) {
 	})
 	var out, stderr bytes.Buffer
 	if status := execute([]string{"version", "--netns", "/nowhere"}, time.Now(), &out, &stderr); status != 0 ||
-		stderr.String() != "podnic: warning: 'podnic version' makes nothing of --netns\n" {
+		stderr.String() != "podnic: warning: 'podnic version' ignores --netns\n" {
 		t.Errorf("status %d, stderr %q", status, stderr.String())
 	}
 }

@@ -57,7 +57,7 @@ var ownUsage = map[string]struct{ usage, value string }{
 // unused marks a common flag that the command makes nothing of.
 const unused = "podnic: unused"
 
-// hideUnused keeps the common flags that a command makes nothing of out of its help, and so of completion and the reference.
+// hideUnused keeps the common flags that a command ignores out of its help, and so of completion and the reference.
 // They stay understood, for a script that passes the same to every command: with a warning.
 func hideUnused(root *cobra.Command) {
 	var visit func(*cobra.Command)

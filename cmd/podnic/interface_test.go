@@ -85,7 +85,7 @@ func TestInterfacesOnTheCommandLineAndInTheFile(t *testing.T) {
 		{"", "--interface eth0,queues=many", "takes a number"},
 		{"", "--interface eth0,pod-ports=80/sctp", "neither /tcp nor /udp"},
 		{"", "--interface eth0,tap=a,80", "KEY=VALUE"},
-		{"", "--pod-ports 90-80", "--pod-ports: \"90-80\" begins behind its end"},
+		{"", "--pod-ports 90-80", "--pod-ports: \"90-80\" starts after it ends"},
 		{"", "--interface a/b", `"a/b" cannot be the name`},
 		{"", "--interface eth0 --interface eth0", "eth0 is named twice"},
 		{"", "--interface all --interface eth0", "all stands alone"},

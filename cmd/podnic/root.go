@@ -156,7 +156,7 @@ func (a *app) setUp(cmd *cobra.Command) error {
 	}
 	a.log = log
 	for _, name := range given {
-		fmt.Fprintf(a.err, "podnic: warning: '%s' makes nothing of --%s\n", cmd.CommandPath(), name)
+		fmt.Fprintf(a.err, "podnic: warning: '%s' ignores --%s\n", cmd.CommandPath(), name)
 	}
 	for _, line := range unknownVariables(cmd) {
 		fmt.Fprintf(a.err, "podnic: warning: %s\n", line)

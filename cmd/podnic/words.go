@@ -43,7 +43,7 @@ func badValue(f *pflag.Flag, value string) error {
 		return fmt.Errorf("--%s takes true or false, not %q", f.Name, value)
 	case "duration":
 		if _, failed := strconv.ParseFloat(value, 64); failed == nil {
-			return fmt.Errorf("--%s takes a duration with its unit, not %q: say %ss, or with ms, m or h", f.Name, value, value)
+			return fmt.Errorf("--%s takes a duration with its unit, not %q: write %ss (units: ms, s, m, h)", f.Name, value, value)
 		}
 		return fmt.Errorf("--%s takes a duration such as 500ms, 10s or 1m30s, not %q", f.Name, value)
 	case "stringSlice":
@@ -59,7 +59,7 @@ func noNegatives(set *pflag.FlagSet) (err error) {
 			return
 		}
 		if d, failed := time.ParseDuration(f.Value.String()); failed == nil && d < 0 {
-			err = fmt.Errorf("--%s takes no negative duration, such as %v", f.Name, d)
+			err = fmt.Errorf("--%s must not be negative, got %v", f.Name, d)
 		}
 	})
 	return err

@@ -191,7 +191,7 @@ func ndOptions(f *Traced, b []byte) {
 	}
 }
 
-// ended says of a lifetime of zero that what it is of is no more.
+// ended marks a lifetime of 0, which withdraws what it belongs to.
 func ended(lifetime []byte) string {
 	if binary.BigEndian.Uint32(lifetime) == 0 {
 		return " (no more)"

@@ -56,7 +56,7 @@ func CheckGuest(mac identity.MAC, routers []identity.Router, neighbours []identi
 	}
 	for _, n := range neighbours {
 		if !n.Address.Is6() || n.Address.Zone() != "" {
-			return fmt.Errorf("the neighbour %s is none of IPv6", n.Address)
+			return fmt.Errorf("the neighbour %s is not an IPv6 address", n.Address)
 		}
 	}
 	switch {
@@ -132,7 +132,7 @@ func (a Address) check(iface string) error {
 	case len(a.Label) > MaxName, a.Label != "" && a.Label != iface && !strings.HasPrefix(a.Label, iface+":"):
 		return fmt.Errorf("the label %q is not the interface's", a.Label)
 	case a.Flags&^KeptFlags != 0:
-		return fmt.Errorf("nobody sets the flags %#x", a.Flags&^KeptFlags)
+		return fmt.Errorf("unknown flags %#x", a.Flags&^KeptFlags)
 	}
 	return nil
 }
@@ -154,7 +154,7 @@ func (r Route) check() error {
 	}
 	for number := range r.Metrics {
 		if number == 0 || number > rtaxMax {
-			return fmt.Errorf("there is no metric %d", number)
+			return fmt.Errorf("unknown metric %d", number)
 		}
 	}
 	for _, h := range r.Hops {

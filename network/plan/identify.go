@@ -85,7 +85,7 @@ func (f *identifier) roomForDHCP(nic *Link) error {
 	if !f.id.V4.Served() || nic.MTU >= minServedMTU {
 		return nil
 	}
-	return fmt.Errorf("%s has the MTU %d, and DHCP takes %d: raise it in the pod network's configuration, or with `ip link set %s mtu %d`", nic.Name, nic.MTU, minServedMTU, nic.Name, minServedMTU)
+	return fmt.Errorf("%s has the MTU %d, and DHCP requires at least %d: raise it in the pod network's configuration, or with `ip link set %s mtu %d`", nic.Name, nic.MTU, minServedMTU, nic.Name, minServedMTU)
 }
 
 func (f *identifier) warn(format string, args ...any) {

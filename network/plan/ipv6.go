@@ -44,7 +44,7 @@ func (o Options) CheckIPv6(original *Snapshot) error {
 	case o.IPv6 != IPv6Serve || len(original.global()) > 0:
 		return nil
 	case nic.AddrGenMode == "" && nic.MTU < minIPv6MTU:
-		return Refuse("%s has no IPv6, which takes an MTU of %d, and its is %d: raise it, or pass --ipv6 auto", nic.Name, minIPv6MTU, nic.MTU)
+		return Refuse("%s has no IPv6, which requires an MTU of %d; that of %[1]s is %[3]d: raise it, or pass --ipv6 auto", nic.Name, minIPv6MTU, nic.MTU)
 	case nic.AddrGenMode == "":
 		return Refuse("%s has no IPv6, since the kernel has none (ipv6.disable=1): pass --ipv6 auto", nic.Name)
 	}

@@ -29,17 +29,16 @@ type Options struct {
 	TapOwner  *uint32 `json:"tapOwner,omitempty"`
 	TapGroup  *uint32 `json:"tapGroup,omitempty"`
 	Queues    int     `json:"queues"` // 1: a tap with a single queue; more: one that QEMU may attach as many to
-	// Mark is what a redirect tells the guest's frames by. It is random, and nobody's to choose; 0: the kernel has no use for
-	// one.
+	// Mark is what a redirect tells the guest's frames by. It is random, chosen by podnic; 0: the kernel has no use for one.
 	Mark uint32 `json:"mark,omitempty"`
-	// SpoofGuard has the filter drop what the guest sends in another's name; nil: nobody has said, and it does not.
+	// SpoofGuard has the filter drop what the guest sends in another's name; nil: not set, and it does not.
 	SpoofGuard *bool `json:"spoofGuard,omitempty"`
-	// TC says that a redirect is done by tc, since the kernel's nftables cannot. It is nobody's to choose either.
+	// TC says that a redirect is done by tc, since the kernel's nftables cannot. Podnic chooses it, too.
 	TC bool `json:"tc,omitempty"`
 	// PodPorts are what the containers keep, and GuestPorts what 127.0.0.1 leads to the guest by, where both share the address.
 	PodPorts   Ports `json:"podPorts,omitempty"`
 	GuestPorts Ports `json:"guestPorts,omitempty"`
-	// Sources are the ports that the pod's connections come from then. They are read of the pod, and nobody's to choose.
+	// Sources are the ports that the pod's connections come from then. They are read from the pod, and cannot be chosen.
 	Sources PortRange `json:"sources,omitzero"`
 	// IPv6 is what becomes of IPv6. Empty in records of podnics that knew none: it passes.
 	IPv6 string `json:"ipv6,omitempty"`

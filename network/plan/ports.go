@@ -66,7 +66,7 @@ func ParsePortRange(text string) (r PortRange, err error) {
 	case err != nil || err2 != nil || from == 0:
 		return r, fmt.Errorf("%q is not PORT or PORT-PORT with numbers from 1 to 65535, and /tcp or /udp behind it", text)
 	case from > to:
-		return r, fmt.Errorf("%q begins behind its end", text)
+		return r, fmt.Errorf("%q starts after it ends", text)
 	}
 	return PortRange{uint16(from), uint16(to), protocol}, nil
 }

@@ -1,4 +1,4 @@
-// Package confine takes from a process what it does not need any more: capabilities, new privileges, and files.
+// Package confine drops what a process no longer needs: capabilities, new privileges, and files.
 //
 // All of it holds for every thread, and for good. It does not make a process safe against its own user: what the user owns
 // and the process keeps, it can change.

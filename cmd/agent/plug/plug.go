@@ -88,7 +88,7 @@ func Attach(ctx context.Context, t Task, log *zap.Logger) (*Attachment, error) {
 			return nil, err
 		}
 		if p.seen.Attached && !a.Had {
-			return nil, plan.Refuse("%s, the tap of %s, is held by somebody else than the guest %q: end that first", p.seen.Names.Tap, p.name(), ref.Name)
+			return nil, plan.Refuse("%s, the tap of %s, is held by another process than the guest %q: end that first", p.seen.Names.Tap, p.name(), ref.Name)
 		}
 	}
 	req := p.Request

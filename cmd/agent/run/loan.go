@@ -191,13 +191,13 @@ func (l *loan) moment(event string) {
 	l.serving.Change(func(s *statefile.State) { s.Timeline.Add(event, now) })
 }
 
-// leaveOthers lets go of what a record gives to another guest than ref by now: it is that one's until its end.
+// leaveOthers lets go of what a record now gives to another guest than ref: that guest keeps it until its end.
 func (l *loan) leaveOthers(ref network.DomainRef) {
 	l.names = slices.DeleteFunc(l.names, func(name string) bool {
 		record, err := network.Recorded(l.Only(plan.Options{Interface: name}))
 		others := err == nil && record != nil && record.Domain != nil && !record.Domain.Is(ref.Name, ref.UUID)
 		if others {
-			l.log.Info("an interface is another guest's by now, and stays so", zap.String("interface", name), zap.String("domain", record.Domain.Name))
+			l.log.Info("an interface now belongs to another guest; left alone", zap.String("interface", name), zap.String("domain", record.Domain.Name))
 		}
 		return others
 	})

@@ -267,8 +267,8 @@ func (r *run) isOurs(guest *domain.Guest, seen *network.Inspection) bool {
 	return ref.Is(guest.Name(), guest.UUID())
 }
 
-// lookAgain finds out what the guest has of the pod now: what was detached from it, and may be another guest's by now, is not, and
-// what was attached to it is added.
+// lookAgain finds out what the guest has of the pod now: it skips what was detached, which may be another guest's by now, and
+// adds what was attached.
 func (r *run) lookAgain() {
 	if r.given {
 		return

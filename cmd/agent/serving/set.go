@@ -163,7 +163,7 @@ func (s *Set) Claim(seen []*network.Inspection) error {
 }
 
 // TakeOver is Claim in the place of detached servers that serve none but these interfaces. They end once all is claimed that they
-// do not hold: who is refused has taken no server from a guest.
+// do not hold: a refusal leaves every server running.
 func (s *Set) TakeOver(seen []*network.Inspection) error {
 	var names []string
 	for _, one := range seen {

@@ -111,7 +111,7 @@ func (k *Keeper) run() {
 	}
 }
 
-// Write writes the state now. It is for who cannot wait for the next write.
+// Write writes the state now. It is for callers that cannot wait for the next write.
 func (k *Keeper) Write() error {
 	k.writing.Lock()
 	defer k.writing.Unlock()

@@ -208,7 +208,7 @@ func (r *InterfaceReport) guard(seen *network.Inspection) {
 	}
 }
 
-// Ports says who has which, in a line; empty where nothing is shared.
+// Ports lists the ports of pod and guest, in a line; empty where nothing is shared.
 func (r *InterfaceReport) Ports() string {
 	if r.Binding != plan.BindingShared || r.SourcePorts == (plan.PortRange{}) {
 		return ""

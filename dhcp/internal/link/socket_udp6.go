@@ -130,7 +130,7 @@ func solicitedNode(a netip.Addr) netip.Addr {
 	return netip.AddrFrom16([16]byte{0: 0xff, 1: 0x02, 11: 1, 12: 0xff, 13: b[13], 14: b[14], 15: b[15]})
 }
 
-// errNotCarried is what is sent that nftables makes nothing of.
+// errNotCarried: nftables cannot make this message out of a datagram.
 var errNotCarried = errors.New("there is no datagram that could be made into this message")
 
 func (s *udpSocket6) Send(r Response) error {

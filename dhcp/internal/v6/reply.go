@@ -185,7 +185,7 @@ func addresses(addrs []netip.Addr) []net.IP {
 	return all
 }
 
-// Asks reports whether a client asks for an option. One that has no list of wishes is told of the resolver.
+// Asks reports whether a client asks for an option. A client without an option list is sent the resolver.
 func (m *Message) Asks(code uint16) bool {
 	if m.Wanted == nil {
 		return code == CodeDNS || code == CodeSearch

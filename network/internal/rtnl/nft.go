@@ -146,7 +146,7 @@ func (n *NFT) Put(f *plan.Filter, replace bool) (err error) {
 
 func (n *NFT) indexOf(name string) (int, error) {
 	if n.Links == nil {
-		return 0, fmt.Errorf("nobody tells the index of %s, which rules of nftables forward to", name)
+		return 0, fmt.Errorf("no index known for %s, which rules of nftables forward to", name)
 	}
 	return n.Links.IndexOf(name)
 }

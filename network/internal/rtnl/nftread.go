@@ -80,7 +80,7 @@ func (n *NFT) Read(family *plan.FilterFamily, table string) (_ *plan.Filter, err
 	return f, n.fill(f, chains, rules)
 }
 
-// Check is Read for who wants to know no more than whether the kernel has what our tables take, and this process may see them.
+// Check only checks that the kernel has what our tables require, and that this process may see them.
 func (n *NFT) Check(family *plan.FilterFamily, table string) (err error) {
 	if err := n.Open(); err != nil {
 		return err
