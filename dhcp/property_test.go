@@ -28,7 +28,7 @@ func TestSmallMTUIsServed(t *testing.T) {
 	}
 }
 
-// TestReplyKeepsItsPromises draws options of the operator and wishes of the client, and checks of every reply what must
+// TestReplyKeepsItsPromises draws options of the operator and parameter lists of the client, and checks of every reply what must
 // hold for all: it stays inside the limit, what the protocol needs is in it, nothing is lost or damaged unless it is
 // reported as left out, and header fields in use are not touched.
 func TestReplyKeepsItsPromises(t *testing.T) {
@@ -44,12 +44,12 @@ func TestReplyKeepsItsPromises(t *testing.T) {
 		}
 		o.TFTPServer = rapid.SampledFrom([]string{"", "tftp.example"}).Draw(t, "tftp server")
 		o.MTU = rapid.SampledFrom([]int{0, 68, 576, 1200}).Draw(t, "mtu")
-		wishes := rapid.SliceOfN(rapid.ByteRange(1, 250), 0, 60).Draw(t, "parameters")
+		requested := rapid.SliceOfN(rapid.ByteRange(1, 250), 0, 60).Draw(t, "parameters")
 		size := rapid.IntRange(0, 2000).Draw(t, "maximum size")
 		id := rapid.SliceOfN(rapid.Byte(), 0, 40).Draw(t, "client identifier")
 		modify := []dhcpv4.Modifier{withOption(v4.CodeMaxSize, byte(size>>8), byte(size))}
-		if len(wishes) > 0 {
-			modify = append(modify, withParameters(wishes...))
+		if len(requested) > 0 {
+			modify = append(modify, withParameters(requested...))
 		}
 		if len(id) > 0 {
 			modify = append(modify, withOption(v4.CodeClientID, id...))
@@ -88,8 +88,8 @@ func TestReplyKeepsItsPromises(t *testing.T) {
 		}
 		missing := uint64(0)
 		for _, p := range h.params.list {
-			asked := len(wishes) == 0 && p.Code != v4.CodeRoutesMS || slices.Contains(wishes, p.Code) ||
-				p.Code == v4.CodeRoutes && !slices.Contains(wishes, v4.CodeRoutesMS)
+			asked := len(requested) == 0 && p.Code != v4.CodeRoutesMS || slices.Contains(requested, p.Code) ||
+				p.Code == v4.CodeRoutes && !slices.Contains(requested, v4.CodeRoutesMS)
 			switch got := m.Option(p.Code); {
 			case asked && got == nil && p.Code == v4.CodeRoutesMS && m.Option(v4.CodeRoutes) != nil: // says the same
 			case asked && got == nil:
@@ -107,7 +107,7 @@ func TestReplyKeepsItsPromises(t *testing.T) {
 	})
 }
 
-// TestRoutesTakeNothingAlong draws routes, sizes and wishes: what a guest needs most is there whatever the routes are, each
+// TestRoutesTakeNothingAlong draws routes, sizes and parameter lists: what a guest needs most is there whatever the routes are, each
 // part of option 121 and 249 is a list of whole routes (systemd-networkd reads it as one), and the parts are together all
 // of the routes, or those that say the same, or those without which nothing is reached; never some of them.
 func TestRoutesTakeNothingAlong(t *testing.T) {
@@ -129,22 +129,22 @@ func TestRoutesTakeNothingAlong(t *testing.T) {
 				id.V4.Routes = append(id.V4.Routes, r)
 			}
 		}
-		wishes := rapid.SliceOfNDistinct(rapid.SampledFrom([]uint8{1, 3, 6, 12, 15, 26, 28, 42, 119, 121, 249}), 1, 11, rapid.ID).Draw(t, "parameters")
+		requested := rapid.SliceOfNDistinct(rapid.SampledFrom([]uint8{1, 3, 6, 12, 15, 26, 28, 42, 119, 121, 249}), 1, 11, rapid.ID).Draw(t, "parameters")
 		size := rapid.OneOf(rapid.Just(v4.MinDatagram), rapid.IntRange(300, 1600)).Draw(t, "maximum size")
 		o := Settings{UDP: rapid.Bool().Draw(t, "udp"), NTP: addrs("10.0.0.123")}
-		discover := ask(dhcpv4.MessageTypeDiscover, withOption(v4.CodeMaxSize, byte(size>>8), byte(size)), withParameters(wishes...))
+		discover := ask(dhcpv4.MessageTypeDiscover, withOption(v4.CodeMaxSize, byte(size>>8), byte(size)), withParameters(requested...))
 
 		h := testHandler(testingTB{}, id, o)
 		m := readReply(t, h, discover)
 		for _, code := range []uint8{v4.CodeRouter, v4.CodeDNS, v4.CodeMTU, v4.CodeHostname} {
-			if p, ok := h.params.find(code); ok && slices.Contains(wishes, code) && !bytes.Equal(m.Option(code), p.Data) {
+			if p, ok := h.params.find(code); ok && slices.Contains(requested, code) && !bytes.Equal(m.Option(code), p.Data) {
 				t.Fatalf("option %d is %x, want %x", code, m.Option(code), p.Data)
 			}
 		}
-		asked := slices.Contains(wishes, v4.CodeRoutes)
+		asked := slices.Contains(requested, v4.CodeRoutes)
 		for _, code := range []uint8{v4.CodeRoutes, v4.CodeRoutesMS} {
 			got := m.Option(code)
-			switch wanted := slices.Contains(wishes, code); {
+			switch wanted := slices.Contains(requested, code); {
 			case got == nil && wanted && h.params.routes.Whole != nil && (code == v4.CodeRoutes || !asked):
 				t.Fatalf("option %d is missing", code)
 			case got == nil:

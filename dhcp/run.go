@@ -72,7 +72,7 @@ func (s *station) open() (link.Socket, error) {
 		if conn, err = s.listen(s.link, of, w); err != nil {
 			return err
 		}
-		missing = conn.MissingSettings()
+		missing = conn.LackingSettings()
 		return nil
 	})
 	if err != nil {

@@ -66,7 +66,7 @@ func (f *fakeSocket) Program(_ link.Service, w link.Watch) ([]bpf.RawInstruction
 }
 func (f *fakeSocket) Attach([]bpf.RawInstruction) error { return nil }
 func (f *fakeSocket) QueueDrops() uint64                { return 1 }
-func (f *fakeSocket) MissingSettings() []string         { return []string{"a setting"} }
+func (f *fakeSocket) LackingSettings() []string         { return []string{"a setting"} }
 func (f *fakeSocket) Close()                            { f.closed() }
 
 // bench is a server on fake sockets inside a synctest bubble.

@@ -97,8 +97,8 @@ func (p *process) find(name string) (*found, error) {
 	return &found{uuid: d.UUID, xml: d.XML, state: GuestState(d.State)}, nil
 }
 
-func (p *process) look(uuid string) (GuestState, error) {
-	d, err := p.inquire(wire.Request{Call: wire.Look, UUID: uuid})
+func (p *process) lookUp(uuid string) (GuestState, error) {
+	d, err := p.inquire(wire.Request{Call: wire.LookUp, UUID: uuid})
 	if err != nil {
 		return "", err
 	}

@@ -37,7 +37,7 @@ type Connection struct {
 	kept   chan struct{} // closed when keep has returned
 
 	mu      sync.Mutex
-	current session           // nil while the connection is lost
+	current conn              // nil while the connection is lost
 	lost    time.Time         // when it was, zero while it is there
 	guests  map[string]*Guest // by UUID, until they end
 	// While domains are being started or found, their UUIDs are not known yet, and what happens to them is kept.
@@ -93,8 +93,8 @@ func (c *Connection) Close() error {
 	return nil
 }
 
-// keep replaces the session whenever it is lost, until Close.
-func (c *Connection) keep(s session) {
+// keep replaces the connection whenever it is lost, until Close.
+func (c *Connection) keep(s conn) {
 	defer close(c.kept)
 	for {
 		select {
@@ -134,8 +134,8 @@ func (c *Connection) never() (giveUp func(error) bool) {
 	}
 }
 
-// use makes a session the current one, and returns the guests that are known.
-func (c *Connection) use(s session) []*Guest {
+// use makes a connection the current one, and returns the guests that are known.
+func (c *Connection) use(s conn) []*Guest {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.current = s
@@ -153,22 +153,22 @@ func (c *Connection) use(s session) []*Guest {
 }
 
 // check looks a guest up whose events may have been missed.
-func (c *Connection) check(s session, g *Guest) {
+func (c *Connection) check(s conn, g *Guest) {
 	events := g.count()
-	state, err := s.look(g.uuid)
+	state, err := s.lookUp(g.uuid)
 	switch {
 	case err == nil:
 		g.sight(state, events)
 	case errors.Is(err, errGone):
 		c.deliver(event{uuid: g.uuid, ended: true, how: Unknown, reason: "it ended unseen, while the connection to libvirt was lost"})
 	default:
-		// When the session is lost again, the next one checks again.
+		// When the connection is lost again, the next one checks again.
 		c.log.Warn("look up the guest after connecting again", zap.String("domain", g.name), zap.Error(err))
 	}
 }
 
 // retry dials until it succeeds, giveUp says so, or ctx ends. The error is the last cause.
-func (c *Connection) retry(ctx context.Context, giveUp func(error) bool) (session, error) {
+func (c *Connection) retry(ctx context.Context, giveUp func(error) bool) (conn, error) {
 	last := context.Cause(ctx)
 	for wait := firstRetry; ctx.Err() == nil; wait = min(2*wait, lastRetry) {
 		s, err := c.dial(ctx, c.uri, c.deliver)
@@ -195,8 +195,8 @@ func (c *Connection) LostSince() time.Time {
 	return c.lost
 }
 
-// session is the current one.
-func (c *Connection) session() (session, error) {
+// conn is the current one.
+func (c *Connection) conn() (conn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -210,8 +210,8 @@ func (c *Connection) session() (session, error) {
 
 // introduce calls what starts or finds a guest, and makes the guest known. No event of the guest is missed from before
 // the call on.
-func (c *Connection) introduce(call func(session) (*Guest, error)) (*Guest, error) {
-	s, err := c.session()
+func (c *Connection) introduce(call func(conn) (*Guest, error)) (*Guest, error) {
+	s, err := c.conn()
 	if err != nil {
 		return nil, err
 	}
@@ -240,7 +240,7 @@ func (c *Connection) introduce(call func(session) (*Guest, error)) (*Guest, erro
 		}
 	}
 	if c.current != s && c.current != nil {
-		// The session has been replaced during the call, and the guests were checked when this one was not known.
+		// The connection has been replaced during the call, and the guests were checked when this one was not known.
 		go c.check(c.current, g)
 	}
 	return g, nil

@@ -9,7 +9,7 @@ import (
 
 // Version says what is at the other end of the connection: "libvirt 9.0.0, QEMU 7.2.22".
 func (c *Connection) Version() (string, error) {
-	s, err := c.session()
+	s, err := c.conn()
 	if err != nil {
 		return "", err
 	}
@@ -35,7 +35,7 @@ func version(number uint32) string {
 
 // Document is the XML of the running domain of that name; nil when there is none.
 func (c *Connection) Document(name string) (*domainxml.Document, error) {
-	s, err := c.session()
+	s, err := c.conn()
 	if err != nil {
 		return nil, err
 	}

@@ -56,7 +56,7 @@ const (
 	GuestRestarting GuestState = wire.Restarting
 )
 
-// event is what a session has to tell about a guest.
+// event is what a connection has to tell about a guest.
 type event struct {
 	uuid  string
 	state GuestState

@@ -35,7 +35,7 @@ func (c *Connection) Start(xml []byte) (*Guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := c.introduce(func(s session) (*Guest, error) {
+	g, err := c.introduce(func(s conn) (*Guest, error) {
 		uuid, err := s.start(xml)
 		if err != nil {
 			return nil, err
@@ -50,7 +50,7 @@ func (c *Connection) Start(xml []byte) (*Guest, error) {
 
 // Find looks for a running domain of that name, also one that others started. Without one, guest and error are nil.
 func (c *Connection) Find(name string) (*Guest, error) {
-	g, err := c.introduce(func(s session) (*Guest, error) {
+	g, err := c.introduce(func(s conn) (*Guest, error) {
 		found, err := s.find(name)
 		if found == nil || err != nil {
 			return nil, err

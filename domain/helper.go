@@ -21,13 +21,13 @@ const helperName = "podnic-libvirt"
 // drain is how long the helper's last words may take to arrive when a process that it started holds them up.
 const drain = time.Second
 
-// helper starts podnic-libvirt: a process for each session, so that none inherits what went wrong in another.
+// helper starts podnic-libvirt: a process for each connection, so that none inherits what went wrong in another.
 type helper struct {
 	locate func() (path string, err error)
 	log    *zap.Logger
 }
 
-func (h helper) dial(ctx context.Context, uri string, deliver func(event)) (session, error) {
+func (h helper) dial(ctx context.Context, uri string, deliver func(event)) (conn, error) {
 	path, err := h.locate()
 	if err != nil {
 		return nil, permanentError{err, "install podnic-libvirt beside podnic, or use the podnic-launcher image: " +

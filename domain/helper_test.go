@@ -250,7 +250,7 @@ func TestWhatTheHelperComplainsOfIsLogged(t *testing.T) {
 // current is the helper of a connection.
 func current(t *testing.T, c *Connection) *process {
 	t.Helper()
-	s, err := c.session()
+	s, err := c.conn()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -101,7 +101,7 @@ func TestLibvirtLifeCycle(t *testing.T) {
 			if gone, err := c.Find(g.Name()); gone != nil || err != nil {
 				t.Errorf("found %v, %v after the end", gone, err)
 			}
-			if _, err := s.look(g.UUID()); err != errGone {
+			if _, err := s.lookUp(g.UUID()); err != errGone {
 				t.Errorf("looked up after the end: %v", err)
 			}
 		})

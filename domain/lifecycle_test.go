@@ -25,7 +25,7 @@ const (
 type daemon struct {
 	mu        sync.Mutex
 	away      error // what dial answers, when set
-	sessions  []*daemonSession
+	conns     []*daemonConn
 	state     GuestState // of the domain; empty when there is none
 	shutdowns []time.Time
 	destroys  []time.Time
@@ -44,20 +44,20 @@ type daemon struct {
 	onClose    func()
 }
 
-type daemonSession struct {
+type daemonConn struct {
 	*daemon
 	deliver func(event)
 	broken  chan struct{}
 }
 
-func (d *daemon) dial(_ context.Context, _ string, deliver func(event)) (session, error) {
+func (d *daemon) dial(_ context.Context, _ string, deliver func(event)) (conn, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.away != nil {
 		return nil, d.away
 	}
-	s := &daemonSession{daemon: d, deliver: deliver, broken: make(chan struct{})}
-	d.sessions = append(d.sessions, s)
+	s := &daemonConn{daemon: d, deliver: deliver, broken: make(chan struct{})}
+	d.conns = append(d.conns, s)
 	return s, nil
 }
 
@@ -68,22 +68,22 @@ func (d *daemon) tell(e event) {
 	if e.device == "" {
 		d.state = e.state
 	}
-	sessions := slices.Clone(d.sessions)
+	conns := slices.Clone(d.conns)
 	d.mu.Unlock()
-	for _, s := range sessions {
+	for _, s := range conns {
 		s.deliver(e)
 	}
 }
 
-// leave breaks all sessions; come lets new ones in.
+// leave breaks all connections; come lets new ones in.
 func (d *daemon) leave() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.away = errors.New("connection refused")
-	for _, s := range d.sessions {
+	for _, s := range d.conns {
 		close(s.broken)
 	}
-	d.sessions = nil
+	d.conns = nil
 }
 
 func (d *daemon) come() {
@@ -98,20 +98,20 @@ func (d *daemon) set(state GuestState) {
 	d.state = state
 }
 
-func (s *daemonSession) lost() <-chan struct{} { return s.broken }
+func (s *daemonConn) lost() <-chan struct{} { return s.broken }
 
-func (s *daemonSession) why() error { return errors.New("the daemon left") }
+func (s *daemonConn) why() error { return errors.New("the daemon left") }
 
-func (s *daemonSession) close() {
+func (s *daemonConn) close() {
 	if s.onClose != nil {
 		s.onClose()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sessions = slices.DeleteFunc(s.sessions, func(other *daemonSession) bool { return other == s })
+	s.conns = slices.DeleteFunc(s.conns, func(other *daemonConn) bool { return other == s })
 }
 
-func (s *daemonSession) start([]byte) (string, error) {
+func (s *daemonConn) start([]byte) (string, error) {
 	s.set(GuestRunning)
 	if s.onStart != nil {
 		s.onStart()
@@ -119,7 +119,7 @@ func (s *daemonSession) start([]byte) (string, error) {
 	return vmUUID, nil
 }
 
-func (s *daemonSession) find(string) (*found, error) {
+func (s *daemonConn) find(string) (*found, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state == "" {
@@ -128,7 +128,7 @@ func (s *daemonSession) find(string) (*found, error) {
 	return &found{uuid: vmUUID, xml: []byte(vmXML), state: s.state}, nil
 }
 
-func (s *daemonSession) look(string) (GuestState, error) {
+func (s *daemonConn) lookUp(string) (GuestState, error) {
 	s.mu.Lock()
 	state := s.state
 	s.mu.Unlock()
@@ -141,7 +141,7 @@ func (s *daemonSession) look(string) (GuestState, error) {
 	return state, nil
 }
 
-func (s *daemonSession) describe(string) ([]byte, error) {
+func (s *daemonConn) describe(string) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state == "" {
@@ -151,7 +151,7 @@ func (s *daemonSession) describe(string) ([]byte, error) {
 }
 
 // update makes the one device that the domain has what is given.
-func (s *daemonSession) update(_ string, device []byte) error {
+func (s *daemonConn) update(_ string, device []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.busy != nil {
@@ -162,14 +162,14 @@ func (s *daemonSession) update(_ string, device []byte) error {
 	return nil
 }
 
-func (s *daemonSession) attach(_ string, device []byte) error {
+func (s *daemonConn) attach(_ string, device []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.attached = append(s.attached, string(device))
 	return s.busy
 }
 
-func (s *daemonSession) detach(string, string) error {
+func (s *daemonConn) detach(string, string) error {
 	s.mu.Lock()
 	s.asked++
 	busy, react := s.busy, s.onDetach
@@ -180,7 +180,7 @@ func (s *daemonSession) detach(string, string) error {
 	return busy
 }
 
-func (s *daemonSession) shutdown(string) error {
+func (s *daemonConn) shutdown(string) error {
 	s.mu.Lock()
 	s.shutdowns = append(s.shutdowns, time.Now())
 	s.mu.Unlock()
@@ -190,11 +190,11 @@ func (s *daemonSession) shutdown(string) error {
 	return nil
 }
 
-func (s *daemonSession) version() (*wire.Daemon, error) {
+func (s *daemonConn) version() (*wire.Daemon, error) {
 	return &wire.Daemon{Driver: "QEMU", Libvirt: 9_000_000, Hypervisor: 7_002_022}, nil
 }
 
-func (s *daemonSession) destroy(string) error {
+func (s *daemonConn) destroy(string) error {
 	s.mu.Lock()
 	s.destroys = append(s.destroys, time.Now())
 	s.mu.Unlock()
@@ -381,7 +381,7 @@ func TestCloseDoesNotWaitForAnAnswer(t *testing.T) {
 		d := &daemon{
 			onLook: func() { <-closed },
 			onClose: func() {
-				if closes.Add(1) == 2 { // the first is that of the session that is lost
+				if closes.Add(1) == 2 { // the first is that of the connection that is lost
 					close(closed)
 				}
 			},

@@ -52,7 +52,7 @@ type link struct {
 
 // follow makes the link what it should be.
 func (l *link) follow(up bool) error {
-	s, err := l.guest.connection.session()
+	s, err := l.guest.connection.conn()
 	if err != nil {
 		return err
 	}

@@ -48,7 +48,7 @@ func (g *Guest) Plug(nic domainxml.NIC) error {
 	if has || err != nil {
 		return err
 	}
-	s, err := g.connection.session()
+	s, err := g.connection.conn()
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (g *Guest) Unplug(ctx context.Context, tap string, patience time.Duration) 
 }
 
 func (g *Guest) askFor(alias string) error {
-	s, err := g.connection.session()
+	s, err := g.connection.conn()
 	if err != nil {
 		return err
 	}
@@ -126,7 +126,7 @@ func (g *Guest) askFor(alias string) error {
 
 // aliasOf is the alias of the guest's interface of a tap, empty when there is none.
 func (g *Guest) aliasOf(tap string) (string, error) {
-	s, err := g.connection.session()
+	s, err := g.connection.conn()
 	if err != nil {
 		return "", err
 	}

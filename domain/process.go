@@ -19,7 +19,7 @@ const patience = time.Second
 // reinstall mends a helper that does not belong to this podnic.
 const reinstall = "install podnic and podnic-libvirt of the same version"
 
-// process is a helper that runs: a session. It is lost when the helper says so of its connection, and when the helper has
+// process is a helper that runs: a connection. It is lost when the helper says so of its connection, and when the helper has
 // ended or is not to be understood.
 type process struct {
 	cmd     *exec.Cmd
@@ -32,7 +32,7 @@ type process struct {
 	out     *json.Encoder // to in
 
 	mu      sync.Mutex
-	cause   error // why the session is lost
+	cause   error // why the connection is lost
 	last    uint64
 	waiting map[uint64]chan<- *wire.Response
 }
@@ -124,7 +124,7 @@ func received(e *wire.Event) event {
 
 var hows = map[string]How{wire.ByGuest: Shutdown, wire.ByCrash: Crashed, wire.ByOther: DestroyedByOther}
 
-// lose makes the session a lost one. The first cause counts.
+// lose marks the connection as lost. The first cause counts.
 func (p *process) lose(cause error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -44,7 +44,7 @@ func (g *Guest) Stop(ctx context.Context, grace time.Duration) error {
 }
 
 func (g *Guest) ask() error {
-	s, err := g.connection.session()
+	s, err := g.connection.conn()
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func (g *Guest) complain(what string, err error) {
 }
 
 func (g *Guest) destroyOnce() error {
-	s, err := g.connection.session()
+	s, err := g.connection.conn()
 	if err != nil {
 		return err
 	}

@@ -103,7 +103,7 @@ func TestWhatDHCPCannotSayIsSaid(t *testing.T) {
 // TestLinkThatIsDownIsSaid has no default route to find the interface by.
 func TestLinkThatIsDownIsSaid(t *testing.T) {
 	p := newTestPod(t, "addr add 10.244.1.5/24 dev eth0")
-	_, warnings := p.prepare().State.Identity()
+	_, warnings := p.prepare().Seen.Identity()
 	want := []string{"eth0 was found down, and so without the routes that it may have when it is up: set it up before it is wired (ip link set eth0 up)"}
 	if diff := cmp.Diff(want, warnings); diff != "" {
 		t.Error(diff)
@@ -113,7 +113,7 @@ func TestLinkThatIsDownIsSaid(t *testing.T) {
 // TestDefaultInHalvesIsOne is what the guest is told of it.
 func TestDefaultInHalvesIsOne(t *testing.T) {
 	p := newTestPod(t, shapes["default in two halves"]...)
-	id, _ := p.prepare().State.Identity()
+	id, _ := p.prepare().Seen.Identity()
 	if id.V4.Gateway != gatewayIP || id.MTU != 1380 || len(id.V4.Routes) != 1 || id.V4.Routes[0].Destination.Bits() != 0 || id.V4.Routes[0].Gateway != gatewayIP {
 		t.Errorf("gateway %s, MTU %d, routes %v", id.V4.Gateway, id.MTU, id.V4.Routes)
 	}

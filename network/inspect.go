@@ -14,7 +14,7 @@ import (
 	"github.com/podnic/podnic/network/plan"
 )
 
-// Inspection is what a look at the namespace shows. Nothing is changed or locked, and no privilege is needed: where the record
+// Inspection is what inspecting a namespace shows. Nothing is changed or locked, and no privilege is needed: where the record
 // cannot be read, the namespace itself says who the guest must be.
 type Inspection struct {
 	ID     NamespaceID
@@ -47,9 +47,9 @@ type Inspection struct {
 	underWay bool // somebody else is wiring the interface, and has not finished
 }
 
-// Inspect looks at an interface of a namespace.
+// Inspect inspects an interface of a namespace.
 func Inspect(req Request) (*Inspection, error) {
-	req.looks = true
+	req.inspects = true
 	s, err := open(req)
 	if err != nil {
 		return nil, err
@@ -61,10 +61,10 @@ func Inspect(req Request) (*Inspection, error) {
 	return s.inspect()
 }
 
-// InspectAll looks at the interfaces of the request, or where it names none at all that are wired, that with the default route
-// first. Where nothing is wired, it looks at the one that would be. There is one at least.
+// InspectAll inspects the interfaces of the request, or where it names none at all that are wired, that with the default route
+// first. Where nothing is wired, it inspects the one that would be. There is one at least.
 func InspectAll(req Request) ([]*Inspection, error) {
-	req.looks = true
+	req.inspects = true
 	s, err := open(req)
 	if err != nil {
 		return nil, err
@@ -140,72 +140,72 @@ func boolOf(b bool) int {
 	return 0
 }
 
-// inspect looks at the interface that was found.
+// inspect inspects the interface that was found.
 func (s *session) inspect() (*Inspection, error) {
-	state := &Inspection{ID: s.id, Server: identity.ServerLinkLocal}
+	seen := &Inspection{ID: s.id, Server: identity.ServerLinkLocal}
 	record, err := s.recorded()
 	if err != nil && !errors.Is(err, fs.ErrPermission) { // without permission, the namespace decides
-		state.Warnings = append(state.Warnings, err.Error())
+		seen.Warnings = append(seen.Warnings, err.Error())
 	}
-	state.Warnings = append(state.Warnings, s.warnings...)
+	seen.Warnings = append(seen.Warnings, s.warnings...)
 	managed := !s.found.names.Binding.Ours()
-	state.Wired, state.Names = managed || s.found.wired(), s.found.names
+	seen.Wired, seen.Names = managed || s.found.wired(), s.found.names
 	redirect := record != nil && record.Options.Names().Binding.KeepsNIC()
-	if !state.Wired && s.found.hidden && (redirect || errors.Is(err, fs.ErrPermission)) {
-		state.Warnings = append(state.Warnings, fmt.Sprintf("this process cannot tell whether %s is wired: there is a record and no tap, and to see whether there is a filter requires CAP_NET_ADMIN", state.Names.Interface))
+	if !seen.Wired && s.found.hidden && (redirect || errors.Is(err, fs.ErrPermission)) {
+		seen.Warnings = append(seen.Warnings, fmt.Sprintf("this process cannot tell whether %s is wired: there is a record and no tap, and to see whether there is a filter requires CAP_NET_ADMIN", seen.Names.Interface))
 	}
-	if state.Wired && record != nil && record.managed() == managed {
-		state.Record = record
+	if seen.Wired && record != nil && record.managed() == managed {
+		seen.Record = record
 	}
-	if state.Record != nil && !managed {
-		state.Names = record.Options.Names()
+	if seen.Record != nil && !managed {
+		seen.Names = record.Options.Names()
 	}
-	if !state.Wired {
-		if err := s.original(state); err != nil {
+	if !seen.Wired {
+		if err := s.original(seen); err != nil {
 			return nil, err
 		}
-		return state, nil
+		return seen, nil
 	}
-	s.brief = s.Brief && state.Record != nil && !managed
-	if state.Current, err = s.read(s.found.all, s.found.nic.Index, state.Names); err != nil {
+	s.brief = s.Brief && seen.Record != nil && !managed
+	if seen.Current, err = s.read(s.found.all, s.found.nic.Index, seen.Names); err != nil {
 		return nil, asRefusal(err)
 	}
-	if tap := state.Current.Link(plan.Tap); tap != nil {
-		state.Attached = tap.LowerUp
+	if tap := seen.Current.Link(plan.Tap); tap != nil {
+		seen.Attached = tap.LowerUp
 	}
-	if state.Current.Link(plan.NIC) == nil {
-		return nil, plan.Refuse("%s, which was wired, is gone: the pod's network was taken away; run `podnic restore` to remove what is left", state.Names.Interface)
+	if seen.Current.Link(plan.NIC) == nil {
+		return nil, plan.Refuse("%s, which was wired, is gone: the pod's network was taken away; run `podnic restore` to remove what is left", seen.Names.Interface)
 	}
 	switch {
 	case managed:
-		state.managed()
-		state.FilterHidden = s.hiddenFilter
-		state.Server, state.ServerHeld, err = s.serverOf(state.Names.Interface)
-		return state, err
-	case state.Record != nil:
-		state.Options, state.Original, state.Why = record.Options, record.Original, record.Why
+		seen.managed()
+		seen.FilterHidden = s.hiddenFilter
+		seen.Server, seen.ServerHeld, err = s.serverOf(seen.Names.Interface)
+		return seen, err
+	case seen.Record != nil:
+		seen.Options, seen.Original, seen.Why = record.Options, record.Original, record.Why
 	default:
-		state.Options, state.Original = state.Names.Binding.Options(state.Current, state.Names), state.Names.Binding.Rebuild(state.Current, state.Names)
+		seen.Options, seen.Original = seen.Names.Binding.Options(seen.Current, seen.Names), seen.Names.Binding.Rebuild(seen.Current, seen.Names)
 	}
-	if s.hiddenFilter && !state.Options.PortsTold() { // nor can be told what of the wiring depends on them
-		state.FilterHidden = true
-		state.Warnings = append(state.Warnings, fmt.Sprintf("this process cannot tell which ports of %s are the pod's and which the guest's: the record is not for it to read, the tap's alias has no room for them, and to see the filter requires CAP_NET_ADMIN", state.Names.Interface))
-		return state, nil
+	if s.hiddenFilter && !seen.Options.PortsTold() { // nor can be told what of the wiring depends on them
+		seen.FilterHidden = true
+		seen.Warnings = append(seen.Warnings, fmt.Sprintf("this process cannot tell which ports of %s are the pod's and which the guest's: the record is not for it to read, the tap's alias has no room for them, and to see the filter requires CAP_NET_ADMIN", seen.Names.Interface))
+		return seen, nil
 	}
-	if err := s.compare(state); err != nil {
+	if err := s.compare(seen); err != nil {
 		return nil, err
 	}
-	if s.noFilter && plan.WantedFilter(state.Original, state.Options) != nil {
-		state.Warnings = append(state.Warnings, plan.Unfiltered(state.Options))
+	if s.noFilter && plan.WantedFilter(seen.Original, seen.Options) != nil {
+		seen.Warnings = append(seen.Warnings, plan.Unfiltered(seen.Options))
 	}
-	state.Warnings = append(state.Warnings, state.Names.Binding.Notes(state.Original, state.Current)...)
-	if other := s.otherSources(state.Options); other != "" {
-		state.Warnings = append(state.Warnings, other)
+	seen.Warnings = append(seen.Warnings, seen.Names.Binding.Notes(seen.Original, seen.Current)...)
+	if other := s.otherSources(seen.Options); other != "" {
+		seen.Warnings = append(seen.Warnings, other)
 	}
-	if state.Options.Binding == plan.BindingShared {
-		state.Warnings = append(state.Warnings, s.unlisted(state.Original, state.Options)...)
+	if seen.Options.Binding == plan.BindingShared {
+		seen.Warnings = append(seen.Warnings, s.unlisted(seen.Original, seen.Options)...)
 	}
-	return state, nil
+	return seen, nil
 }
 
 // compare says in what a wiring is not as it should be, unless nobody wants to know.

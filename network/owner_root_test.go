@@ -629,7 +629,7 @@ func TestLifetimesGoOnWhileWired(t *testing.T) {
 		return seen.Current
 	}
 	before := read()
-	if warnings := strings.Join(p.prepare().State.Warnings, "; "); !strings.Contains(warnings, "run out (10.244.5.5/24") {
+	if warnings := strings.Join(p.prepare().Seen.Warnings, "; "); !strings.Contains(warnings, "run out (10.244.5.5/24") {
 		t.Errorf("that nobody renews them is not said: %q", warnings)
 	}
 	time.Sleep((plan.LifetimeSlack + 1) * time.Second) // time itself is what is tested

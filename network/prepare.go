@@ -26,8 +26,8 @@ type Result struct {
 	// TapRemade says that the guest, if one runs, holds a tap that is no longer there, and must be restarted.
 	TapRemade bool
 	Warnings  []string
-	// State is what a look at the namespace showed at the end.
-	State *Inspection
+	// Seen is what inspecting the namespace showed at the end.
+	Seen *Inspection
 }
 
 // Prepare gives the pod's interface to a bridge and a tap. It is idempotent: an existing wiring is checked and
@@ -87,7 +87,7 @@ type Planned struct {
 
 // Plan is what PrepareAll would do to each interface. It changes nothing.
 func Plan(ctx context.Context, req Request) ([]*Planned, error) {
-	req.looks = true
+	req.inspects = true
 	s, all, err := preparationsFor(ctx, req)
 	if err != nil {
 		return nil, err
@@ -95,7 +95,7 @@ func Plan(ctx context.Context, req Request) ([]*Planned, error) {
 	defer s.close()
 	var planned []*Planned
 	for _, p := range all {
-		steps, err := difference(p.names.Binding, p.current, p.wanted)
+		steps, err := diffNow(p.names.Binding, p.current, p.wanted)
 		if err != nil {
 			return nil, err
 		}
@@ -267,7 +267,7 @@ func (s *session) preparation() (p *preparation, err error) {
 	return p, nil
 }
 
-// readAgain takes what is after another interface was wired from the look at the end of that.
+// readAgain takes the state after another interface was wired from the inspection at the end of that.
 func (p *preparation) readAgain() error {
 	all, err := p.rtnl.Links()
 	if err == nil {
@@ -465,7 +465,7 @@ func (p *preparation) prepare() (*Result, error) {
 			}
 		}
 	}
-	r.State = p.state()
+	r.Seen = p.seen()
 	return r, nil
 }
 
@@ -490,8 +490,8 @@ func (p *preparation) takeBack() error {
 	return err
 }
 
-// state is what Inspect would see of a wiring that is as wanted.
-func (p *preparation) state() *Inspection {
+// seen is what Inspect would see of a wiring that is as wanted.
+func (p *preparation) seen() *Inspection {
 	s := &Inspection{
 		ID: p.id, Wired: true, Names: p.names, Record: p.record, Options: p.record.Options, Original: p.record.Original,
 		Current: p.reached, Attached: p.reached.Link(plan.Tap).LowerUp, Why: p.record.Why,

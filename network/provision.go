@@ -228,8 +228,8 @@ func (p *Provision) checkFor(iface string) error {
 	return plan.Refuse("the record %s is of the interface %q, and not of %q", provisionFile, p.Links.Interface, iface)
 }
 
-// InspectProvision lists what is missing of what Provide gave, in words. Nothing is changed or locked.
-func InspectProvision(req Request) (missing []string, err error) {
+// InspectProvision lists in words how the namespace deviates from what Provide gave. Nothing is changed or locked.
+func InspectProvision(req Request) (deviations []string, err error) {
 	s, err := open(req)
 	if err != nil {
 		return nil, err
@@ -254,18 +254,18 @@ func InspectProvision(req Request) (missing []string, err error) {
 			return nil, err
 		}
 		if value != wanted[name] {
-			missing = append(missing, fmt.Sprintf("%s is %s and not %s", dotted(name), value, wanted[name]))
+			deviations = append(deviations, fmt.Sprintf("%s is %s and not %s", dotted(name), value, wanted[name]))
 		}
 	}
 	if p.Links == nil {
-		return missing, nil
+		return deviations, nil
 	}
 	there, err := s.everyAddress()
 	if err != nil {
 		return nil, err
 	}
 	if !p.NoIPv4 && !slices.ContainsFunc(there, func(a plan.Address) bool { return a.Link == loopback && a.Local == p.serverAddress().Local }) {
-		missing = append(missing, fmt.Sprintf("lo does not have the address %s", p.serverAddress()))
+		deviations = append(deviations, fmt.Sprintf("lo does not have the address %s", p.serverAddress()))
 	}
 	for _, wanted := range p.filters() {
 		switch have, err := s.nft.Read(wanted.Family, wanted.Table); {
@@ -273,22 +273,22 @@ func InspectProvision(req Request) (missing []string, err error) {
 		case err != nil:
 			return nil, err
 		case have == nil:
-			missing = append(missing, fmt.Sprintf("there is no filter %s", wanted.Name()))
+			deviations = append(deviations, fmt.Sprintf("there is no filter %s", wanted.Name()))
 		case !have.Same(wanted):
-			missing = append(missing, fmt.Sprintf("the filter %s is not as it was made", wanted.Name()))
+			deviations = append(deviations, fmt.Sprintf("the filter %s is not as it was made", wanted.Name()))
 		}
 	}
 	if p.Guest == nil {
-		return missing, nil
+		return deviations, nil
 	}
 	link, err := s.noticed(p)
 	if err != nil {
 		return nil, err
 	}
 	if alias, _ := p.notice().String(); link.Alias != alias {
-		missing = append(missing, fmt.Sprintf("the alias of %s is %q and not %q", link.Name, link.Alias, alias))
+		deviations = append(deviations, fmt.Sprintf("the alias of %s is %q and not %q", link.Name, link.Alias, alias))
 	}
-	return missing, nil
+	return deviations, nil
 }
 
 // everyAddress lists the addresses of all links. Those of the loopback are so marked, the others have the link's name in the

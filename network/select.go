@@ -26,7 +26,7 @@ func Select(req Request) (all []Selection, warnings []string, err error) {
 	if err := req.check(); err != nil {
 		return nil, nil, err
 	}
-	req.looks = true
+	req.inspects = true
 	s, err := open(req)
 	if err != nil {
 		return nil, nil, err

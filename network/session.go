@@ -33,9 +33,9 @@ type Request struct {
 
 	// Others are users who are believed besides root and the effective user. A request that changes anything has none.
 	Others []uint32 `json:"-"`
-	// Brief looks at what is wired without a comparison with what should be: there are no Repairs and no Deviations, where a
-	// record says what was wired, nor a warning that the kernel has no filter. Who serves does not need them, and they are most of
-	// what such a look leaves in memory.
+	// Brief inspects what is wired without a comparison with what should be: there are no Repairs and no Deviations, where a
+	// record says what was wired, nor a warning that the kernel has no filter. A server does not need them, and they are most of
+	// what such an inspection leaves in memory.
 	Brief bool
 	// StayFirst leaves a record of version 1 where it is: the podnic that wrote it, or another of its version, serves.
 	StayFirst bool
@@ -47,8 +47,8 @@ type Request struct {
 	fault func(step int) error
 	// settled says that the pod network's links have been up for long, so that routers that do not answer are not waited for.
 	settled bool
-	// looks says that nothing will be changed.
-	looks bool
+	// inspects says that nothing will be changed.
+	inspects bool
 	// without names what the kernel shall be taken to lack.
 	without []string
 	// beforeRequest, if set, is called before every netlink request that changes something.
@@ -245,10 +245,10 @@ func (s *session) read(all []plan.Link, nic int, names plan.Names) (*plan.Snapsh
 }
 
 // wired is the namespace that the original should become here, given what it is now. A kernel without nftables of the filter's
-// family gets no filter. Who only looks asks whether it is so: a table that is not there does not say why.
+// family gets no filter. An inspection asks whether it is so: a table that is not there does not say why.
 func (s *session) wired(original *plan.Snapshot, o plan.Options, now *plan.Snapshot) *plan.Snapshot {
 	w := plan.Wired(original, o)
-	if s.looks && !s.noFilter && !s.hiddenFilter && w.Filter != nil && now.Filter == nil {
+	if s.inspects && !s.noFilter && !s.hiddenFilter && w.Filter != nil && now.Filter == nil {
 		s.noFilter = s.lacks(w.Filter.Family.Number)
 	}
 	if s.noFilter {
@@ -270,7 +270,7 @@ const rounds = 3
 func (s *session) reach(current, wanted *plan.Snapshot, names plan.Names) (taken []plan.Step, err error) {
 	var steps []plan.Step
 	for range rounds {
-		if steps, err = difference(names.Binding, current, wanted); err != nil {
+		if steps, err = diffNow(names.Binding, current, wanted); err != nil {
 			return taken, err
 		}
 		if len(steps) == 0 {
@@ -290,7 +290,7 @@ func (s *session) reach(current, wanted *plan.Snapshot, names plan.Names) (taken
 			return taken, err
 		}
 	}
-	if steps, err = difference(names.Binding, current, wanted); err != nil {
+	if steps, err = diffNow(names.Binding, current, wanted); err != nil {
 		return taken, err
 	}
 	if len(steps) == 0 {
@@ -304,8 +304,8 @@ func (s *session) reach(current, wanted *plan.Snapshot, names plan.Names) (taken
 	return taken, fmt.Errorf("the kernel took every change, and yet the namespace is not as wanted; left to do: %s", strings.Join(words, "; "))
 }
 
-// difference is Diff as of now: entries that have expired since are dropped.
-func difference(b plan.Binding, current, wanted *plan.Snapshot) ([]plan.Step, error) {
+// diffNow is Diff as of now: entries that have expired since are dropped.
+func diffNow(b plan.Binding, current, wanted *plan.Snapshot) ([]plan.Step, error) {
 	now, err := rtnl.BootTime()
 	if err != nil {
 		return nil, err

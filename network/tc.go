@@ -14,7 +14,7 @@ import (
 
 // A redirect is nftables' where the kernel has that, and else tc's. Which it is shows for certain only when a table
 // is put in place: to have one refused takes the kernel a grace period, longer than all the rest of a prepare. So
-// prepare tries, and goes on with tc; who only looks, or has a reason to know first, asks.
+// prepare tries, and goes on with tc; what only inspects, or has to know first, asks.
 
 // withoutEnvironment names what the kernel shall be taken to lack, for tests of what podnic does then: fwd, nftables.
 const withoutEnvironment = "PODNIC_TEST_WITHOUT"
@@ -49,9 +49,9 @@ func (s *session) tryTC(o plan.Options, c *choice) error {
 	}
 	var lack error
 	switch {
-	case s.noFilter: // which the look at our table has shown
+	case s.noFilter: // which reading our table has shown
 		lack = rtnl.ErrNoFilter
-	case len(qdiscs) == 0 && !s.looks:
+	case len(qdiscs) == 0 && !s.inspects:
 		return nil
 	default:
 		if lack = s.nft.ProbeForward(); !lacksForward(lack) {

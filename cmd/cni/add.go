@@ -154,7 +154,7 @@ func (c *call) prepare(a *attachment) (*types100.Interface, error) {
 	_, warnings := plan.Identify(r.Record.Original, r.Record.Options)
 	c.warn(warnings)
 	c.log.Info("wired", zap.String("interface", a.Interface), zap.String("tap", r.Names.Tap), zap.Int("changes", len(r.Steps)))
-	tap := r.State.Current.Link(plan.Tap)
+	tap := r.Seen.Current.Link(plan.Tap)
 	return &types100.Interface{Name: tap.Name, Mac: tap.MAC.String(), Mtu: tap.MTU, Sandbox: c.Netns}, nil
 }
 

@@ -19,7 +19,7 @@ func check(c *call) error {
 		return broken(fmt.Sprintf("there is no record of the attachment in %s", c.store.dir))
 	}
 	req := c.request(a, c.Netns)
-	var missing []string
+	var deviations []string
 	if a.wired() {
 		seen, err := network.Inspect(req)
 		switch {
@@ -28,36 +28,36 @@ func check(c *call) error {
 		case err != nil:
 			return err
 		}
-		missing = wiring(seen, a.Interface)
+		deviations = wiring(seen, a.Interface)
 	}
 	if !a.wired() || c.config.Socket == plan.SocketUDP || c.config.Binding == plan.BindingShared {
 		more, err := network.InspectProvision(req)
 		if err != nil {
 			return err
 		}
-		missing = append(missing, more...)
+		deviations = append(deviations, more...)
 	}
-	if len(missing) > 0 {
-		return broken(missing...)
+	if len(deviations) > 0 {
+		return broken(deviations...)
 	}
 	return nil
 }
 
 // wiring lists what is wrong with the wiring of an interface.
-func wiring(seen *network.Inspection, iface string) (missing []string) {
+func wiring(seen *network.Inspection, iface string) (deviations []string) {
 	switch {
 	case !seen.Wired:
 		return []string{fmt.Sprintf("%s is not wired to a guest", iface)}
 	case seen.Record == nil:
-		missing = append(missing, "the record of the wiring is gone or cannot be used")
-		missing = append(missing, seen.Warnings...)
+		deviations = append(deviations, "the record of the wiring is gone or cannot be used")
+		deviations = append(deviations, seen.Warnings...)
 	}
 	for _, step := range seen.Repairs {
-		missing = append(missing, fmt.Sprintf("the wiring needs %q", strings.Join(strings.Fields(step.String()), " ")))
+		deviations = append(deviations, fmt.Sprintf("the wiring needs %q", strings.Join(strings.Fields(step.String()), " ")))
 	}
-	return missing
+	return deviations
 }
 
-func broken(missing ...string) error {
-	return types.NewError(CodeBroken, "the attachment is not as it was made", strings.Join(missing, "; "))
+func broken(deviations ...string) error {
+	return types.NewError(CodeBroken, "the attachment is not as it was made", strings.Join(deviations, "; "))
 }

@@ -200,7 +200,7 @@ const most = 1 << 20
 func (b *bundle) domains() {
 	var names []string
 	for _, l := range b.all {
-		b.look = l
+		b.inspected = l
 		document := b.document()
 		if document == nil || slices.Contains(names, document.Name()) {
 			continue
@@ -223,11 +223,11 @@ func (b *bundle) states() {
 		b.miss("record.json and state.json", errors.New("the pod's interface is not known"))
 	}
 	for _, l := range b.all {
-		b.state(l.seen)
+		b.recorded(l.seen)
 	}
 }
 
-func (b *bundle) state(seen *network.Inspection) {
+func (b *bundle) recorded(seen *network.Inspection) {
 	const file = "record.json"
 	record, state := path.Join("interfaces", seen.Names.Interface, file), path.Join("interfaces", seen.Names.Interface, "state.json")
 	d, err := statedir.Open(b.StateDir, seen.Names.Interface)

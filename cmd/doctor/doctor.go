@@ -89,14 +89,14 @@ func (v *visit) findings(c check) []Finding {
 	}
 	var all []Finding
 	for i := range v.all {
-		v.look = v.all[i]
+		v.inspected = v.all[i]
 		f := v.run(c)
 		if len(v.all) > 1 {
-			f.Interface = v.look.seen.Names.Interface
+			f.Interface = v.inspected.seen.Names.Interface
 		}
 		all = append(all, f)
 	}
-	v.look = v.all[0]
+	v.inspected = v.all[0]
 	return all
 }
 
@@ -127,20 +127,20 @@ func Names() []string {
 	return names
 }
 
-// visit is one look at a namespace, and all that several checks want to know.
+// visit is one inspection of a namespace, and all that several checks need.
 type visit struct {
 	Examination
-	ns      *network.Namespace
-	initial bool
-	all     []look
-	look          // at the interface that is looked at now; empty when there was none to look at
-	unseen  error // why
-	report  *status.Report
-	libvirt libvirt
+	ns        *network.Namespace
+	initial   bool
+	all       []inspected
+	inspected       // the interface that is checked now; empty when there is none
+	unseen    error // why
+	report    *status.Report
+	libvirt   libvirt
 }
 
-// look is what there is to know of one interface.
-type look struct {
+// inspected is what there is to know of one interface.
+type inspected struct {
 	seen *network.Inspection
 	r    status.InterfaceReport
 }
@@ -167,9 +167,9 @@ func begin(o Examination) (*visit, error) {
 		return nil, err
 	}
 	for i := range seen {
-		v.all = append(v.all, look{seen[i], v.report.Interfaces[i]})
+		v.all = append(v.all, inspected{seen[i], v.report.Interfaces[i]})
 	}
-	v.look = v.all[0]
+	v.inspected = v.all[0]
 	return v, nil
 }
 

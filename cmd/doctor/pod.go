@@ -43,7 +43,7 @@ func (v *visit) shape() outcome {
 	if ports := r.Ports(); ports != "" {
 		text += "; " + ports
 	}
-	// What the guest does not get, status warns of. Differences have a check of their own.
+	// What the guest does not get, status warns of. Deviations have a check of their own.
 	if left := v.left(); len(left) > 0 {
 		return warn("%s; not handed over: %s", text, strings.Join(left, "; ")).but("configure in the guest what it needs of them, or do without")
 	}
@@ -78,7 +78,7 @@ func (v *visit) left() []string {
 func (v *visit) wiring() outcome {
 	r := v.r
 	switch {
-	case len(r.Differences) > 0:
+	case len(r.Deviations) > 0:
 	case len(v.seen.Warnings) > 0: // of the record, say
 		return sentence(Warn, v.seen.Warnings[0])
 	case !v.seen.Wired:
@@ -87,12 +87,12 @@ func (v *visit) wiring() outcome {
 		return ok("%s is wired as it should be (%s)", r.Name, v.r.Phase)
 	}
 	var what []string
-	for _, d := range r.Differences {
+	for _, d := range r.Deviations {
 		what = append(what, d.What)
 	}
 	o := fail("%s", strings.Join(what, "; "))
-	if !slices.ContainsFunc(r.Differences, func(d status.Deviation) bool { return slices.Contains(wiringPlaces, d.Where) }) {
-		o.remedy = r.Differences[0].Remedy
+	if !slices.ContainsFunc(r.Deviations, func(d status.Deviation) bool { return slices.Contains(wiringPlaces, d.Where) }) {
+		o.remedy = r.Deviations[0].Remedy
 	}
 	return o
 }
@@ -278,19 +278,19 @@ func isNumber(s string) bool {
 }
 
 // wiredOnes are the interfaces that are wired.
-func (v *visit) wiredOnes() []look {
-	return slices.DeleteFunc(slices.Clone(v.all), func(l look) bool { return !l.seen.Wired })
+func (v *visit) wiredOnes() []inspected {
+	return slices.DeleteFunc(slices.Clone(v.all), func(l inspected) bool { return !l.seen.Wired })
 }
 
 // allByUDP reports whether all servers hear the guest by UDP, which takes no capability.
 func (v *visit) allByUDP() bool {
-	return !slices.ContainsFunc(v.wiredOnes(), func(l look) bool { return l.seen.Options.Socket != plan.SocketUDP })
+	return !slices.ContainsFunc(v.wiredOnes(), func(l inspected) bool { return l.seen.Options.Socket != plan.SocketUDP })
 }
 
 // socket is how servers hear the guest: by UDP, which takes more of a pod, if one of them does.
 func (v *visit) socket() string {
 	if wired := v.wiredOnes(); len(wired) > 0 {
-		if slices.ContainsFunc(wired, func(l look) bool { return l.seen.Options.Socket == plan.SocketUDP }) {
+		if slices.ContainsFunc(wired, func(l inspected) bool { return l.seen.Options.Socket == plan.SocketUDP }) {
 			return plan.SocketUDP
 		}
 		return plan.SocketPacket
@@ -325,7 +325,7 @@ func (v *visit) ports() outcome {
 // martians: the guest's packets come from an address that the placeholder has too, and the stack drops those.
 func (v *visit) martians() outcome {
 	value, err := probe.Sysctl(v.ns, "net/ipv4/conf/all/accept_local")
-	needed := func(l look) bool {
+	needed := func(l inspected) bool {
 		return l.seen.Options.Socket == plan.SocketUDP && !l.seen.Names.Binding.KeepsNIC()
 	}
 	wired := v.wiredOnes()

@@ -1,4 +1,4 @@
-// Package draw shows what a look at a namespace found: as a drawing for a terminal, and as a graph for Graphviz. It reads
+// Package draw shows what inspecting a namespace found: as a drawing for a terminal, and as a graph for Graphviz. It reads
 // nothing itself.
 package draw
 

@@ -82,8 +82,8 @@ func (g *graph) wiring() {
 	if f := g.seen.Current.Filter; f != nil {
 		filter = fmt.Sprintf("filter %s, %d rules", f.Table, len(f.Rules))
 	}
-	for _, difference := range g.deviations(plan.FilterPlace) {
-		filter = mark + difference.What
+	for _, deviation := range g.deviations(plan.FilterPlace) {
+		filter = mark + deviation.What
 	}
 	joins := fmt.Sprintf("%[1]snic -> %[1]sbridge; %[1]sbridge -> %[1]stap", g.prefix)
 	if !g.seen.Names.Has(plan.Bridge) {
@@ -118,8 +118,8 @@ func (g *graph) link(role plan.Role) {
 // node draws a place with its differences.
 func (g *graph) node(id string, place plan.Role, text ...string) {
 	attributes := ""
-	for _, difference := range g.deviations(place) {
-		text = append(text, mark+difference.What)
+	for _, deviation := range g.deviations(place) {
+		text = append(text, mark+deviation.What)
 		attributes = ", color=red, fontcolor=red, style=dashed"
 	}
 	g.line("  %s%s [label=%s%s];", g.prefix, id, quoted(strings.Join(text, "\n")), attributes)

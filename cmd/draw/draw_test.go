@@ -83,11 +83,11 @@ func TestDrawing(t *testing.T) {
 	r := &v.Report.Interfaces[0]
 	r.Links = append(r.Links[:1:1], r.Links[2:]...) // no bridge
 	r.Links[1].Received, r.Links[1].Sent, r.Links[1].Dropped = 1_234_567, 9_999, 12
-	r.Differences = []status.Deviation{
+	r.Deviations = []status.Deviation{
 		{Where: plan.Bridge, What: "eth0-br is missing", Remedy: "run `podnic prepare` to mend it"},
 		{Where: plan.Tap, What: "tap0 is not a port of eth0-br", Remedy: "run `podnic prepare` to mend it"},
 	}
-	r.Warnings = []string{r.Differences[0].String(), "a warning that is so long that it does not fit into one line of eighty columns"}
+	r.Warnings = []string{r.Deviations[0].String(), "a warning that is so long that it does not fit into one line of eighty columns"}
 	const want = `eth0: ready, the guest has 10.244.1.2  ✗ 2 not as it should be
 
   pod network gateway 10.244.1.1
@@ -165,7 +165,7 @@ func TestEachInterfaceIsDrawn(t *testing.T) {
 // TestColorsSayNothingAlone: without its colours, a drawing is the one that has none.
 func TestColorsSayNothingAlone(t *testing.T) {
 	v := wired()
-	v.Report.Interfaces[0].Differences = []status.Deviation{{Where: status.PlaceServer, What: "nobody serves eth0", Remedy: "serve it"}}
+	v.Report.Interfaces[0].Deviations = []status.Deviation{{Where: status.PlaceServer, What: "nobody serves eth0", Remedy: "serve it"}}
 	colored := text(t, v, true)
 	if !strings.Contains(colored, string(bad)+"eth0: ready") {
 		t.Errorf("no colour: %q", colored)
@@ -191,11 +191,11 @@ func TestNoLineIsWiderThanATerminal(t *testing.T) {
 		for range 20 {
 			l.Addresses = append(l.Addresses, prefix("2001:db8:1234:5678:9abc:def0:1234:5678/128"))
 		}
-		r.Differences = append(r.Differences, status.Deviation{Where: l.Role, What: "fifteen-letters " + long, Remedy: long})
+		r.Deviations = append(r.Deviations, status.Deviation{Where: l.Role, What: "fifteen-letters " + long, Remedy: long})
 	}
 	r.Links[0].Up, r.Links[1].Carrier = false, false
 	for _, place := range []plan.Role{status.PlaceGuest, status.PlaceNetwork, status.PlaceServer, plan.FilterPlace} {
-		r.Differences = append(r.Differences, status.Deviation{Where: place, What: long, Remedy: long})
+		r.Deviations = append(r.Deviations, status.Deviation{Where: place, What: long, Remedy: long})
 	}
 	r.Offer.Search, r.Offer.Hostname = []string{long, long}, strings.Repeat("h", 63)
 	for i := range 300 {

@@ -26,7 +26,7 @@ type Screen struct {
 	last  string
 }
 
-// Show draws a look, or why it failed.
+// Show draws an inspection, or why it failed.
 func (s *Screen) Show(w io.Writer, v status.View, failed error) error {
 	var drawing []string
 	if failed != nil {

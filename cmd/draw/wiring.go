@@ -48,7 +48,7 @@ type drawing struct {
 	names int // columns that the names of links take
 }
 
-// drawings are those of a look, yet to be drawn.
+// drawings are those of an inspection, yet to be drawn.
 func drawings(v status.View) []*drawing {
 	all := make([]*drawing, len(v.Seen))
 	for i, seen := range v.Seen {
@@ -63,7 +63,7 @@ func (d *drawing) draw() []string {
 	}
 	d.names = max(d.names, 10)
 	heading := d.r.Name + ": " + describePhase(d.r)
-	if n := len(d.r.Differences); n > 0 {
+	if n := len(d.r.Deviations); n > 0 {
 		heading += fmt.Sprintf("  %s%d not as it should be", mark, n)
 	}
 	d.put(d.phaseStyle(), heading)
@@ -160,9 +160,9 @@ func (d *drawing) original() {
 // deviations are those at a place.
 func (d *drawing) deviations(place plan.Role) []status.Deviation {
 	var there []status.Deviation
-	for _, difference := range d.r.Differences {
-		if difference.Where == place {
-			there = append(there, difference)
+	for _, deviation := range d.r.Deviations {
+		if deviation.Where == place {
+			there = append(there, deviation)
 		}
 	}
 	return there
@@ -180,9 +180,9 @@ func (d *drawing) place(place plan.Role, name, text string) {
 }
 
 func (d *drawing) marks(at []status.Deviation, said string) {
-	for _, difference := range at {
-		if difference.What != said {
-			d.wrap(bad, strings.Repeat(" ", indent)+mark, difference.What)
+	for _, deviation := range at {
+		if deviation.What != said {
+			d.wrap(bad, strings.Repeat(" ", indent)+mark, deviation.What)
 		}
 	}
 }
@@ -262,8 +262,8 @@ func (d *drawing) list(what string, n int, text func(int) string) {
 func (d *drawing) filter() {
 	switch filter := d.seen.Current.Filter; {
 	case len(d.deviations(plan.FilterPlace)) > 0:
-		for _, difference := range d.deviations(plan.FilterPlace) {
-			d.beside(bad, mark, "filter "+difference.What)
+		for _, deviation := range d.deviations(plan.FilterPlace) {
+			d.beside(bad, mark, "filter "+deviation.What)
 		}
 	case d.seen.FilterHidden:
 		d.wire("filter: not looked at, since that requires CAP_NET_ADMIN")
@@ -279,8 +279,8 @@ func (d *drawing) filter() {
 // server says who answers the guest.
 func (d *drawing) server() {
 	at := d.deviations(status.PlaceServer)
-	for _, difference := range at {
-		d.beside(bad, mark, difference.What)
+	for _, deviation := range at {
+		d.beside(bad, mark, deviation.What)
 	}
 	offer, six := d.r.Offer, d.r.Offer6
 	switch {
@@ -298,8 +298,8 @@ func (d *drawing) server() {
 		}
 	}
 	at = d.deviations(status.PlaceGuest)
-	for _, difference := range at {
-		d.beside(bad, mark, difference.What)
+	for _, deviation := range at {
+		d.beside(bad, mark, deviation.What)
 	}
 	tap := d.find(plan.Tap)
 	switch {
@@ -402,13 +402,13 @@ func (d *drawing) offer6() {
 // remarks lists what is wrong, and then other remarks.
 func (d *drawing) remarks() {
 	said := make(map[string]bool)
-	if len(d.r.Differences) > 0 {
+	if len(d.r.Deviations) > 0 {
 		d.line("")
 		d.put(strong, "not as it should be:")
 	}
-	for _, difference := range d.r.Differences {
-		said[difference.String()] = true
-		d.wrap(bad, mark, difference.String())
+	for _, deviation := range d.r.Deviations {
+		said[deviation.String()] = true
+		d.wrap(bad, mark, deviation.String())
 	}
 	for _, warning := range d.r.Warnings {
 		if !said[warning] {
@@ -419,7 +419,7 @@ func (d *drawing) remarks() {
 
 func (d *drawing) phaseStyle() style {
 	switch {
-	case len(d.r.Differences) > 0:
+	case len(d.r.Deviations) > 0:
 		return bad
 	case d.r.Phase == status.PhaseReady:
 		return good
@@ -432,7 +432,7 @@ func describePhase(r status.InterfaceReport) string {
 	case status.PhaseOriginal:
 		return "original, nothing is wired"
 	case status.PhaseWired:
-		for _, d := range r.Differences {
+		for _, d := range r.Deviations {
 			if d.What == status.Deaf {
 				return "wired, and its server cannot hear the guest"
 			}

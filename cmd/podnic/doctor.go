@@ -52,7 +52,7 @@ func (f *doctorFlags) options(a *app) (doctor.Examination, error) {
 		return doctor.Examination{}, fmt.Errorf("find this program: %w", err)
 	}
 	return doctor.Examination{
-		Request: req, Service: a.common.looker(), URI: f.uri, ConnectTimeout: f.connectTimeout, Only: f.only, Ignore: f.ignore,
+		Request: req, Service: a.common.inspectService(), URI: f.uri, ConnectTimeout: f.connectTimeout, Only: f.only, Ignore: f.ignore,
 		ProbeKVM: []string{program, "doctor", probeKVM},
 	}, nil
 }

@@ -203,9 +203,9 @@ func (f *serviceFlags) add(set *pflag.FlagSet) {
 // podResolver is where a pod has its resolver configuration, for programs in the pod.
 const podResolver = "/etc/resolv.conf"
 
-// looker is who the guest would be, as far as a process that does not serve can tell. From outside the pod, hostname and
+// inspectService says who the guest would be, as far as a process that does not serve can tell. From outside the pod, hostname and
 // resolver would be somebody else's.
-func (f *commonFlags) looker() offering.Service {
+func (f *commonFlags) inspectService() offering.Service {
 	if f.netns != "" {
 		return offering.Service{Outside: true}
 	}
@@ -213,7 +213,7 @@ func (f *commonFlags) looker() offering.Service {
 }
 
 func (f *serviceFlags) service(common *commonFlags) (offering.Service, error) {
-	s := common.looker()
+	s := common.inspectService()
 	if f.resolvConf != "" {
 		s.ResolvConf = f.resolvConf
 	}

@@ -70,7 +70,7 @@ usage, or a refusal, nothing touched; 3 failed, and not all could be put back.`,
 		if err != nil {
 			return err
 		}
-		report, err := status.NewReport(t.Request, []*network.Inspection{seen}, a.common.looker())
+		report, err := status.NewReport(t.Request, []*network.Inspection{seen}, a.common.inspectService())
 		if err != nil {
 			return err
 		}

@@ -62,9 +62,9 @@ failed, and the namespace could not be put back.`,
 		}
 		var seen []*network.Inspection
 		for _, r := range results {
-			seen = append(seen, r.State)
+			seen = append(seen, r.Seen)
 		}
-		report, err := status.NewReport(req, seen, a.common.looker())
+		report, err := status.NewReport(req, seen, a.common.inspectService())
 		if err != nil {
 			return err
 		}

@@ -31,7 +31,7 @@ With -o dot it writes a graph for Graphviz: podnic status -o dot | dot -Tsvg.
 Colours are for terminals alone, and not where NO_COLOR is set.
 
 With --wait it exits 0 as soon as the phase is reached, and 4 when --timeout ran
-out before; without --timeout it looks once. So it serves as an exec probe:
+out before; without --timeout it inspects once. So it serves as an exec probe:
 podnic status --wait ready.
 
 Exit status: 0 whatever the phase; 1 failed; 2 wrong usage, or a refusal; 4
@@ -42,7 +42,7 @@ Exit status: 0 whatever the phase; 1 failed; 2 wrong usage, or a refusal; 4
 		Args: noArgs,
 	}
 	wait := cmd.Flags().String("wait", "", "wait for a `phase`: wired or ready")
-	timeout := cmd.Flags().Duration("timeout", 0, "how long to wait; 0 looks once")
+	timeout := cmd.Flags().Duration("timeout", 0, "how long to wait; 0 inspects once")
 	showLog := cmd.Flags().Bool("log", false, "also show what libvirt called 'podnic hook' for, and what came of it")
 	watch := cmd.Flags().Bool("watch", false, "draw again whenever something changes")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -69,7 +69,7 @@ Exit status: 0 whatever the phase; 1 failed; 2 wrong usage, or a refusal; 4
 				return err
 			}
 		}
-		view, reached, err := status.Await(req, a.common.looker(), *wait, *timeout)
+		view, reached, err := status.Await(req, a.common.inspectService(), *wait, *timeout)
 		if err != nil {
 			// Also where there is nothing to look at any more, the log says why.
 			return errors.Join(hooklog.Draw(a.err, calls), err)
@@ -87,7 +87,7 @@ Exit status: 0 whatever the phase; 1 failed; 2 wrong usage, or a refusal; 4
 	return cmd
 }
 
-// shower prints a look in the format that was asked for.
+// shower prints an inspection in the format that was asked for.
 func (a *app) shower() (func(status.View) error, error) {
 	switch a.common.output {
 	case "dot":
@@ -99,12 +99,12 @@ func (a *app) shower() (func(status.View) error, error) {
 	return func(v status.View) error { return draw.Text(a.stdout, v, colorful(a.stdout)) }, err
 }
 
-// watch shows looks until it is interrupted: as drawings in one place on a terminal, else one after the other.
+// watch shows inspections until it is interrupted: as drawings in one place on a terminal, else one after the other.
 func (a *app) watch(req network.Request, show func(status.View) error) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	screen := &draw.Screen{Terminal: logs.IsTerminal(a.stdout), Color: colorful(a.stdout), Rows: func() int { return rows(a.stdout) }}
-	return status.Watch(ctx, req, a.common.looker(), func(v status.View, failed error) error {
+	return status.Watch(ctx, req, a.common.inspectService(), func(v status.View, failed error) error {
 		switch {
 		case a.common.output == "text":
 			return screen.Show(a.stdout, v, failed)

@@ -67,7 +67,7 @@ Exit status: 0 ended; 1 failed; 2 wrong usage, or a refusal.`,
 }
 
 func (a *app) trace(ctx context.Context, req network.Request, limits trace.Limits, write string, asJSON bool) (err error) {
-	tracing, err := trace.Open(req, a.common.looker())
+	tracing, err := trace.Open(req, a.common.inspectService())
 	if err != nil {
 		return err
 	}

@@ -29,11 +29,11 @@ func Serve(in io.Reader, out io.Writer) error {
 	})
 }
 
-// connection is a session as the server uses it.
+// connection is a conn as the server uses it.
 type connection interface {
 	start(xml string) (*wire.Domain, error)
 	find(name string) (*wire.Domain, error)
-	look(uuid string) (*wire.Domain, error)
+	lookUp(uuid string) (*wire.Domain, error)
 	describe(uuid string) (*wire.Domain, error)
 	update(uuid, device string) error
 	attach(uuid, device string) error
@@ -122,8 +122,8 @@ func (s *server) call(r wire.Request, response *wire.Response) (err error) {
 		response.Domain, err = c.start(string(r.XML))
 	case wire.Find:
 		response.Domain, err = c.find(r.Name)
-	case wire.Look:
-		response.Domain, err = c.look(r.UUID)
+	case wire.LookUp:
+		response.Domain, err = c.lookUp(r.UUID)
 	case wire.Describe:
 		response.Domain, err = c.describe(r.UUID)
 	case wire.Update:

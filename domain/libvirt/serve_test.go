@@ -26,8 +26,8 @@ func (d *daemon) start(xml string) (*wire.Domain, error) {
 	return &wire.Domain{UUID: xml}, nil
 }
 
-func (d *daemon) find(string) (*wire.Domain, error) { return nil, nil }
-func (d *daemon) look(string) (*wire.Domain, error) { return nil, errGone }
+func (d *daemon) find(string) (*wire.Domain, error)   { return nil, nil }
+func (d *daemon) lookUp(string) (*wire.Domain, error) { return nil, errGone }
 func (d *daemon) describe(string) (*wire.Domain, error) {
 	return &wire.Domain{XML: []byte("vm")}, nil
 }

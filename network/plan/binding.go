@@ -15,7 +15,7 @@ const (
 	// BindingBridge joins NIC and tap with a bridge.
 	BindingBridge = "bridge"
 	// BindingManagedTap says that KubeVirt's node agent joins NIC and tap, and not podnic. Nobody can ask for it: it is what
-	// a record has that a sidecar made, and what a look at such a namespace finds.
+	// a record has that a sidecar made, and what inspecting such a namespace finds.
 	BindingManagedTap = "managedTap"
 	// BindingRedirect hands the frames of one link to the other, and leaves the pod's as it is.
 	BindingRedirect = "redirect"

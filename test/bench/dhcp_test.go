@@ -211,12 +211,12 @@ func (s *dhcpServer) exchange() time.Duration {
 	s.b.Helper()
 	s.xid++
 	// Asked for by the options that a Linux guest wants.
-	wishes := []byte{55, 9, 1, 3, 6, 12, 15, 26, 28, 119, 121}
-	discover := append(append([]byte{53, 1, 1}, wishes...), 255)
+	requested := []byte{55, 9, 1, 3, 6, 12, 15, 26, 28, 119, 121}
+	discover := append(append([]byte{53, 1, 1}, requested...), 255)
 	began := time.Now()
 	offer := s.ask(wire.Request(s.mac, s.xid, discover...), "OFFER")
 	request := wire.Select(offer.Gives, offer.Server)
-	request = append(append(request[:len(request)-1], wishes...), 255)
+	request = append(append(request[:len(request)-1], requested...), 255)
 	ack := s.ask(wire.Request(s.mac, s.xid, request...), "ACK")
 	took := time.Since(began)
 	if ack.Gives != s.pod.Address.Addr() {

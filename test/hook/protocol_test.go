@@ -764,7 +764,7 @@ func eachCallIsBounded(l *lab) {
 		// To open what is on a file system takes for ever when nobody answers for it, as with a server that cannot be reached.
 		hung := filepath.Join(l.stateDir, "eth0")
 		thaw := mountHung(t, hung)
-		l.refused(1, l.hook("prepare", l.domain(), timeout), append(words, "look at the namespace")...)
+		l.refused(1, l.hook("prepare", l.domain(), timeout), append(words, "inspect the namespace")...)
 		l.refused(0, l.hook("reconnect", l.domain(), timeout), words...)
 		thaw()
 	})

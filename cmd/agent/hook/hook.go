@@ -142,7 +142,7 @@ func (h *hook) run(ctx context.Context) (r hookResult) {
 	case err == nil:
 		defer unlock()
 	case statedir.IsUntrusted(err) && h.Call.Operation != qemuhook.Prepare:
-		// Whoever can put a directory of their own there must not keep the pod from its interface.
+		// A user who can put a directory there must not keep the pod from its interface.
 		h.entry.Warnings = append(h.entry.Warnings, err.Error())
 	default:
 		return hookResult{&h.entry, err}
@@ -213,7 +213,7 @@ func (h *hook) isGuest(ref *network.DomainRef) bool {
 
 // prepare gives the pod's interfaces to the guest that is about to start, all or none, and makes sure that they are served.
 func (h *hook) prepare(ctx context.Context) error {
-	h.stage("look at the namespace")
+	h.stage("inspect the namespace")
 	cards, err := h.cards()
 	if err != nil {
 		return err
@@ -294,7 +294,7 @@ func (h *hook) served(ctx context.Context, seen *network.Inspection) (alive, own
 		return false, false, err
 	}
 	defer ns.Close()
-	look := func() (*holding.Socket, *presence.Process, error) {
+	find := func() (*holding.Socket, *presence.Process, error) {
 		holder, err := presence.Of(ns, seen.Names.Interface)
 		if err != nil || holder == nil {
 			return nil, nil, err
@@ -305,7 +305,7 @@ func (h *hook) served(ctx context.Context, seen *network.Inspection) (alive, own
 		server, err := presence.Proven(holder, h.StateDir, seen.ID)
 		return holder, server, err
 	}
-	holder, found, err := look()
+	holder, found, err := find()
 	if holder == nil || found != nil || err != nil {
 		return found != nil, found != nil && found.Detached, err
 	}
@@ -318,7 +318,7 @@ func (h *hook) served(ctx context.Context, seen *network.Inspection) (alive, own
 	}
 	defer stop()
 	for {
-		holder, found, err = look()
+		holder, found, err = find()
 		if holder == nil || found != nil || err != nil {
 			return found != nil, found != nil && found.Detached, err
 		}
@@ -441,7 +441,7 @@ func (h *hook) serve(ctx context.Context, cards []*card) error {
 
 // check looks after the network of a guest that runs, or is about to.
 func (h *hook) check(ctx context.Context) error {
-	h.stage("look at the namespace")
+	h.stage("inspect the namespace")
 	cards, err := h.cards()
 	if err != nil {
 		return err
@@ -469,7 +469,7 @@ func (h *hook) check(ctx context.Context) error {
 
 // end takes back what was given to the guest, which has ended. What is another guest's, or was prepared by hand, stays.
 func (h *hook) end(ctx context.Context) error {
-	h.stage("look whose wiring it is")
+	h.stage("find whose wiring it is")
 	ours, err := network.GivenTo(h.Request, *h.guest())
 	if err != nil {
 		return err

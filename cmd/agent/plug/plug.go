@@ -42,8 +42,8 @@ const (
 	// takePatience is how long a server of the guest's other interfaces has to take a new one. It looks a tenth of a second after
 	// the last change.
 	takePatience = 5 * time.Second
-	// look is how often what announces nothing is looked at: who serves, and a tap's carrier.
-	look = 20 * time.Millisecond
+	// pollInterval is how often to poll what gives no notice: who serves, and a tap's carrier.
+	pollInterval = 20 * time.Millisecond
 )
 
 // plug is one task on its way.
@@ -198,7 +198,7 @@ func (p *plug) serve(ctx context.Context, a *Attachment) error {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-time.After(look):
+		case <-time.After(pollInterval):
 		}
 	}
 	if !served(p.name()) {
@@ -222,7 +222,7 @@ func (p *plug) serve(ctx context.Context, a *Attachment) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, takePatience)
 	defer cancel()
-	return presence.Await(ctx, p.StateDir, a.State)
+	return presence.Await(ctx, p.StateDir, a.Seen)
 }
 
 // plugIn gives the guest the card and waits until its emulator holds the tap.
@@ -255,7 +255,7 @@ func (p *plug) awaitTap(ctx context.Context, tap string, held bool) (bool, error
 		select {
 		case <-ctx.Done():
 			return false, context.Cause(ctx)
-		case <-time.After(look):
+		case <-time.After(pollInterval):
 		}
 	}
 }

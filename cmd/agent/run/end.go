@@ -75,7 +75,7 @@ func (r *run) follow() (domain.Ending, error) {
 		})
 	}
 	for _, w := range r.wired {
-		follow(w.State, r.lowered(w.Names.Interface))
+		follow(w.Seen, r.lowered(w.Names.Interface))
 	}
 	var state atomic.Value
 	note := func(s *statefile.State) {

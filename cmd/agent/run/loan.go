@@ -137,7 +137,7 @@ func (l *loan) take() error {
 	for _, one := range seen {
 		l.wired = append(l.wired, &network.Result{
 			Record: &network.Record{Options: one.Options, Original: one.Original}, Names: one.Names, Found: true,
-			Discovered: now, Wired: now, State: one,
+			Discovered: now, Wired: now, Seen: one,
 		})
 		l.log.Info("using existing wiring; its owner restores it", zap.String("interface", one.Names.Interface), zap.String("tap", one.Names.Tap))
 	}

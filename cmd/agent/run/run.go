@@ -130,7 +130,7 @@ func (r *run) do(stop, reload <-chan os.Signal) (domain.Ending, error) {
 	}
 	r.log.Info("guest "+ending.How.String(), zap.String("domain", r.guest.Name()), zap.String("reason", ending.Reason))
 	end()
-	r.lookAgain()
+	r.inspectAgain()
 	return ending, r.restore()
 }
 
@@ -267,9 +267,9 @@ func (r *run) isOurs(guest *domain.Guest, seen *network.Inspection) bool {
 	return ref.Is(guest.Name(), guest.UUID())
 }
 
-// lookAgain finds out what the guest has of the pod now: it skips what was detached, which may be another guest's by now, and
+// inspectAgain finds out what the guest has of the pod now: it skips what was detached, which may be another guest's by now, and
 // adds what was attached.
-func (r *run) lookAgain() {
+func (r *run) inspectAgain() {
 	if r.given {
 		return
 	}

@@ -308,9 +308,9 @@ func (s *Set) Run(ctx context.Context, reload <-chan os.Signal) error {
 		defer stop()
 	}
 	var errs []error
-	var look <-chan time.Time
+	var inspect <-chan time.Time
 	done := ctx.Done()
-	left := func() bool { return s.starter != nil && look == nil && len(s.all()) == 0 }
+	left := func() bool { return s.starter != nil && inspect == nil && len(s.all()) == 0 }
 	for running > 0 || ctx.Err() == nil && len(errs) == 0 && !left() {
 		select {
 		case m := <-ended:
@@ -333,26 +333,26 @@ func (s *Set) Run(ctx context.Context, reload <-chan os.Signal) error {
 				}
 			}
 		case <-changed:
-			if look == nil {
-				look = time.After(lookRest)
+			if inspect == nil {
+				inspect = time.After(inspectRest)
 			}
-		case <-look:
-			if look = nil; s.look(start) {
-				look = time.After(lookRest)
+		case <-inspect:
+			if inspect = nil; s.inspect(start) {
+				inspect = time.After(inspectRest)
 			}
 		case <-done:
-			done, changed, look = nil, nil, nil // wait for the servers alone
+			done, changed, inspect = nil, nil, nil // wait for the servers alone
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// lookRest is between a change in the namespace and the look at it: a prepare makes two dozen, one after the other.
-const lookRest = 100 * time.Millisecond
+// inspectRest is between a change in the namespace and its inspection: a prepare makes two dozen changes in a row.
+const inspectRest = 100 * time.Millisecond
 
-// look takes up what has been wired since the last look, and drops what has been given back. It reports whether something is
+// inspect takes up what has been wired since the last time, and drops what has been given back. It reports whether something is
 // under way, so that it is to be looked at again.
-func (s *Set) look(start func(*member)) (again bool) {
+func (s *Set) inspect(start func(*member)) (again bool) {
 	req := s.req
 	req.In = s.ns
 	wired, err := network.Wired(req)

@@ -147,12 +147,12 @@ func (s *sidecar) resume() {
 		}
 		if state, err := statefile.Load(req.StateDir, name, seen.ID); err == nil && state != nil {
 			s.log.Info("serving again what an earlier sidecar of this pod served", zap.String("interface", name))
-			wishes, err := loadWishes(req.StateDir, name)
+			config, err := loadVMIConfig(req.StateDir, name)
 			if err != nil {
 				s.log.Warn("the guest is told what the pod had, and no more", zap.String("interface", name), zap.Error(err))
 			}
 			s.started = true
-			s.serve(name, wishes)
+			s.serve(name, config)
 		}
 	}
 }
@@ -178,7 +178,7 @@ func (s *sidecar) OnDefineDomain(ctx context.Context, xml, text []byte) ([]byte,
 		if err != nil {
 			return nil, fmt.Errorf("VMI %s: %w", vmi, err)
 		}
-		t := s.serve(seen.Names.Interface, wishes{Subdomain: vmi.Spec.Subdomain, DHCP: i.DHCP})
+		t := s.serve(seen.Names.Interface, vmiConfig{Subdomain: vmi.Spec.Subdomain, DHCP: i.DHCP})
 		if xml, err = s.fill(xml, i, seen); err != nil {
 			return nil, err
 		}
@@ -268,7 +268,7 @@ func (s *sidecar) fill(xml []byte, i kubevirt.Interface, seen *network.Inspectio
 
 // serve serves an interface from when it is wired on. What is served already, or waited for, is left alone; what has failed
 // is tried again.
-func (s *sidecar) serve(iface string, wishes wishes) *tenancy {
+func (s *sidecar) serve(iface string, config vmiConfig) *tenancy {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if t := s.served[iface]; t != nil {
@@ -282,7 +282,7 @@ func (s *sidecar) serve(iface string, wishes wishes) *tenancy {
 	s.served[iface] = t
 	s.wait.Go(func() {
 		defer close(t.ended)
-		if t.err = s.attend(iface, wishes, t); t.err != nil && s.ctx.Err() == nil {
+		if t.err = s.attend(iface, config, t); t.err != nil && s.ctx.Err() == nil {
 			s.log.Error("an interface is not served", zap.String("interface", iface), zap.Error(t.err))
 		}
 	})
@@ -290,13 +290,13 @@ func (s *sidecar) serve(iface string, wishes wishes) *tenancy {
 }
 
 // attend waits for the wiring of an interface and serves it until the sidecar ends.
-func (s *sidecar) attend(iface string, wishes wishes, t *tenancy) error {
+func (s *sidecar) attend(iface string, config vmiConfig, t *tenancy) error {
 	req := s.request(iface)
-	service, err := wishes.apply(s.req.Service)
+	service, err := config.apply(s.req.Service)
 	if err != nil {
 		return err
 	}
-	if err := wishes.save(req.StateDir, iface); err != nil {
+	if err := config.save(req.StateDir, iface); err != nil {
 		return err
 	}
 	seen, err := network.AwaitWired(s.ctx, req)

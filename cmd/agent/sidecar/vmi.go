@@ -14,22 +14,22 @@ import (
 	"github.com/podnic/podnic/network/statedir"
 )
 
-// wishes are what a VMI wants the guest of one interface to be told. They are kept in the interface's directory, since the
+// vmiConfig is what a VMI configures for the guest of one interface. It is kept in the interface's directory, since the
 // launcher does not ask a sidecar that is started again.
-type wishes struct {
+type vmiConfig struct {
 	Subdomain string                `json:"subdomain,omitempty"`
 	DHCP      *kubevirt.DHCPOptions `json:"dhcpOptions,omitempty"`
 }
 
-const wishesFile = "vmi.json"
+const vmiConfigFile = "vmi.json"
 
-func loadWishes(stateDir, iface string) (wishes, error) {
-	var w wishes
+func loadVMIConfig(stateDir, iface string) (vmiConfig, error) {
+	var w vmiConfig
 	var b []byte
 	d, err := statedir.OpenOwn(stateDir, iface)
 	if err == nil {
 		defer d.Close()
-		b, err = d.Read(wishesFile)
+		b, err = d.Read(vmiConfigFile)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return w, nil
@@ -43,7 +43,7 @@ func loadWishes(stateDir, iface string) (wishes, error) {
 	return w, nil
 }
 
-func (w wishes) save(stateDir, iface string) error {
+func (w vmiConfig) save(stateDir, iface string) error {
 	b, err := json.Marshal(w)
 	var d *statedir.Dir
 	if err == nil {
@@ -51,7 +51,7 @@ func (w wishes) save(stateDir, iface string) error {
 	}
 	if err == nil {
 		defer d.Close()
-		err = d.Write(wishesFile, append(b, '\n'), 0o600, false)
+		err = d.Write(vmiConfigFile, append(b, '\n'), 0o600, false)
 	}
 	if err != nil {
 		return fmt.Errorf("write what the VMI wants the guest to be told: %w", err)
@@ -59,9 +59,9 @@ func (w wishes) save(stateDir, iface string) error {
 	return nil
 }
 
-// apply adds the VMI's wishes to a service. The VMI speaks of one machine and the flags of all of them, so the VMI's come
+// apply adds what the VMI configures to a service. The VMI speaks of one machine and the flags of all of them, so the VMI's come
 // first. Its options are podnic's own of these names.
-func (w wishes) apply(s offering.Service) (offering.Service, error) {
+func (w vmiConfig) apply(s offering.Service) (offering.Service, error) {
 	s.Subdomain = w.Subdomain
 	if w.DHCP == nil {
 		return s, nil

@@ -10,11 +10,11 @@ import (
 	"github.com/podnic/podnic/network"
 )
 
-// recheck is how often Await looks even though nothing was announced: somebody may have changed a link, or the state
+// recheck is how often Await inspects even though nothing was announced: somebody may have changed a link, or the state
 // directory is not the serving process's.
 const recheck = time.Second
 
-// View is one look at a namespace.
+// View is one inspection of a namespace.
 type View struct {
 	Report *Report
 	// Seen has a state for each interface of the report.
@@ -23,7 +23,7 @@ type View struct {
 	At time.Time
 }
 
-// Inspect looks once.
+// Inspect inspects once.
 func Inspect(req network.Request, service offering.Service) (View, error) {
 	report, seen, err := Read(req, service)
 	if err != nil {
@@ -32,17 +32,17 @@ func Inspect(req network.Request, service offering.Service) (View, error) {
 	return View{report, seen, time.Now()}, nil
 }
 
-// Await looks at the namespace until the phase is reached or the timeout has passed; with no timeout, once. An empty
+// Await inspects the namespace until the phase is reached or the timeout has passed; with no timeout, once. An empty
 // phase is reached at once.
 func Await(req network.Request, service offering.Service, phase string, timeout time.Duration) (View, bool, error) {
-	look := func() (View, bool, error) {
+	inspect := func() (View, bool, error) {
 		view, err := Inspect(req, service)
 		if err != nil {
 			return View{}, false, err
 		}
 		return view, view.Report.reached(phase), nil
 	}
-	view, ok, err := look()
+	view, ok, err := inspect()
 	if ok || err != nil || timeout <= 0 {
 		return view, ok, err
 	}
@@ -62,7 +62,7 @@ func Await(req network.Request, service offering.Service, phase string, timeout 
 		case <-changed:
 		case <-tick.C:
 		}
-		if view, ok, err = look(); ok || err != nil {
+		if view, ok, err = inspect(); ok || err != nil {
 			return view, ok, err
 		}
 	}

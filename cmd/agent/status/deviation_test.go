@@ -11,8 +11,8 @@ import (
 	"github.com/podnic/podnic/network/plan"
 )
 
-// TestDifferencesOfServerAndGuest: what is wrong depends on how far things were, and not on what is not there yet.
-func TestDifferencesOfServerAndGuest(t *testing.T) {
+// TestDeviationsOfServerAndGuest: what is wrong depends on how far things were, and not on what is not there yet.
+func TestDeviationsOfServerAndGuest(t *testing.T) {
 	served := statefile.Timeline{{Event: statefile.EventServing, At: time.Now()}}
 	bound := dhcp.Lease{State: dhcp.LeaseBound}
 	for _, test := range []struct {

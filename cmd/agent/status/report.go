@@ -1,4 +1,4 @@
-// Package status looks at an interface and puts together what the kernel says and what a serving process has said: a
+// Package status inspects an interface and puts together what the kernel says and what a serving process has said: a
 // report, what is not as it should be, and the wait until things have come so far. It changes nothing.
 package status
 
@@ -80,9 +80,9 @@ type InterfaceReport struct {
 	Spoofed    *uint64 `json:"spoofed,omitempty"`
 	// Links are what is there, from the pod network to the guest; the placeholder is last.
 	Links []LinkReport `json:"links"`
-	// Differences are what is not as it should be.
-	Differences []Deviation `json:"differences,omitempty"`
-	Warnings    []string    `json:"warnings"`
+	// Deviations are what is not as it should be.
+	Deviations []Deviation `json:"differences,omitempty"`
+	Warnings   []string    `json:"warnings"`
 	// GuestLink is what podnic has done to the guest's link, if it has.
 	GuestLink *statefile.GuestLink `json:"guestLink,omitempty"`
 	// Domain is the guest that has the interface, Timeline how its network came to be.
@@ -176,8 +176,8 @@ func newInterface(seen *network.Inspection, all []*network.Inspection, state *st
 			r.add(state.Failed)
 		}
 	}
-	r.Differences = deviations(seen, &r, alive)
-	for _, d := range r.Differences {
+	r.Deviations = deviations(seen, &r, alive)
+	for _, d := range r.Deviations {
 		r.add(d.String())
 	}
 	return r
@@ -268,7 +268,7 @@ func phaseOf(seen *network.Inspection, state *statefile.State, alive bool) strin
 	return PhaseServing
 }
 
-// Read looks at the namespace and at what serving processes say. It changes nothing. The report has the interfaces in the
+// Read inspects the namespace and at what serving processes say. It changes nothing. The report has the interfaces in the
 // order of the states.
 func Read(req network.Request, service offering.Service) (*Report, []*network.Inspection, error) {
 	seen, err := network.InspectAll(ReadOnly(req))
@@ -327,7 +327,7 @@ func Known(req network.Request, seen *network.Inspection) (*statefile.State, err
 	return state, err
 }
 
-// NewReport adds what serving processes say to what a look at the namespace showed of each interface.
+// NewReport adds what serving processes say to what an inspection of the namespace showed of each interface.
 func NewReport(req network.Request, seen []*network.Inspection, service offering.Service) (*Report, error) {
 	ns, err := network.OpenNamespace(req.Namespace)
 	if err != nil {
@@ -347,7 +347,7 @@ func NewReport(req network.Request, seen []*network.Inspection, service offering
 	return newReport(interfaces), nil
 }
 
-// told reports whether a look has warned already of a directory that is not to be believed.
+// told reports whether an inspection has warned already of a directory that is not to be believed.
 func told(seen *network.Inspection, err error) bool {
 	lost, untrusted := errors.AsType[*statedir.UntrustedError](err)
 	return untrusted && slices.ContainsFunc(seen.Warnings, func(w string) bool { return strings.Contains(w, lost.Error()) })

@@ -9,7 +9,7 @@ import (
 	"github.com/podnic/podnic/network"
 )
 
-// Counters change without notice, so Watch looks at this interval as well; and never more often than at the other, since
+// Counters change without notice, so Watch inspects at this interval as well; and never more often than at the other, since
 // a prepare alone changes two dozen things.
 const (
 	watchTick = 2 * time.Second
@@ -17,7 +17,7 @@ const (
 )
 
 // Watch shows a namespace again whenever something in it or in what a serving process says has changed, until the context
-// ends or show fails. A look that fails later than the first is shown, too: in the middle of a change a namespace may be
+// ends or show fails. An inspection that fails later than the first is shown, too: in the middle of a change a namespace may be
 // one that cannot be looked at.
 func Watch(ctx context.Context, req network.Request, service offering.Service, show func(View, error) error) error {
 	ns, err := network.OpenNamespace(req.Namespace)

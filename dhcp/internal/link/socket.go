@@ -21,8 +21,8 @@ type Socket interface {
 	Attach(program []bpf.RawInstruction) error
 	// QueueDrops is how many packets the kernel dropped since the last call because the queue was full.
 	QueueDrops() uint64
-	// MissingSettings names the settings of the namespace that the socket needs and does not find.
-	MissingSettings() []string
+	// LackingSettings names the settings of the namespace that the socket needs and does not find.
+	LackingSettings() []string
 	Close()
 }
 

@@ -220,6 +220,6 @@ func (s *packetSocket) QueueDrops() uint64 {
 	return uint64(stats.Drops)
 }
 
-func (s *packetSocket) MissingSettings() []string { return nil }
+func (s *packetSocket) LackingSettings() []string { return nil }
 
 func (s *packetSocket) Close() { s.conn.Close() }

@@ -76,8 +76,8 @@ func (s *udpSocket) Program(of Service, w Watch) ([]bpf.RawInstruction, error) {
 	return DatagramFilter(of.Client, w)
 }
 
-// MissingSettings must be called in the namespace of the socket. A first lease works without any of these, its renewal does not.
-func (s *udpSocket) MissingSettings() []string {
+// LackingSettings must be called in the namespace of the socket. A first lease works without any of these, its renewal does not.
+func (s *udpSocket) LackingSettings() []string {
 	var missing []string
 	lack := func(format string, args ...any) { missing = append(missing, fmt.Sprintf(format, args...)) }
 	if accept, err := effective("accept_local", s.link); err != nil {

@@ -194,8 +194,8 @@ func trafficClass(class byte) []byte {
 	return b
 }
 
-// MissingSettings must be called in the namespace of the socket.
-func (s *udpSocket6) MissingSettings() []string {
+// LackingSettings must be called in the namespace of the socket.
+func (s *udpSocket6) LackingSettings() []string {
 	b, err := os.ReadFile("/proc/sys/net/ipv6/conf/" + s.link + "/disable_ipv6")
 	if err == nil && strings.TrimSpace(string(b)) != "0" {
 		return []string{fmt.Sprintf("net.ipv6.conf.%s.disable_ipv6 is not 0: the guest is not heard, and gets no IPv6", s.link)}

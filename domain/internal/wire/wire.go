@@ -20,7 +20,7 @@ const (
 	Connect  = "connect"  // URI
 	Start    = "start"    // XML; answered with the domain's UUID
 	Find     = "find"     // Name; answered with the domain, or without one when it does not run
-	Look     = "look"     // UUID; answered with the domain's state, or KindGone
+	LookUp   = "look"     // UUID; answered with the domain's state, or KindGone
 	Describe = "describe" // UUID; answered with the domain's XML as it runs, or KindGone
 	Update   = "update"   // UUID, XML: what a device of the domain, which runs, is to be like
 	Attach   = "attach"   // UUID, XML: a device that the domain, which runs, is to get

@@ -22,7 +22,7 @@ type Conn struct {
 	Before func()
 
 	// Remembers says that what was dumped is taken for what there is until a change of ours, or Forget: what is read of the
-	// namespace for one interface is the same for the next, and most of what a look costs.
+	// namespace for one interface is the same for the next, and most of what an inspection costs.
 	Remembers bool
 	dumps     map[string][][]byte // what was dumped, by request
 	lenient   bool                // what is read stays where it is, and need not be put back

@@ -17,15 +17,15 @@ const (
 	keepAliveCount    = 3
 )
 
-// session is one connection to a daemon.
-type session struct {
+// conn is one connection to a daemon.
+type conn struct {
 	connect   *libvirt.Connect
 	callbacks []int
 }
 
 // open connects and subscribes. send gets events, and that the connection is lost, from before open returns; it is called
 // from libvirt's event loop.
-func open(uri string, send func(wire.Message)) (*session, error) {
+func open(uri string, send func(wire.Message)) (*conn, error) {
 	if err := startEventLoop(); err != nil {
 		return nil, &wire.Error{
 			Kind: wire.KindPermanent, Text: cause(err).Error(),
@@ -37,7 +37,7 @@ func open(uri string, send func(wire.Message)) (*session, error) {
 	if err != nil {
 		return nil, dialError(err)
 	}
-	s := &session{connect: connect}
+	s := &conn{connect: connect}
 	if err := s.subscribe(send); err != nil {
 		s.close()
 		return nil, err
@@ -46,7 +46,7 @@ func open(uri string, send func(wire.Message)) (*session, error) {
 }
 
 // subscribe asks for the events of all domains: the one to come has no UUID yet.
-func (s *session) subscribe(send func(wire.Message)) error {
+func (s *conn) subscribe(send func(wire.Message)) error {
 	err := s.connect.RegisterCloseCallback(func(_ *libvirt.Connect, reason libvirt.ConnectCloseReason) {
 		send(wire.Message{Lost: closeReason(reason)})
 	})
@@ -66,7 +66,7 @@ func (s *session) subscribe(send func(wire.Message)) error {
 	return nil
 }
 
-func (s *session) onLifecycle(send func(wire.Message)) (int, error) {
+func (s *conn) onLifecycle(send func(wire.Message)) (int, error) {
 	return s.connect.DomainEventLifecycleRegister(nil, func(_ *libvirt.Connect, d *libvirt.Domain, e *libvirt.DomainEventLifecycle) {
 		if translated, known := translate(e.Event, e.Detail); known {
 			tell(send, d, translated)
@@ -74,13 +74,13 @@ func (s *session) onLifecycle(send func(wire.Message)) (int, error) {
 	})
 }
 
-func (s *session) onRemoved(send func(wire.Message)) (int, error) {
+func (s *conn) onRemoved(send func(wire.Message)) (int, error) {
 	return s.connect.DomainEventDeviceRemovedRegister(nil, func(_ *libvirt.Connect, d *libvirt.Domain, e *libvirt.DomainEventDeviceRemoved) {
 		tell(send, d, wire.Event{Device: e.DevAlias})
 	})
 }
 
-func (s *session) onKept(send func(wire.Message)) (int, error) {
+func (s *conn) onKept(send func(wire.Message)) (int, error) {
 	return s.connect.DomainEventDeviceRemovalFailedRegister(nil, func(_ *libvirt.Connect, d *libvirt.Domain, e *libvirt.DomainEventDeviceRemovalFailed) {
 		tell(send, d, wire.Event{Device: e.DevAlias, Kept: true})
 	})
@@ -98,7 +98,7 @@ func tell(send func(wire.Message), d *libvirt.Domain, e wire.Event) {
 
 // close also closes a connection that is lost, for which libvirt reports errors that say no more than that. No call may be
 // under way: libvirt frees what it works with.
-func (s *session) close() {
+func (s *conn) close() {
 	for _, callback := range s.callbacks {
 		_ = s.connect.DomainEventDeregister(callback)
 	}
@@ -106,7 +106,7 @@ func (s *session) close() {
 	_, _ = s.connect.Close()
 }
 
-func (s *session) start(xml string) (*wire.Domain, error) {
+func (s *conn) start(xml string) (*wire.Domain, error) {
 	d, err := s.connect.DomainCreateXML(xml, libvirt.DOMAIN_NONE)
 	if err != nil {
 		return nil, cause(err)
@@ -119,7 +119,7 @@ func (s *session) start(xml string) (*wire.Domain, error) {
 	return &wire.Domain{UUID: uuid}, nil
 }
 
-func (s *session) find(name string) (*wire.Domain, error) {
+func (s *conn) find(name string) (*wire.Domain, error) {
 	d, err := s.connect.LookupDomainByName(name)
 	if errors.Is(err, libvirt.ERR_NO_DOMAIN) {
 		return nil, nil
@@ -146,7 +146,7 @@ func (s *session) find(name string) (*wire.Domain, error) {
 	return &wire.Domain{UUID: uuid, State: state, XML: []byte(xml)}, nil
 }
 
-func (s *session) look(uuid string) (*wire.Domain, error) {
+func (s *conn) lookUp(uuid string) (*wire.Domain, error) {
 	var state string
 	err := s.with(uuid, func(d *libvirt.Domain) (err error) {
 		state, err = stateOf(d)
@@ -158,7 +158,7 @@ func (s *session) look(uuid string) (*wire.Domain, error) {
 	return &wire.Domain{UUID: uuid, State: state}, nil
 }
 
-func (s *session) describe(uuid string) (*wire.Domain, error) {
+func (s *conn) describe(uuid string) (*wire.Domain, error) {
 	var xml string
 	err := s.with(uuid, func(d *libvirt.Domain) (err error) {
 		xml, err = d.GetXMLDesc(0)
@@ -170,34 +170,34 @@ func (s *session) describe(uuid string) (*wire.Domain, error) {
 	return &wire.Domain{UUID: uuid, XML: []byte(xml)}, nil
 }
 
-func (s *session) update(uuid, device string) error {
+func (s *conn) update(uuid, device string) error {
 	return s.with(uuid, func(d *libvirt.Domain) error {
 		return cause(d.UpdateDeviceFlags(device, libvirt.DOMAIN_DEVICE_MODIFY_LIVE))
 	})
 }
 
-func (s *session) attach(uuid, device string) error {
+func (s *conn) attach(uuid, device string) error {
 	return s.with(uuid, func(d *libvirt.Domain) error {
 		return cause(d.AttachDeviceFlags(device, libvirt.DOMAIN_DEVICE_MODIFY_LIVE))
 	})
 }
 
-func (s *session) detach(uuid, alias string) error {
+func (s *conn) detach(uuid, alias string) error {
 	return s.with(uuid, func(d *libvirt.Domain) error {
 		return cause(d.DetachDeviceAlias(alias, libvirt.DOMAIN_DEVICE_MODIFY_LIVE))
 	})
 }
 
-func (s *session) shutdown(uuid string) error {
+func (s *conn) shutdown(uuid string) error {
 	return s.with(uuid, func(d *libvirt.Domain) error { return cause(d.Shutdown()) })
 }
 
-func (s *session) destroy(uuid string) error {
+func (s *conn) destroy(uuid string) error {
 	return s.with(uuid, func(d *libvirt.Domain) error { return cause(d.Destroy()) })
 }
 
 // version asks what is at the other end. A driver that has no hypervisor to speak of does not say its version.
-func (s *session) version() (*wire.Daemon, error) {
+func (s *conn) version() (*wire.Daemon, error) {
 	driver, err := s.connect.GetType()
 	if err != nil {
 		return nil, cause(err)
@@ -211,7 +211,7 @@ func (s *session) version() (*wire.Daemon, error) {
 }
 
 // with calls f with the domain, or returns errGone.
-func (s *session) with(uuid string, f func(*libvirt.Domain) error) error {
+func (s *conn) with(uuid string, f func(*libvirt.Domain) error) error {
 	d, err := s.connect.LookupDomainByUUIDString(uuid)
 	if errors.Is(err, libvirt.ERR_NO_DOMAIN) {
 		return errGone

@@ -7,17 +7,17 @@ import (
 	"github.com/podnic/podnic/domain/internal/wire"
 )
 
-// session is one connection to a daemon, with exactly the operations that following a guest takes. The only one outside of
-// tests is the helper's. Guests are named by UUID: they outlive sessions, libvirt's own handles do not. After lost, every
+// conn is one connection to a daemon, with exactly the operations that following a guest takes. The only one outside of
+// tests is the helper's. Guests are named by UUID: they outlive connections, libvirt's own handles do not. After lost, every
 // operation fails. Errors are one line.
-type session interface {
+type conn interface {
 	// start creates a transient domain and returns its UUID.
 	start(xml []byte) (uuid string, err error)
 	// find looks for a running domain by name; nil without an error when there is none.
 	find(name string) (*found, error)
-	// look tells a domain's state; errGone when it is not running. It does not answer while the daemon has not yet found
+	// lookUp tells a domain's state; errGone when it is not running. It does not answer while the daemon has not yet found
 	// out itself.
-	look(uuid string) (GuestState, error)
+	lookUp(uuid string) (GuestState, error)
 	// describe returns a running domain's XML; errGone when it is not running.
 	describe(uuid string) (xml []byte, err error)
 	// update changes a device of a running domain. The XML is the whole device's.
@@ -47,9 +47,9 @@ type found struct {
 	state GuestState
 }
 
-// dialer makes a session, unless ctx ends before. From before it returns, every change of any domain's state is passed to
+// dialer makes a connection, unless ctx ends before. From before it returns, every change of any domain's state is passed to
 // deliver, which does not block.
-type dialer func(ctx context.Context, uri string, deliver func(event)) (session, error)
+type dialer func(ctx context.Context, uri string, deliver func(event)) (conn, error)
 
 var errGone = errors.New("the domain is not running")
 

@@ -49,7 +49,7 @@ func TestWhatSomebodyElseDoesIsTold(t *testing.T) {
 	}
 	look := func(want string) {
 		t.Helper()
-		if found, err := s.look(started.UUID); err != nil || found.State != want {
+		if found, err := s.lookUp(started.UUID); err != nil || found.State != want {
 			t.Errorf("found %+v, %v, want %s", found, err, want)
 		}
 	}
@@ -70,7 +70,7 @@ func TestWhatSomebodyElseDoesIsTold(t *testing.T) {
 	}
 	expect(wire.Event{Ended: true, How: wire.ByOther, Reason: "the domain was destroyed"})
 
-	if _, err := s.look(started.UUID); !errors.Is(err, errGone) {
+	if _, err := s.lookUp(started.UUID); !errors.Is(err, errGone) {
 		t.Errorf("look: %v", err)
 	}
 	if err := s.destroy(started.UUID); !errors.Is(err, errGone) {
