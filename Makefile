@@ -58,6 +58,12 @@ install: build man ## the programs, man pages and bash's completion into DESTDIR
 	install -m 644 $(BIN)/man/*.1 '$(DESTDIR)$(PREFIX)/share/man/man1'
 	$(BIN)/podnic completion bash >'$(DESTDIR)$(PREFIX)/share/bash-completion/completions/podnic'
 
+# docs/reference has a page for each man page.
+uninstall: ## what make install put below DESTDIR and PREFIX, and nothing else; directories stay
+	rm -f $(patsubst %,'$(DESTDIR)$(PREFIX)/bin/%',podnic podnic-libvirt podnic-sidecar) \
+		$(patsubst docs/reference/%.md,'$(DESTDIR)$(PREFIX)/share/man/man1/%.1',$(subst _,-,$(wildcard docs/reference/*.md))) \
+		'$(DESTDIR)$(PREFIX)/share/bash-completion/completions/podnic'
+
 reference: ## docs/reference, from what the commands say of themselves; the result is committed, and check compares it
 	@rm -rf docs/reference
 	CGO_ENABLED=0 go run -tags=$(TAGS),docs ./cmd/podnic docs markdown docs/reference

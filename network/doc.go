@@ -11,5 +11,6 @@
 //
 // Be aware: each interface of a namespace is worked on by itself. Policy rules survive all that it does, so it records
 // them and leaves them alone. Temporary IPv6 addresses (RFC 8981) and what the kernel keeps in the table "local" are the
-// kernel's own and follow from the rest. Traffic control, XDP and sysctls stay on the link and are not touched.
+// kernel's own and follow from the rest. XDP and sysctls stay on the link and are not touched. Traffic control is touched
+// only where a redirect has to be made with it.
 package network

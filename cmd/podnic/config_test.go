@@ -192,7 +192,7 @@ func TestWrongUsageExitsWithTwoAndOneLine(t *testing.T) {
 		{[]string{"serve", "--log-format", "prose"}, `"prose"`},
 		{[]string{"prepare", "--tap-owner", "-7"}, "--tap-owner"},
 		{[]string{"prepare", "--queues", "many"}, `--queues takes a whole number, not "many"`},
-		{[]string{"run", "--grace", "10"}, "say 10s"},
+		{[]string{"run", "--grace", "10"}, "write 10s"},
 		{[]string{"run", "--grace", "soon"}, "a duration such as"},
 		{[]string{"run", "--tap-fd=maybe"}, "true or false"},
 		{[]string{"run", "--domain"}, "--domain needs a value"},

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,7 +50,8 @@ func commit(t *testing.T, dir string) {
 	}
 }
 
-// TestInstallPutsEachFileInItsPlace installs into a directory, as README.md has it.
+// TestInstallPutsEachFileInItsPlace installs into a directory, as README.md has it. Uninstall takes these files, all of them and no
+// other.
 func TestInstallPutsEachFileInItsPlace(t *testing.T) {
 	podtest.NeedRoot(t) // make check builds enough
 	t.Parallel()
@@ -67,6 +69,28 @@ func TestInstallPutsEachFileInItsPlace(t *testing.T) {
 		if info, err := os.Stat(filepath.Join(dir, "usr/local", path)); err != nil || info.Size() == 0 {
 			t.Errorf("%s: %v", path, err)
 		}
+	}
+
+	var others []string
+	for _, path := range []string{"bin/podnic-other", "share/man/man1/podnic-other.1", "share/bash-completion/completions/other"} {
+		path = filepath.Join(dir, "usr/local", path)
+		if err := os.WriteFile(path, []byte("another's"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		others = append(others, path)
+	}
+	if out, err := exec.Command("make", "-C", "../..", "uninstall", "DESTDIR="+dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	var left []string
+	err = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			left = append(left, path)
+		}
+		return err
+	})
+	if err != nil || !slices.Equal(slices.Sorted(slices.Values(left)), slices.Sorted(slices.Values(others))) {
+		t.Errorf("after make uninstall there are %v, not %v (%v)", left, others, err)
 	}
 }
 

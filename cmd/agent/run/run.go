@@ -1,5 +1,5 @@
-// Package run gives interfaces to a guest of libvirt's, starts the guest, serves it, and takes the interfaces back when it has
-// ended. It makes no network change and builds no packet itself.
+// Package run gives interfaces to a guest, of libvirt or of a command (`podnic run -- COMMAND`), starts it, serves it, and
+// takes the interfaces back when it has ended. It makes no network change and builds no packet itself.
 package run
 
 import (
