@@ -223,7 +223,7 @@ func (h *handler6) tick() []link.Response {
 		h.next = now.Add(advertisingInterval)
 		h.asked()
 	}
-	return h.advertise() // without an event: nobody has asked, and who observes would be woken for nothing
+	return h.advertise() // without an event: nobody has asked, and observers would be woken for nothing
 }
 
 // advertise is what all routers say, the main one first.
@@ -314,7 +314,7 @@ func (h *handler6) solicited(p link.Packet6) ([]link.Response, error) {
 	return h.neighbor(h.answers[i], p.Source)
 }
 
-// neighbor answers who an address belongs to. Who asks from no address asks whether anybody has it, and the answer is for all
+// neighbor answers who an address belongs to. A client without an address asks whether anybody has it, and the answer is for all
 // (RFC 4861 §7.2.4).
 func (h *handler6) neighbor(n nd.Neighbor, to netip.Addr) ([]link.Response, error) {
 	mac := h.client

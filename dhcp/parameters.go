@@ -113,7 +113,7 @@ func (p *parameters) pick(to []v4.Option, wanted []byte, withMask bool) []v4.Opt
 	for _, code := range p.unasked {
 		add(code)
 	}
-	if p.routesNeeded && !slices.Contains(wanted, v4.CodeRoutesMS) { // who asks for 249 may not know 121
+	if p.routesNeeded && !slices.Contains(wanted, v4.CodeRoutesMS) { // a client that asks for 249 may not know 121
 		add(v4.CodeRoutes)
 	}
 	return to

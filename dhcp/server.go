@@ -70,7 +70,7 @@ type station struct {
 	kind  string // of socket
 	ready chan struct{}
 	// reporting is held from what causes events until they are reported, so that a later one does not come before. It is
-	// taken before mu. Who sends holds it.
+	// taken before mu. Senders hold it.
 	reporting   sync.Mutex
 	events      limiter
 	observe     func(Event)
@@ -119,7 +119,7 @@ func NewServer(c Config) (*Server, error) {
 	return &Server{handler: h, station: c.station("dhcp", c.Offer.Socket, h, listen)}, nil
 }
 
-// station is what the configuration says of the link and of who observes.
+// station is what the configuration says of the link and of its observers.
 func (c Config) station(protocol, kind string, p protocol, listen func(string, link.Service, link.Watch) (link.Socket, error)) *station {
 	if c.InNamespace == nil {
 		c.InNamespace = func(f func() error) error { return f() }

@@ -24,7 +24,7 @@ type Guest struct {
 	events     int                    // that were taken
 	means      event                  // the last state's event: what an ending would mean that follows from it
 	destroying bool                   // we have asked libvirt to destroy it
-	devices    map[string]chan<- bool // who waits for a device to go, by alias; told whether it is kept
+	devices    map[string]chan<- bool // those that wait for a device to go, by alias; told whether it is kept
 	ending     Ending                 // valid when ended is closed
 }
 

@@ -165,7 +165,7 @@ func (g *Guest) awaitDevice(alias string) (<-chan bool, func()) {
 	}
 }
 
-// tellDevice tells who waits for a device.
+// tellDevice tells those that wait for a device.
 func (g *Guest) tellDevice(e event) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

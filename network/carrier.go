@@ -9,7 +9,7 @@ import (
 )
 
 // FollowCarrier tells whether a link of the namespace, by its index, has a carrier: at first, and whenever that has changed,
-// until the context ends. Who does not listen is told the latest alone. A link that is down has none, nor has one that is gone.
+// until the context ends. A caller that does not listen gets the latest alone. A link that is down has none, nor has one that is gone.
 func FollowCarrier(ctx context.Context, req Request, index int) (<-chan bool, error) {
 	ns, err := OpenNamespace(req.Namespace)
 	if err != nil {

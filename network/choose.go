@@ -94,7 +94,7 @@ func (s *session) try(o plan.Options) (*choice, error) {
 	return c, nil
 }
 
-// newLinksLackIPv6 reports whether links that are made have no IPv6. Only who may write /proc/sys can give it to them.
+// newLinksLackIPv6 reports whether links that are made have no IPv6. Only a process that may write /proc/sys can give it to them.
 func (s *session) newLinksLackIPv6() bool {
 	value, err := s.sysctl("net/ipv6/conf/default/disable_ipv6")
 	return err == nil && value == "1"

@@ -36,7 +36,7 @@ type redirection struct {
 	binding string
 }
 
-// redirections are those of the namespace. It is unix.EPERM, with those by tc, for who may not look at tables.
+// redirections are those of the namespace. Without permission to read tables it returns unix.EPERM and those by tc.
 func redirections(r *rtnl.Conn, n *rtnl.NFT, all []plan.Link) ([]redirection, error) {
 	names, err := redirectedByTC(r, all)
 	if err != nil {

@@ -15,12 +15,12 @@ import (
 // Two locks exclude others from a namespace (docs/adr/0024-a-lock-that-takes-a-capability.md).
 //
 // The claim is a group of the namespace's packet log (nfnetlink_log), to which one netlink socket at a time can be bound.
-// It requires CAP_NET_ADMIN in the namespace, shows in no ruleset, costs one request, and ends with the socket. Who has it is
+// It requires CAP_NET_ADMIN in the namespace, shows in no ruleset, costs one request, and ends with the socket. Its holder is
 // alone among podnics of this version, whatever a process without the capability does.
 //
-// flock on the inode of the namespace is what podnics before the claim have, and what tells who works there, by
-// /proc/locks. Whoever may open /proc/PID/ns/net can hold it too, so it is done without where its holder is certain to
-// be no podnic at work.
+// flock on the inode of the namespace is what podnics before the claim have, and tells, by /proc/locks, which process
+// works there. Any process that may open /proc/PID/ns/net can hold it too, so podnic does without where its holder is certain
+// not to be a podnic at work.
 
 // claimGroup is the group: "pn". One that something else uses is not seen to be free.
 const claimGroup = 0x706e
@@ -50,7 +50,7 @@ func (n *Namespace) Lock(ctx context.Context, wait time.Duration) (unlock func()
 		return nil, "", err
 	}
 	return func() {
-		_ = unix.Flock(int(n.file.Fd()), unix.LOCK_UN) // first, or who has the claim next would wait for it
+		_ = unix.Flock(int(n.file.Fd()), unix.LOCK_UN) // first, or the next holder of the claim would wait for it
 		l.release()
 	}, warning, nil
 }
@@ -142,7 +142,7 @@ func (l *locking) without() (warning string, ok bool) {
 	return "", false
 }
 
-// busy says who is waited for, as far as it can be seen.
+// busy names the processes that are waited for, as far as they can be seen.
 func (l *locking) busy() error {
 	var names []string
 	var idle *holding.Lock

@@ -138,7 +138,7 @@ func (n *Namespace) Stay() error {
 	return nil
 }
 
-// Do runs f on a thread that is in the namespace. Goroutines that f starts are not. Who asks for a router may still do so when
+// Do runs f on a thread that is in the namespace. Goroutines that f starts are not. A search for a router may still run when
 // the namespace is closed: that is an error.
 func (n *Namespace) Do(f func() error) error {
 	if n.home == nil {

@@ -374,7 +374,7 @@ func (p *preparation) check() error {
 }
 
 // checkNewLinks sees to it that IPv6 is served only where links that are made have it: a server's address and a router that
-// was found cannot be put on others, and only who may write /proc/sys can change that.
+// was found cannot be put on others, and only a process that may write /proc/sys can change that.
 func (p *preparation) checkNewLinks() error {
 	o := &p.record.Options
 	if o.IPv6For(p.record.Original) != plan.IPv6Serve || !p.newLinksLackIPv6() {

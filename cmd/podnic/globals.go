@@ -19,7 +19,7 @@ var (
 	aboutResults = []string{"output"}
 )
 
-// usedFlags are the common flags that each command makes something of.
+// usedFlags are the common flags that each command uses.
 var usedFlags = map[string][]string{
 	"podnic run":            slices.Concat(aboutPlace, aboutWiring, aboutLock, aboutLogs),
 	"podnic prepare":        slices.Concat(aboutPlace, aboutWiring, aboutLock, aboutResults),

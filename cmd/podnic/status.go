@@ -23,8 +23,8 @@ func (a *app) statusCommand() *cobra.Command {
 		Long: `Show what is really there: the wiring as the kernel has it, what the guest is
 told, its lease, and when each part came to be and how long it took. What is not
 as it should be is marked, and named at the end with what to do about it. It
-changes nothing and needs no capability; what the server knows is for those
-who may read --state-dir.
+changes nothing and needs no capability; what the server knows
+is shown to users who may read --state-dir.
 
 With --watch it draws again whenever something changes, until it is interrupted.
 With -o dot it writes a graph for Graphviz: podnic status -o dot | dot -Tsvg.

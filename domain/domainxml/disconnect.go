@@ -40,8 +40,8 @@ type connection struct {
 	element string
 	// when says which elements of that name are meant; nil means all.
 	when func(e *etree.Element) bool
-	// unlessUnmanaged keeps the element in an interface that is this very tap, unmanaged: who writes that knows whose tap
-	// it is, and means what is beside it.
+	// unlessUnmanaged keeps the element in an interface that is this very tap, unmanaged: its author knows
+	// whose tap it is, and means what is beside it.
 	unlessUnmanaged bool
 }
 

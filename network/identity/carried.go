@@ -17,8 +17,8 @@ type Carrier struct {
 }
 
 // Carriers are those of all that the server sends: advertisements of routers that are default routers and of others, always
-// with M=1 and O=1, and advertisements of neighbours that are routers and that are not, always with O=1, to who asks (S=1)
-// or to all. Every datagram goes to all nodes.
+// with M=1 and O=1, and advertisements of neighbours that are routers and that are not, always with O=1, to the one that
+// asks (S=1) or to all. Every datagram goes to all nodes.
 var Carriers = []Carrier{
 	{Class: 0x04, Type: 134, Fixed: [4]byte{0, 0xc0, 0xff, 0xff}},
 	{Class: 0x08, Type: 134, Fixed: [4]byte{0, 0xc0, 0, 0}},

@@ -211,7 +211,7 @@ func (p *planner) leaveGroups(role Role) {
 	}
 }
 
-// swapNames gives NIC and placeholder their names. Whoever has a name that another link needs steps aside first.
+// swapNames gives NIC and placeholder their names. A link whose name another link needs steps aside first.
 func (p *planner) swapNames() {
 	have, want, ok := p.both(NIC)
 	if !ok {

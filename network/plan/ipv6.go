@@ -229,7 +229,7 @@ func (o Options) serverAddresses(original *Snapshot, on Role, name string) (all 
 }
 
 // ipv6Of tells what becomes of IPv6 in a wiring that has lost its record. It goes by the filter, or by tc's on the pod's
-// link, which is another for each way; where it is none of them, podnic decides anew. Who may not read the filter goes by
+// link, which is another for each way; where it is none of them, podnic decides anew. Without permission to read the filter it goes by
 // what is there only where IPv6 is served: the server's address, or a router.
 func ipv6Of(b Binding, wired *Snapshot, o Options) string {
 	if wired.Link(NIC) == nil {

@@ -321,7 +321,7 @@ func (f *redirectFilter) passToNetwork(chain, comment string, match ...[]expr.An
 }
 
 // keepPod keeps in what the pod's own stack would send by either link. A process of the pod shall fail at once and not
-// after a time-out: what is dropped is an error for who sends it, unless it is TCP.
+// after a time-out: what is dropped is an error for its sender, unless it is TCP.
 func (f *redirectFilter) keepPod(id identity.Identity) {
 	served := !id.Layer2Only()
 	if f.facts.Mark != 0 {

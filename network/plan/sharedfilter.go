@@ -210,8 +210,8 @@ func (d *door) matchTypes(types [][2]byte, then func(match []expr.Any)) {
 }
 
 // arpToBoth has both learn of neighbours, and either answer for an address of the pod's: a guest that is not there yet must not
-// keep the containers from being found. For others that it has, the pod's stack would answer too (arp_ignore). Who probes for
-// an address (RFC 5227) may be the guest itself, whose frames the pod network sends back.
+// keep the containers from being found. For others that it has, the pod's stack would answer too (arp_ignore). A sender that
+// probes for an address (RFC 5227) may be the guest itself, whose frames the pod network sends back.
 func (d *door) arpToBoth() {
 	if d == nil {
 		return
@@ -413,7 +413,7 @@ func (d *door) guestSays4() {
 }
 
 // containersSay4 also leads what is sent to 127.0.0.1 by a port of the guest's, as from an address that tells it from the
-// rest. The guest reaches by that what has asked it, and nobody who listens.
+// rest. By that the guest reaches what has asked it, and no listener.
 func (d *door) containersSay4() {
 	other := identity.ServerLinkLocal.AsSlice()
 	d.goTo(chainFromContainers, chainContainersSay, "the other address is the guest", protocol(unix.ETH_P_IP), is(networkHeader(12), slices.Concat(other, other)))

@@ -17,7 +17,7 @@ type Root struct {
 	fd   int // -1: it is not open
 }
 
-// At is the state directory of a path, where there need not be one yet. Who asks it for something closes it.
+// At is the state directory of a path, where there need not be one yet. Callers close it.
 func At(stateDir string) *Root { return &Root{stateDir, -1} }
 
 // Close lets go of the state directory. What was opened in it stays open.

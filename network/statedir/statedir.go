@@ -57,7 +57,7 @@ func IsUntrusted(err error) bool {
 type Dir struct {
 	f    *os.File
 	path string
-	// owners are who is believed to own a file in it.
+	// owners are the users whose files in it are believed.
 	owners []uint32
 }
 

@@ -99,8 +99,8 @@ func restrictFiles(n Needs) error {
 	return nil
 }
 
-// readable are the places that have to be readable for a file to be so. Who changes a file most often puts another one in its
-// place, so it is the file's directory, and where it is a symbolic link also that of what it leads to. A file that is
+// readable are the places that have to be readable for a file to be so. A program that changes a file mostly puts another one
+// in its place, so it is the file's directory, and where it is a symbolic link also that of what it leads to. A file that is
 // mounted, as a container's /etc/resolv.conf is, cannot be replaced: then it is that file alone.
 func readable(file string) ([]string, error) {
 	var stat unix.Statx_t

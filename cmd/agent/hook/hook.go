@@ -286,8 +286,8 @@ func (h *hook) settle(ctx context.Context, c *card) (err error) {
 	return err
 }
 
-// served reports whether a process serves the interface, and whether it is a detached server. Somebody who has the name of
-// who serves and is no podnic that a state file names is a refusal: the guest would start without a server.
+// served reports whether a process serves the interface, and whether it is a detached server. A process that holds
+// the server's socket and is not a podnic that a state file names is a refusal: the guest would start without a server.
 func (h *hook) served(ctx context.Context, seen *network.Inspection) (alive, own bool, err error) {
 	ns, err := network.OpenNamespace(h.Namespace)
 	if err != nil {

@@ -79,7 +79,7 @@ func (a Address) Listen() (net.Listener, error) {
 	return l, nil
 }
 
-// open lets everybody connect to a socket of this process. Whoever can write its directory may have put a link in its place
+// open lets everybody connect to a socket of this process. A process that can write its directory may have put a link in its place
 // by now, to a file that is to stay what it is.
 func open(path string) error {
 	const oPath = 0x200000 // O_PATH (include/uapi/asm-generic/fcntl.h)

@@ -112,7 +112,7 @@ func (v *visitor) unheard() (unheard bool) {
 }
 
 // drain reads what a client still sends that was refused, for a moment: to close a connection on which something was not read
-// resets it, and the client loses the answer. Whoever comes meanwhile may have the place.
+// resets it, and the client loses the answer. Another client may have the place meanwhile.
 func (v *visitor) drain() {
 	v.room.mu.Lock()
 	v.busy = false

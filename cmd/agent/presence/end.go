@@ -21,7 +21,7 @@ func (s *Process) open() (pidfd int, err error) {
 	if err != nil {
 		return -1, fmt.Errorf("find the server, process %d: %w", s.PID, err)
 	}
-	// Looked at after the descriptor was opened, so it is that process which has the socket of who serves.
+	// Looked at after the descriptor was opened, so it is that process that has the server's socket.
 	if !s.Holder.HeldBy(s.PID) {
 		unix.Close(fd)
 		return -1, nil

@@ -19,7 +19,7 @@ import (
 // presencePrefix begins the name of the abstract unix socket (unix(7)) that a serving process holds in the pod's network
 // namespace: the name belongs to the namespace, whatever file systems and process ids the containers of the pod see, it
 // needs no privilege, and it goes with the process however that ends. Since it needs none, any process of the pod can take
-// it first: who has it, the kernel says.
+// it first: the kernel says which process has it.
 const presencePrefix = "podnic/serve/"
 
 // Address is the name of the socket that the process that serves the interface holds.
@@ -51,7 +51,7 @@ func interfaceOf(holder *holding.Socket) string {
 	return strings.TrimPrefix(holder.Name, presencePrefix)
 }
 
-// Process is one that serves an interface, proven: its user is root or this one, and it has the socket of who serves.
+// Process is one that serves an interface, proven: its user is root or this one, and it has the server's socket.
 type Process struct {
 	Holder holding.Socket
 	PID    int // 0 where it is not to be seen: in another container, say, whose process ids are others
@@ -61,7 +61,7 @@ type Process struct {
 	Interfaces []string
 }
 
-// Proven is who serves, if it is a podnic that this process believes: the one that a state file names which is to be
+// Proven is the serving process, if it is a podnic that this process believes: the one that a state file names which is to be
 // believed, or else the one that is a `podnic serve` of the hook's by its command line. It is nil, without an error, where the
 // socket's holder is neither.
 func Proven(holder *holding.Socket, stateDir string, id network.NamespaceID) (*Process, error) {

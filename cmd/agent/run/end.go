@@ -176,7 +176,7 @@ func (r *run) watchOrphan(ctx context.Context) error {
 	}
 }
 
-// orphanHolds is who holds one of the taps that the guest has by now.
+// orphanHolds finds the process that holds one of the taps that the guest has now.
 func (r *run) orphanHolds() (tap string, held network.Holding, err error) {
 	taps, err := r.taps(network.DomainRef{Name: r.guest.Name(), UUID: r.guest.UUID()})
 	if err != nil {

@@ -65,7 +65,7 @@ func allWired(req network.Request) ([]*network.Inspection, error) {
 	return slices.DeleteFunc(all, func(i *network.Inspection) bool { return !i.Wired }), err
 }
 
-// examine checks that the namespace can be wired. Where this process may not, and somebody who may has done so, that
+// examine checks that the namespace can be wired. Where this process may not, and another process has wired it, that
 // wiring will do.
 func (l *loan) examine(ctx context.Context) error {
 	planned, err := network.Plan(ctx, l.Request)
@@ -271,7 +271,7 @@ func (l *loan) takeBack(cause error) error {
 	return cause
 }
 
-// holding is who holds a tap of the guest's, and which; nobody where none is held, or it cannot be told.
+// holding finds the process that holds a tap of the guest, and which tap; empty where none is held, or it cannot be told.
 func (l *loan) holding() (tap string, held network.Holding) {
 	for _, w := range l.wired {
 		if held, err := network.InspectTap(l.Request, w.Names.Tap); err == nil && held.Held {

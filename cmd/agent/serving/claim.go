@@ -13,7 +13,7 @@ import (
 
 // Claim is the right of this process to serve an interface.
 type Claim struct {
-	ns     *network.Namespace // closed by who made the claim, when it is released
+	ns     *network.Namespace // closed by the claim's maker, when it is released
 	socket *net.UnixConn
 }
 

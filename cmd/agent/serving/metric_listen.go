@@ -56,7 +56,7 @@ func (s *Server) observation() *observation {
 		o.repairs = r.Repairs
 	}
 	if s.wiring.Options.Guarded() {
-		// Only who has CAP_NET_ADMIN may see nftables' counters: the server gives it up, podnic run does not.
+		// nftables' counters require CAP_NET_ADMIN: the server gives it up, podnic run does not.
 		if lies, err := network.Lies(s.req.Namespace, s.wiring.Names); err == nil {
 			o.spoofed = &lies
 		}

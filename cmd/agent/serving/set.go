@@ -25,7 +25,8 @@ import (
 )
 
 // Serve answers the guests of the interfaces that are wired until the context ends. reload makes it read resolver and hostname
-// again. starter is who waits for a detached server to be ready, and guest whose interfaces it serves besides those of the request;
+// again. starter is the process that waits for a detached server to be ready, and guest the one whose interfaces it serves besides those
+// of the request;
 // either may be nil.
 func Serve(ctx context.Context, req network.Request, service offering.Service, reload <-chan os.Signal, started time.Time, starter *detached.Starter, guest *network.DomainRef, log *zap.Logger) error {
 	err := serve(ctx, req, service, reload, started, starter, guest, log)
@@ -281,7 +282,7 @@ func (s *Set) Ready() <-chan struct{} { return s.ready }
 
 // Run serves until the context ends, or all servers have ended by themselves. Where one of several does, the others go on:
 // their guests need them. Interfaces that are wired and given back meanwhile are noticed. A detached server ends with the last
-// of its interfaces: who restores that one may find nobody to end any more, since the server was quicker to leave it.
+// of its interfaces: a restore of that one may find no server to end, since it has left already.
 func (s *Set) Run(ctx context.Context, reload <-chan os.Signal) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -197,7 +197,7 @@ func (s *sidecar) OnDefineDomain(ctx context.Context, xml, text []byte) ([]byte,
 }
 
 // refuseMigration refuses to be the target of a live migration: the guest would have the MAC and the address of the pod that
-// it comes from, and the sidecar would answer another MAC, its own pod's. What starts here once is no target any more.
+// it comes from, and the sidecar would answer another MAC, its own pod's. A guest that has once started here is no longer a target.
 func (s *sidecar) refuseMigration(vmi *kubevirt.VMI) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -73,8 +73,8 @@ func write(dir *statedir.Dir, b []byte, err error) error {
 	return nil
 }
 
-// Change changes the state under the lock. Once the keeper is closed, nothing is written any more: who follows a link, say, may
-// have something to tell of an interface that was given back meanwhile.
+// Change changes the state under the lock. Once the keeper is closed, nothing is written any more: a follower of a link, say, may
+// report something about an interface that was given back meanwhile.
 func (k *Keeper) Change(f func(*State)) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

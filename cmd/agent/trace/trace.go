@@ -243,7 +243,7 @@ func (r *following) follow(ctx context.Context, i int) {
 // gone is why the trace of one tap ends, and not of the others.
 const gone = "gone"
 
-// take passes a frame on. It says why there will be no further one.
+// take passes a frame on. It says why there will be no more.
 func (r *following) take(ctx context.Context, i int, f dhcptrace.Traced, err error) (string, error) {
 	switch {
 	case r.Ended != "" || r.err != nil:

@@ -36,7 +36,7 @@ type Service struct {
 
 	// Of a server of IPv6: the guest's addresses, and those whose neighbour solicitations are answered.
 	Addresses6, Answers6 []netip.Addr
-	// Routers6 answer for themselves; who asks all stations for one of them has lost it.
+	// Routers6 answer for themselves; a guest that asks all stations for one of them has lost it.
 	Routers6 []netip.Addr
 }
 

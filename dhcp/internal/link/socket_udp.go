@@ -34,8 +34,8 @@ func ListenUDP(link string, of Service, w Watch) (Socket, error) {
 		return nil, err
 	}
 	bound, err := listenBound("udp4", link, v4.ServerPort, program,
-		// The kernel leaves a checksum to the tap, and a guest's to its driver, which leaves it unfinished: who reads frames
-		// and looks at nothing else (ConnMan) takes each for damaged. Zero says that there is none (RFC 768).
+		// The kernel leaves a checksum to the tap, and a guest's to its driver, which leaves it unfinished: a client that reads
+		// frames and nothing else (ConnMan) takes each for damaged. Zero says that there is none (RFC 768).
 		option{unix.SOL_SOCKET, unix.SO_NO_CHECK, 1},
 	)
 	if err != nil {

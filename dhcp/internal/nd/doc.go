@@ -5,5 +5,5 @@
 // would let it wrap; lists are divided over several options, and options over several messages, where the library would
 // fail the whole message; names are those of package dhcp, clean, without the final dot of which it would make a label.
 //
-// It knows no socket and no checksum but its own: who reads a frame checks that.
+// It knows no socket and no checksum but its own: the reader of a frame checks that.
 package nd

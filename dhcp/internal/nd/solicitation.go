@@ -57,7 +57,7 @@ func Decode(message []byte, source, destination netip.Addr) (Solicitation, error
 		if !ok || lla.Direction != ndp.Source {
 			continue
 		}
-		if source.IsUnspecified() { // who has no address yet has nothing to be answered at
+		if source.IsUnspecified() { // a guest without an address cannot be answered by unicast
 			return Solicitation{}, drop.Malformed
 		}
 		if s.MAC, err = identity.FromHardwareAddr(net.HardwareAddr(lla.Addr)); err != nil {

@@ -32,7 +32,7 @@ func openTun() (fd int, err error) {
 // is complete, it dies with us. Persistence is the last call.
 func (e *Executor) createTap(l plan.Link) error {
 	return e.NS.Do(func() (err error) {
-		// A child that another thread starts meanwhile would have the descriptor too, for longer than we do: to whoever looks,
+		// A child that another thread starts meanwhile would have the descriptor too, for longer than we do: to an observer,
 		// a guest would hold the tap.
 		syscall.ForkLock.RLock()
 		defer syscall.ForkLock.RUnlock()
