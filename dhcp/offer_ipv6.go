@@ -198,7 +198,7 @@ func (b *builder6) mtu() {
 		b.offer.MTU = b.options.MTU
 	}
 	if b.offer.MTU != 0 && b.offer.MTU < nd.MinMTU {
-		b.warn("the MTU %d is not handed out by IPv6, which takes %d: raise it in the pod network's configuration, or leave IPv6 to the guest with --ipv6 off",
+		b.warn("the MTU %d is not handed out by IPv6, which requires at least %d: raise it in the pod network's configuration, or leave IPv6 to the guest with --ipv6 off",
 			b.offer.MTU, nd.MinMTU)
 		b.offer.MTU = 0
 	}

@@ -28,7 +28,7 @@ func TestOffer6FollowsTheShapeOfThePod(t *testing.T) {
 	virtual := "the router 2001:db8:1::1 has no link-local address that answers: podnic answers for it, and the guest's IPv6 ends when podnic does"
 	loopback := "resolver ::1 is not handed out: it is the pod's loopback, which the guest cannot reach"
 	group := "resolver ff02::1 is not handed out: it is not the address of a host"
-	mtu := "the MTU 576 is not handed out by IPv6, which takes 1280: raise it in the pod network's configuration, or leave IPv6 to the guest with --ipv6 off"
+	mtu := "the MTU 576 is not handed out by IPv6, which requires at least 1280: raise it in the pod network's configuration, or leave IPv6 to the guest with --ipv6 off"
 	for _, tt := range []struct {
 		name     string
 		id       identity.Identity

@@ -144,7 +144,7 @@ func (g *Guest) aliasOf(tap string) (string, error) {
 	}
 	alias := e.Alias
 	if alias == "" {
-		return "", errors.New("libvirt does not say the alias of the interface, by which it would be named")
+		return "", errors.New("libvirt does not tell the interface's alias, by which podnic would name it")
 	}
 	return alias, nil
 }

@@ -88,7 +88,7 @@ func TestPlugGivesTheCardOnce(t *testing.T) {
 			t.Errorf("without a slot: %v", err)
 		}
 		nic.Tap = "tap0"
-		if err := g.Plug(nic); err == nil || !strings.Contains(err.Error(), "does not say the alias") || len(d.attached) != 2 {
+		if err := g.Plug(nic); err == nil || !strings.Contains(err.Error(), "does not tell the interface's alias") || len(d.attached) != 2 {
 			t.Errorf("a guest that has it: %v, %q", err, d.attached)
 		}
 	})

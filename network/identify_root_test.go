@@ -38,16 +38,16 @@ func TestWhatDHCPCannotSayIsSaid(t *testing.T) {
 			"routes of the pod that block (blackhole fd00:ec2::254/128 metric 1024) are nothing that DHCP can say: the guest is not held to them",
 		}},
 		"rules that block": {commands: []string{"rule add to 169.254.169.254 prohibit", "rule add from 10.244.1.6 lookup 100"}, warnings: []string{
-			"policy routing rules of the pod (2) are not handed over: DHCP cannot say them",
+			"policy routing rules of the pod (2) are not handed over: DHCP cannot express them",
 			"some of these rules (1) block what they match: the guest is not held to them",
 		}},
 		"sizes of routes": {commands: []string{
 			"route add 198.51.100.0/24 via 10.244.1.1 mtu 1300", "route add 203.0.113.0/24 via 10.244.1.1 mtu 1500 advmss 1200",
 			"route change default via 10.244.1.1 mtu 1400 advmss 1000", "route add 192.168.0.0/16 via 10.244.1.1 mtu 1400",
 		}, warnings: []string{
-			"the route default via 10.244.1.1 has settings of its own (advmss 1000), which DHCP cannot say",
-			"the route 198.51.100.0/24 via 10.244.1.1 has settings of its own (mtu 1300), which DHCP cannot say",
-			"the route 203.0.113.0/24 via 10.244.1.1 has settings of its own (advmss 1200), which DHCP cannot say",
+			"the route default via 10.244.1.1 has settings of its own (advmss 1000), which DHCP cannot express",
+			"the route 198.51.100.0/24 via 10.244.1.1 has settings of its own (mtu 1300), which DHCP cannot express",
+			"the route 203.0.113.0/24 via 10.244.1.1 has settings of its own (advmss 1200), which DHCP cannot express",
 		}},
 		"neighbours": {commands: []string{
 			"neigh add 10.244.1.7 lladdr 0e:11:22:33:44:55 dev eth0 nud permanent", // which the server answers for
@@ -60,7 +60,7 @@ func TestWhatDHCPCannotSayIsSaid(t *testing.T) {
 		"narrow scope": {shape: "addresses of narrow scope", warnings: []string{
 			"169.254.7.5/16 is a further address of eth0: DHCP hands out 10.244.1.5 alone, which the pod sends from; configure it in the guest",
 			"10.244.9.5/32 is a further address of eth0: DHCP hands out 10.244.1.5 alone, which the pod sends from; configure it in the guest",
-			"the route 169.254.0.0/16 src 169.254.7.5 has a source address of its own, which DHCP cannot say",
+			"the route 169.254.0.0/16 src 169.254.7.5 has a source address of its own, which DHCP cannot express",
 		}},
 		"halves": {shape: "default in two halves", warnings: []string{
 			"the route default via 10.244.1.254 is not handed over: 0.0.0.0/1 and 128.0.0.0/1 go before it",

@@ -189,7 +189,7 @@ func (s *session) inspect() (*Inspection, error) {
 	}
 	if s.hiddenFilter && !seen.Options.PortsTold() { // nor can be told what of the wiring depends on them
 		seen.FilterHidden = true
-		seen.Warnings = append(seen.Warnings, fmt.Sprintf("this process cannot tell which ports of %s are the pod's and which the guest's: the record is not for it to read, the tap's alias has no room for them, and to see the filter requires CAP_NET_ADMIN", seen.Names.Interface))
+		seen.Warnings = append(seen.Warnings, fmt.Sprintf("this process cannot tell which ports of %s are the pod's and which the guest's: it may not read the record, the tap's alias has no room for them, and to see the filter requires CAP_NET_ADMIN", seen.Names.Interface))
 		return seen, nil
 	}
 	if err := s.compare(seen); err != nil {

@@ -268,7 +268,7 @@ func TestGuestIsThePodInIPv6(t *testing.T) {
 			"IPv6 routes of other tables or types, or for some sources (2), are not handed over: a router advertisement knows one table",
 			"the guest gets no route by fd00:10:244:1::77: nobody answered for it when the interface was wired; run `podnic prepare` once somebody does",
 			"the route 2001:db8:2::/48 nexthop via fd00:10:244:1::1 nexthop via fd00:10:244:1::2 metric 1024 has several next hops: the guest is told the first",
-			"the route default via fd00:10:244:1::1 metric 10 has settings of its own (mtu 1000), which a router advertisement cannot say",
+			"the route default via fd00:10:244:1::1 metric 10 has settings of its own (mtu 1000), which a router advertisement cannot express",
 			"the route default via fd00:10:244:1::2 metric 20 is not handed over: another to the same destination has a lower metric",
 		}},
 	} {

@@ -68,7 +68,7 @@ func (s *session) refuseManaged() error {
 	if s.found.names.Binding.Ours() {
 		return nil
 	}
-	return plan.Refuse("%s is wired by KubeVirt (%s), whose node agent owns it: run `podnic sidecar`, or look with `podnic status`", s.found.names.Interface, s.found.names.Bridge)
+	return plan.Refuse("%s is wired by KubeVirt (%s), whose node agent owns it: run `podnic sidecar`, or see `podnic status`", s.found.names.Interface, s.found.names.Bridge)
 }
 
 // RecordManaged writes down what an interface holds that KubeVirt's node agent is going to wire, since that keeps no

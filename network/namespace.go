@@ -67,7 +67,7 @@ func openNamespaceFile(path string) (*os.File, error) {
 		return nil, fmt.Errorf("open the network namespace %s: %w", path, err)
 	}
 	defer unix.Close(fd)
-	not := plan.Refuse("%s is %w: --netns wants a path such as /run/netns/NAME or /proc/PID/ns/net", path, errNotNamespace)
+	not := plan.Refuse("%s is %w: --netns requires a path such as /run/netns/NAME or /proc/PID/ns/net", path, errNotNamespace)
 	var system unix.Statfs_t
 	if err := unix.Fstatfs(fd, &system); err != nil {
 		return nil, fmt.Errorf("look at the network namespace %s: %w", path, err)

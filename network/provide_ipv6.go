@@ -97,7 +97,7 @@ func (p *Provision) guest() identity.Identity {
 func (p *Provision) checkIPv6() error {
 	if p.Guest == nil {
 		if p.IPv6 != "" {
-			return fmt.Errorf("IPv6 is to be %q, and it does not say whose", p.IPv6)
+			return fmt.Errorf("IPv6 is to be %q, but it names no guest", p.IPv6)
 		}
 		return nil
 	}

@@ -16,7 +16,7 @@ func (s *session) sources(b plan.Binding) (r plan.PortRange, err error) {
 	}
 	value, err := s.sysctl(sourcesSysctl)
 	if err != nil {
-		return r, plan.Refuse("nobody can tell which ports the pod's connections come from: %w", err)
+		return r, plan.Refuse("the ports that the pod's connections come from are unknown: %w", err)
 	}
 	if r, err = plan.ParseSources(value); err != nil {
 		return r, plan.Refuse("%w", err)

@@ -64,7 +64,7 @@ func (s *session) tryTC(o plan.Options, c *choice) error {
 	if len(qdiscs) > 0 {
 		q := qdiscs[0]
 		return plan.Refuse("%s, and tc cannot redirect the frames of %s, since somebody else's %s qdisc is on it (%s): "+
-			"have whoever made it take it away (tc qdisc del dev %s %s)",
+			"have its owner remove it (tc qdisc del dev %s %s)",
 			lackOf(lack), s.found.nic.Name, q.Kind, ofFilters(q), s.found.nic.Name, q.Kind)
 	}
 	c.names, c.byTC = c.names.ByTC(), byTCInstead(lack)

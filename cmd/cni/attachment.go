@@ -79,7 +79,7 @@ func (a *attachment) check(containerID, ifName string) error {
 	case a.Version < 1:
 		return errors.New("it has no version")
 	case a.ContainerID != containerID || a.IfName != ifName:
-		return fmt.Errorf("it is of %q of the container %q", a.IfName, a.ContainerID)
+		return fmt.Errorf("it belongs to %q of the container %q", a.IfName, a.ContainerID)
 	case a.Namespace.Boot == "" || a.Namespace.Cookie == 0:
 		return errors.New("it names no namespace")
 	case !knownBinding(a.Binding):

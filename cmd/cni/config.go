@@ -132,7 +132,7 @@ func (c *config) check() error {
 	case c.Binding == BindingManagedTap && c.Socket != plan.SocketUDP:
 		return invalid("with the binding managedTap the server has no capability, so socket takes udp, not %q", c.Socket)
 	case c.Binding == BindingManagedTap && (c.Owner != nil || c.Group != nil || c.Queues != 0):
-		return invalid("with the binding managedTap the tap is KubeVirt's: owner, group and queues say nothing there")
+		return invalid("with the binding managedTap the tap is KubeVirt's: leave owner, group and queues out")
 	case c.Binding == BindingManagedTap && c.Guard != nil:
 		return invalid("with the binding managedTap there is no spoof guard: leave spoofGuard out")
 	case !filepath.IsAbs(c.StateDir):

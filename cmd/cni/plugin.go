@@ -110,7 +110,7 @@ func (c *config) logger() (log *zap.Logger, done func()) {
 // validate refuses a configuration that makes no sense, and warns of what in it means nothing.
 func (c *call) validate() error {
 	for _, key := range c.config.unknown {
-		c.log.Warn("the network configuration has a key that nobody knows", zap.String("key", key))
+		c.log.Warn("the network configuration has an unknown key", zap.String("key", key))
 	}
 	return c.config.check()
 }

@@ -86,7 +86,7 @@ func create(file string) (*os.File, error) {
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	switch {
 	case errors.Is(err, fs.ErrExist):
-		return nil, plan.Refuse("%s is there already: name another file", file)
+		return nil, plan.Refuse("%s already exists: name another file", file)
 	case err != nil:
 		return nil, plan.Refuse("the bundle cannot be written (%w): name another file, or - for standard output", err)
 	}

@@ -41,7 +41,7 @@ func (v *visit) withoutIPv6(nic *plan.Link) string {
 	value, err := probe.Sysctl(v.ns, path.Join("net/ipv6/conf", nic.Name, "disable_ipv6"))
 	switch {
 	case nic.MTU < minIPv6MTU:
-		return fmt.Sprintf("its MTU is %d, and IPv6 takes %d", nic.MTU, minIPv6MTU)
+		return fmt.Sprintf("its MTU is %d, and IPv6 requires at least %d", nic.MTU, minIPv6MTU)
 	case nic.AddrGenMode == "":
 		return "the kernel has none (ipv6.disable=1)"
 	case err == nil && value == "1":

@@ -46,7 +46,7 @@ func (v *visit) capabilities() outcome {
 	case wired && v.allByUDP():
 		return ok("this process lacks %s, and serving with a UDP socket needs none", names)
 	case wired && !slices.Contains(lacking, "NET_RAW"):
-		return warn("this process lacks %s: it can serve, and neither mend nor restore", names)
+		return warn("this process lacks %s: it can serve, but neither mend nor restore", names)
 	}
 	return fail("this process lacks %s", names)
 }

@@ -110,7 +110,7 @@ func (d *drawing) wired() {
 		case ports != "":
 			d.wire("%s: %s", d.r.Binding, ports)
 		case d.r.Binding == plan.BindingShared:
-			d.wire("%s: which ports are the pod's, this process cannot tell", d.r.Binding)
+			d.wire("%s: this process cannot tell which ports are the pod's", d.r.Binding)
 		default:
 			d.wire("%s: the pod's own processes reach nobody by %s", d.r.Binding, d.r.Name)
 		}

@@ -178,7 +178,7 @@ func interfaceTexts(file map[string]any) error {
 	}
 	delete(file, list)
 	if _, both := file["interface"]; both {
-		return errors.New("interface and interfaces say the same: keep one of them")
+		return errors.New("interface and interfaces exclude each other: keep one of them")
 	}
 	if value == allInterfaces {
 		file["interface"] = value

@@ -23,7 +23,7 @@ func addInterfaces(req *network.Request, texts []string, check func(plan.Options
 	for _, text := range texts {
 		if text == allInterfaces {
 			if req.All = true; len(texts) > 1 {
-				return errors.New("all stands alone")
+				return errors.New("all excludes other interfaces")
 			}
 			break
 		}
@@ -72,7 +72,7 @@ func parseInterface(text string, o plan.Options) (plan.Options, error) {
 			return o, fmt.Errorf("%s: %q is not KEY=VALUE, with one of the keys %s", name, pair, interfaceKeys)
 		}
 		if said[key] {
-			return o, fmt.Errorf("%s: %s is said twice", name, key)
+			return o, fmt.Errorf("%s: %s is given twice", name, key)
 		}
 		said[key] = true
 		for more && slices.Contains(portKeys, key) {

@@ -133,7 +133,7 @@ func (d *decoder) decode(frame []byte, vlan uint16, fromGuest bool, sum link.Che
 	case !fromGuest:
 		d.judgeReply(&f)
 	case vlan != 0:
-		f.Answer, f.Why = "", fmt.Sprintf("it is tagged for VLAN %d, and the pod's network has no tag", vlan)
+		f.Answer, f.Why = "", fmt.Sprintf("it is tagged for VLAN %d, but the pod's network has no tag", vlan)
 	case f.Protocol == ProtocolDHCP || f.Protocol == ProtocolARP:
 		d.ask(&f, frame, sum)
 	case f.Protocol == ProtocolND || f.Protocol == ProtocolDHCPv6:
@@ -164,7 +164,7 @@ func (d *decoder) ask(f *Traced, frame []byte, sum link.ChecksumState) {
 	}
 	defer func() {
 		if cause := recover(); cause != nil {
-			f.Answer, f.Why = "", fmt.Sprintf("the server trips over it: %v", cause)
+			f.Answer, f.Why = "", fmt.Sprintf("the server fails on it: %v", cause)
 		}
 	}()
 	v := d.judge.Frame(frame, sum)
@@ -223,12 +223,12 @@ func (d *decoder) why(v dhcp.Verdict) string {
 	m := v.Request
 	switch v.Dropped {
 	case drop.Foreign:
-		return fmt.Sprintf("the client is %s, and the guest is %s", m.MAC(), d.client)
+		return fmt.Sprintf("the client is %s, but the guest is %s", m.MAC(), d.client)
 	case drop.Relayed:
-		return fmt.Sprintf("it comes by the relay %s, and nothing relays here", m.Giaddr())
+		return fmt.Sprintf("it comes by the relay %s, but nothing relays here", m.Giaddr())
 	case drop.OtherServer:
 		server, _ := m.Address(v4.CodeServer)
-		return fmt.Sprintf("it is for the server %s, and this one is %s", server, d.offer.ServerIdentifier)
+		return fmt.Sprintf("it is for the server %s, but this one is %s", server, d.offer.ServerIdentifier)
 	}
 	return explain(v.Dropped)
 }

@@ -56,7 +56,7 @@ func (d *decoder) ask6(f *Traced, frame []byte, sum link.ChecksumState) {
 	}
 	defer func() {
 		if cause := recover(); cause != nil {
-			f.Answer, f.Why = "", fmt.Sprintf("the server trips over it: %v", cause)
+			f.Answer, f.Why = "", fmt.Sprintf("the server fails on it: %v", cause)
 		}
 	}()
 	switch v := d.judge6.Frame(frame, sum); {
@@ -65,9 +65,9 @@ func (d *decoder) ask6(f *Traced, frame []byte, sum link.ChecksumState) {
 	case errors.Is(v.Dropped, drop.OtherServer):
 		f.Why = "it is for another server"
 	case errors.Is(v.Dropped, drop.Relayed):
-		f.Why = "it comes by a relay, and nothing relays here"
+		f.Why = "it comes by a relay, but nothing relays here"
 	case errors.Is(v.Dropped, drop.Foreign):
-		f.Why = fmt.Sprintf("the sender is %s, and the guest is %s", f.Source, d.client)
+		f.Why = fmt.Sprintf("the sender is %s, but the guest is %s", f.Source, d.client)
 	case v.Dropped != nil:
 		f.Why = explain(v.Dropped)
 	case len(v.Replies) > 0:

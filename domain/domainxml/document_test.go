@@ -56,7 +56,7 @@ func TestParseRefusesInOneLine(t *testing.T) {
 		"a mark in a tag":     {"<xml version='1.0'?><domain/>", "line 1: expected attribute name in element"},
 		"an odd name":         {"<domain>\n<😀></😂></domain>", "line 2: element <😀> closed by </😂>"},
 		"a break in a value":  {"<domain a='1\r\n2\n3'>\n</x>", "line 4: element <domain> closed by </x>"},
-		"deep":                {strings.Repeat("<a>", 5000), "its elements are nested more than 2048 deep, which libvirt does not take"},
+		"deep":                {strings.Repeat("<a>", 5000), "its elements are nested more than 2048 deep, which libvirt does not accept"},
 		"not closed":          {"<domain>\n<name>vm</name>\n", "line 3: unexpected EOF"},
 		"closed wrongly":      {"<domain>\n<name>vm\n</domain>", "line 3: element <name> closed by </domain>"},
 		"bare ampersand":      {"<domain>\n<name>a & b</name></domain>", "line 2: invalid character entity & (no semicolon)"},
@@ -72,7 +72,7 @@ func TestParseRefusesInOneLine(t *testing.T) {
 		"Latin 1":             {"<?xml version='1.0' encoding='ISO-8859-1'?><domain/>", "encoding ISO-8859-1 is not supported: convert the document to UTF-8"},
 		"UTF-16":              {"\xff\xfe<\x00d\x00", "encoding UTF-16 is not supported: convert the document to UTF-8"},
 		"not UTF-8":           {"<domain><name>\xe9</name></domain>", "line 1: invalid UTF-8"},
-		"longer than allowed": {strings.Repeat(" ", 10<<20) + "<domain/>", "the document is longer than the 4194304 bytes that libvirt takes"},
+		"longer than allowed": {strings.Repeat(" ", 10<<20) + "<domain/>", "the document is longer than the 4194304 bytes that libvirt accepts"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Parse([]byte(test.xml))

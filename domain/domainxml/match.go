@@ -96,7 +96,7 @@ func (d *Document) match(pod []NIC, interfaces []*etree.Element) ([]*etree.Eleme
 			return nil, fmt.Errorf("domain %q: %d interfaces, and none is marked as the pod's: "+
 				"put <target dev='%s' managed='no'/> into the one that is%s", d.Name(), len(interfaces), nic.Tap, d.lists(pod, interfaces))
 		}
-		return nil, fmt.Errorf("domain %q: which interface is the pod's %s cannot be told: "+
+		return nil, fmt.Errorf("domain %q: cannot tell which interface is the pod's %s: "+
 			"put <target dev='%s' managed='no'/> into the one that is%s", d.Name(), nic.called(), nic.Tap, d.lists(pod, interfaces))
 	}
 	for n, e := range free[:min(len(free), len(left))] {

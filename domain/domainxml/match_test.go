@@ -32,7 +32,7 @@ func TestEachInterfaceOfThePodHasItsOwnInTheDomain(t *testing.T) {
 		"the rest by order":         {any + alias("eth0") + any, "[2 1 3]", ""},
 		"tap before MAC":            {"<interface><target dev='tap1'/><mac address='" + mac(0).String() + "'/></interface>", "[0 1 0]", ""},
 		"others beside, all marked": {any + tap(0) + any + tap(1) + tap(2), "[2 4 5]", ""},
-		"others beside":             {any + tap(0) + any + tap(1) + any, "", "the pod's net2 cannot be told"},
+		"others beside":             {any + tap(0) + any + tap(1) + any, "", "cannot tell which interface is the pod's net2"},
 		"the lists": {any + tap(0) + any + any, "", "(the pod gives eth0 (tap0, 0a:58:00:00:00:00), net1 (tap1, 0a:58:00:00:00:01), net2 (tap2, 0a:58:00:00:00:02); " +
 			"the domain has 1: type user, 2: type ethernet tap tap0, 3: type user, 4: type user)"},
 		"two of one":      {alias("net1") + alias("net1"), "", "2 interfaces have <alias name='ua-net1'/>: leave it on one"},

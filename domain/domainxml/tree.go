@@ -51,7 +51,7 @@ func readTree(data []byte) (tree *etree.Document, entity string, err error) {
 func explain(err error, data []byte) error {
 	switch {
 	case errors.Is(err, etree.ErrMaxDepth):
-		return fmt.Errorf("its elements are nested more than %d deep, which libvirt does not take", maxDepth)
+		return fmt.Errorf("its elements are nested more than %d deep, which libvirt does not accept", maxDepth)
 	case errors.Is(err, etree.ErrXML):
 		decoder := xml.NewDecoder(bytes.NewReader(data))
 		decoder.CharsetReader = charset

@@ -28,6 +28,6 @@ func (v *VMI) plugin(told string) (string, error) {
 	case len(names) == 0 || slices.Contains(names, DefaultPlugin):
 		return DefaultPlugin, nil
 	}
-	return "", fmt.Errorf("VMI %s: which of its binding plugins is podnic's, %s, this KubeVirt does not say: set PODNIC_PLUGIN_NAME in the sidecar's image",
+	return "", fmt.Errorf("VMI %s: this KubeVirt does not say which of its binding plugins (%s) is podnic's: set PODNIC_PLUGIN_NAME in the sidecar's image",
 		v, strings.Join(names, " or "))
 }

@@ -88,7 +88,7 @@ func TestVMIThatCannotBeServedIsAnError(t *testing.T) {
 // TestPluginThatIsNotTold is one that the VMI tells: its only one, or the one of our manifests.
 func TestPluginThatIsNotTold(t *testing.T) {
 	for _, test := range []struct{ names, want string }{
-		{"mine", "mine"}, {"mine mine", "mine"}, {"other podnic", "podnic"}, {"mine other", "is podnic's, mine or other"},
+		{"mine", "mine"}, {"mine mine", "mine"}, {"other podnic", "podnic"}, {"mine other", "plugins (mine or other) is podnic's"},
 	} {
 		var interfaces, networks []string
 		for n, name := range strings.Fields(test.names) {

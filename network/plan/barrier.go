@@ -12,7 +12,7 @@ import (
 )
 
 // Barriers are routes of the pod that block: blackhole, prohibit, unreachable and throw. They have no link, so that nothing
-// that podnic does to one touches them, and DHCP cannot say them. A guest that has the pod's address sends past them, since
+// that podnic does to one touches them, and DHCP cannot express them. A guest that has the pod's address sends past them, since
 // its frames do not see the pod's routing tables. So the filter drops what they block.
 
 // Blocks reports whether the route says that there is no way. A throw ends the look-up in its table; behind the main one
@@ -103,7 +103,7 @@ func (s *Snapshot) Blocked() []Blocked {
 // CheckBlocked looks through what comes from a file: that it is what blocked could have made.
 func CheckBlocked(all []Blocked) error {
 	if len(all) > maxBlocked {
-		return fmt.Errorf("it blocks %d destinations, and a filter takes %d", len(all), maxBlocked)
+		return fmt.Errorf("it blocks %d destinations, and a filter can hold %d", len(all), maxBlocked)
 	}
 	for _, b := range all {
 		if !b.Prefix.IsValid() || b.Prefix != b.Prefix.Masked() || len(b.But) > maxBut {

@@ -31,12 +31,12 @@ func (s *Snapshot) Check(iface string) error {
 	}
 	for _, r := range s.Barriers {
 		if !r.Blocks() || len(r.Hops) > 0 || !r.Destination.IsValid() || r.Destination != r.Destination.Masked() {
-			return fmt.Errorf("the route to %s is none that blocks", r.Destination)
+			return fmt.Errorf("the route to %s does not block", r.Destination)
 		}
 	}
 	for _, n := range s.Neighbours {
 		if n.Link != NIC || !n.Address.IsValid() || n.Address.Zone() != "" {
-			return fmt.Errorf("the neighbour %s is not one of the interface", n.Address)
+			return fmt.Errorf("the neighbour %s is not on the interface", n.Address)
 		}
 	}
 	for _, r := range s.Routers {
@@ -61,7 +61,7 @@ func CheckGuest(mac identity.MAC, routers []identity.Router, neighbours []identi
 	}
 	switch {
 	case mac.IsZero() || mac[0]&1 != 0:
-		return fmt.Errorf("%s is the MAC of no guest", mac)
+		return fmt.Errorf("%s cannot be a guest's MAC", mac)
 	case len(alias) > maxAlias || strings.ContainsRune(alias, 0):
 		return errors.New("the alias is too long, or has a zero in it")
 	}
@@ -71,7 +71,7 @@ func CheckGuest(mac identity.MAC, routers []identity.Router, neighbours []identi
 func checkRouter(r identity.Router) error {
 	none := r.Address.IsValid() && !(r.Address.Is6() && r.Address.IsLinkLocalUnicast())
 	if none || !r.Gateway.Is6() || r.Gateway.Zone()+r.Address.Zone() != "" || r.MAC[0]&1 != 0 {
-		return fmt.Errorf("%s at %s (%s) is no router", r.Gateway, r.Address, r.MAC)
+		return fmt.Errorf("%s at %s (%s) is not a router", r.Gateway, r.Address, r.MAC)
 	}
 	return nil
 }
@@ -92,9 +92,9 @@ func (l Link) check(iface string) error {
 	case l.Index < 1 || l.Index > math.MaxInt32:
 		return fmt.Errorf("no link has the index %d", l.Index)
 	case len(l.Kind) > MaxName || !printable(l.Kind):
-		return errors.New("no link is of its kind")
+		return errors.New("unknown kind of link")
 	case l.MAC[0]&1 != 0:
-		return fmt.Errorf("the MAC %s is a group's", l.MAC)
+		return fmt.Errorf("the MAC %s is a group address", l.MAC)
 	case l.MTU < 1 || l.MTU > maxMTU:
 		return fmt.Errorf("its MTU is %d", l.MTU)
 	case IsMark(l.Group):
@@ -104,7 +104,7 @@ func (l Link) check(iface string) error {
 	case l.TxQLen < 0 || l.TxQLen > math.MaxInt32:
 		return fmt.Errorf("its queue is %d frames long", l.TxQLen)
 	case l.AddrGenMode != "" && !slices.Contains(AddrGenModes, l.AddrGenMode):
-		return fmt.Errorf("no link has the addrgenmode %q", l.AddrGenMode)
+		return fmt.Errorf("unknown addrgenmode %q", l.AddrGenMode)
 	case len(l.Alias) > maxAlias || strings.ContainsRune(l.Alias, 0):
 		return errors.New("its alias is too long, or has a zero in it")
 	}
@@ -126,9 +126,9 @@ func (a Address) check(iface string) error {
 	case a.Link != NIC:
 		return errors.New("it is of another link")
 	case !a.Local.IsValid() || a.Local.Addr().Zone() != "":
-		return errors.New("it is none")
+		return errors.New("it is not an address")
 	case a.Peer.IsValid() && a.Peer.Is4() != is4, a.Broadcast.IsValid() && a.Broadcast.Is4() != is4:
-		return errors.New("peer or broadcast address are of another family")
+		return errors.New("peer or broadcast address is of another family")
 	case len(a.Label) > MaxName, a.Label != "" && a.Label != iface && !strings.HasPrefix(a.Label, iface+":"):
 		return fmt.Errorf("the label %q is not the interface's", a.Label)
 	case a.Flags&^KeptFlags != 0:
@@ -146,9 +146,9 @@ func (r Route) check() error {
 	case r.Source.IsValid() && r.Source.Addr().Is4() != is4, r.PrefSrc.IsValid() && r.PrefSrc.Is4() != is4:
 		return errors.New("its source is of another family")
 	case r.Type == unix.RTN_UNSPEC || int(r.Type) > unix.RTN_XRESOLVE:
-		return fmt.Errorf("no route is of the type %d", r.Type)
+		return fmt.Errorf("unknown route type %d", r.Type)
 	case len(r.Congestion) > maxAlgo || !printable(r.Congestion):
-		return errors.New("no congestion control is called like its")
+		return errors.New("unknown congestion control")
 	case !r.uses(NIC):
 		return errors.New("it is not on the interface")
 	}
@@ -162,7 +162,7 @@ func (r Route) check() error {
 		case h.Link != NIC && (h.Link != "" || h.OtherIndex < 1 || h.OtherIndex > math.MaxInt32):
 			return errors.New("a hop is on no link")
 		case h.Gateway.Zone() != "":
-			return fmt.Errorf("the gateway %s is none", h.Gateway)
+			return fmt.Errorf("%s cannot be a gateway", h.Gateway)
 		case h.Weight < 0 || h.Weight > maxWeight:
 			return fmt.Errorf("a hop weighs %d", h.Weight)
 		}

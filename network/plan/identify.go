@@ -126,7 +126,7 @@ func (f *identifier) routes() {
 		case r.usable():
 			usable = append(usable, r)
 		case r.TOS != 0 && r.Table == unix.RT_TABLE_MAIN && r.Type == unix.RTN_UNICAST:
-			f.warn("the route %s is for one type of service, which DHCP cannot say", r)
+			f.warn("the route %s is for one type of service, which DHCP cannot express", r)
 		default:
 			others++
 		}
@@ -154,7 +154,7 @@ func (f *identifier) routes() {
 	}
 	for _, r := range handed { // when the guest's MTU is known
 		if own := f.ownSettings(r); own != "" {
-			f.warn("the route %s has settings of its own (%s), which DHCP cannot say", r, own)
+			f.warn("the route %s has settings of its own (%s), which DHCP cannot express", r, own)
 		}
 	}
 	f.reachGateways()
@@ -182,11 +182,11 @@ func (f *identifier) route(r Route, half bool) bool {
 		f.warn("the route %s has several next hops: the guest is told the first", r)
 	}
 	if gateway.Is6() {
-		f.warn("the route %s has an IPv6 gateway, which DHCP cannot say: the guest does not get it", r)
+		f.warn("the route %s has an IPv6 gateway, which DHCP cannot express: the guest does not get it", r)
 		return false
 	}
 	if r.PrefSrc.IsValid() && r.PrefSrc != f.id.V4.First().Prefix.Addr() {
-		f.warn("the route %s has a source address of its own, which DHCP cannot say", r)
+		f.warn("the route %s has a source address of its own, which DHCP cannot express", r)
 	}
 	to := identity.Route{Destination: r.Destination, Gateway: gateway}
 	if r.isDefault() || half {
@@ -285,7 +285,7 @@ func (f *identifier) rules() {
 		}
 	}
 	if custom > 0 {
-		f.warn("policy routing rules of the pod (%d) are not handed over: DHCP cannot say them", custom)
+		f.warn("policy routing rules of the pod (%d) are not handed over: DHCP cannot express them", custom)
 	}
 	if blocking > 0 {
 		f.warn("some of these rules (%d) block what they match: the guest is not held to them", blocking)

@@ -34,7 +34,7 @@ func (f *identifier) addresses6(o Options) {
 	}
 	switch all := strings.Join(list, ", "); {
 	case mode == IPv6Off:
-		f.warn("IPv6 is off (%s): none of its frames passes", all)
+		f.warn("IPv6 is off (%s): no IPv6 frame passes", all)
 	case o.IPv6 == IPv6Auto && o.TC && o.Socket == SocketUDP:
 		f.warn("IPv6 is not served through a UDP socket where frames are redirected by tc (%s): IPv6 frames pass, and the guest may configure it itself", all)
 	case o.IPv6 == IPv6Auto:
@@ -76,7 +76,7 @@ func (f *identifier) routes6() {
 			f.warn("the route %s is not handed over: another to the same destination has a lower metric", r)
 			continue
 		case !gateway.IsValid() && r.isDefault():
-			f.warn("the route %s has no gateway, which a router advertisement cannot say: the guest does not get it", r)
+			f.warn("the route %s has no gateway, which a router advertisement cannot express: the guest does not get it", r)
 			continue
 		case len(r.Hops) > 1:
 			f.warn("the route %s has several next hops: the guest is told the first", r)
@@ -87,7 +87,7 @@ func (f *identifier) routes6() {
 	}
 	for _, r := range handed { // when the guest's MTU is known
 		if own := f.ownSettings(r); own != "" {
-			f.warn("the route %s has settings of its own (%s), which a router advertisement cannot say", r, own)
+			f.warn("the route %s has settings of its own (%s), which a router advertisement cannot express", r, own)
 		}
 	}
 	slices.SortStableFunc(f.id.V6.Routes, func(a, b identity.Route) int { return cmp.Compare(routeOrder(a), routeOrder(b)) })
@@ -99,7 +99,7 @@ func (f *identifier) isOwn(ip netip.Addr) bool {
 
 func (f *identifier) route6(r Route, gateway netip.Addr) {
 	if r.PrefSrc.IsValid() && r.PrefSrc != f.id.V6.First().Prefix.Addr() {
-		f.warn("the route %s has a source address of its own, which a router advertisement cannot say", r)
+		f.warn("the route %s has a source address of its own, which a router advertisement cannot express", r)
 	}
 	if r.isDefault() {
 		f.id.V6.Gateway = gateway
@@ -157,7 +157,7 @@ func (f *identifier) router(gateway netip.Addr) (identity.Router, string) {
 	case !r.Address.IsValid():
 		return r, "nobody answered for it when the interface was wired; run `podnic prepare` once somebody does"
 	case identity.IsVirtualRouter(r.Address) && slices.ContainsFunc(f.id.Routers, func(o identity.Router) bool { return o.Address == r.Address && o.MAC != r.MAC }):
-		return r, fmt.Sprintf("an earlier podnic wired it, which stood in for one router, and that is %s: restore the interface and wire it anew", f.id.Routers[0].Gateway)
+		return r, fmt.Sprintf("an earlier podnic wired it, which stood in for one router, and that is %s: restore the interface and prepare it again", f.id.Routers[0].Gateway)
 	}
 	return r, ""
 }

@@ -182,7 +182,7 @@ func (o Options) checkPorts() error {
 	}
 	for _, list := range o.portLists() {
 		if len(list.ports) > maxPorts {
-			return Refuse("--%s has %d ranges of ports, and the filter takes %d: join some", list.flag, len(list.ports), maxPorts)
+			return Refuse("--%s has %d ranges of ports, but the filter can hold only %d: join some", list.flag, len(list.ports), maxPorts)
 		}
 	}
 	for _, r := range o.PodPorts {

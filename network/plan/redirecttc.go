@@ -74,7 +74,7 @@ var RedirectTCFamily = &FilterFamily{Number: unix.NFPROTO_INET, prefix: "inet ",
 // CheckTC refuses an interface of which tc's filters cannot say all that has to be said.
 func CheckTC(original *Snapshot, o Options) error {
 	if _, _, err := RedirectByTC(original, o); err != nil {
-		return Refuse("the pod has more permanent neighbours and routes than tc's filters take (%w): give it fewer", err)
+		return Refuse("the pod has more permanent neighbours and routes than tc's filters can hold (%w): give it fewer", err)
 	}
 	return nil
 }

@@ -125,7 +125,7 @@ func TestBundleHoldsWhatAReportNeedsAndNothingSecret(t *testing.T) {
 	if info, err := os.Stat(bundle); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v: %v", info.Mode(), err)
 	}
-	if _, errs, status := bundleTo(bundle); status != 2 || !strings.Contains(errs, "is there already") {
+	if _, errs, status := bundleTo(bundle); status != 2 || !strings.Contains(errs, "already exists") {
 		t.Errorf("a second one: status %d: %s", status, errs)
 	}
 	if out, errs, status := bundleTo("-"); status != 0 || len(unpack(t, strings.NewReader(out))) != len(files) {

@@ -190,7 +190,7 @@ func TestDoctorSaysWhatBecomesOfIPv6(t *testing.T) {
 	in("echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6")
 	s.finds("ipv6", "ok", "eth0 has no IPv6: net.ipv6.conf.eth0.disable_ipv6 is 1")
 	in("ip link set eth0 mtu 1200")
-	s.finds("ipv6", "ok", "eth0 has no IPv6: its MTU is 1200, and IPv6 takes 1280")
+	s.finds("ipv6", "ok", "eth0 has no IPv6: its MTU is 1200, and IPv6 requires at least 1280")
 }
 
 // TestDoctorOfAWiredPod does the same to a pod whose interface a guest has.
@@ -242,7 +242,7 @@ func TestWhoHasWhichPortIsTold(t *testing.T) {
 	s := newSite(t, pod.Plain)
 	s.In(s.Pod.Namespace, "sysctl -qw 'net.ipv4.ip_local_port_range=28232 32767'")
 	s.Must("prepare", "--binding", "shared", "--pod-ports", "8080/tcp", "--guest-ports", "80/tcp")
-	const ports = "the pod keeps 8080/tcp and connects from 28232-32767; all others are the guest's, and 127.0.0.1 is the guest by 80/tcp"
+	const ports = "the pod keeps 8080/tcp and connects from 28232-32767; all others are the guest's, and 127.0.0.1 is the guest on 80/tcp"
 	s.finds("pod", "ok", ports)
 	podtest.Listen(t, s.Pod.Namespace, netip.AddrPortFrom(netip.IPv4Unspecified(), 8080))
 	s.finds("wiring", "ok", "as it should be")

@@ -80,8 +80,8 @@ var elsewhere = map[string]string{
 	"nobody answered for it when":        "TestRouterIsFoundLater",
 	"its reason is among the warnings":   "run and serve are as above",
 	"run `podnic serve` or `podnic run`": "a line of podnic trace; both are as above",
-	"the guest runs without %s: give it": "TestGuestHasAllInterfacesOfThePod",
-	"plug it by `podnic attach":          "TestGuestHasAllInterfacesOfThePod",
+	"the guest runs without %s: add it":  "TestGuestHasAllInterfacesOfThePod",
+	"plug it with `podnic attach":        "TestGuestHasAllInterfacesOfThePod",
 	"and the guest may have the card":    "a libvirt that is lost at that moment; TestGuestHasAllInterfacesOfThePod runs detach",
 	"the guest has given up its":         "somebody takes the tap at that moment; restore is as above",
 }

@@ -77,7 +77,7 @@ func (p Place) there(program string, info fs.FileInfo) (bool, error) {
 	case os.SameFile(have, info):
 		return true, nil // the program itself lies there
 	case have.Mode()&fs.ModeSymlink == 0:
-		return false, plan.Refuse("%s is there and not podnic's link: move it away first", p.target())
+		return false, plan.Refuse("%s exists and is not podnic's link: move it away first", p.target())
 	}
 	link, err := os.Readlink(p.target())
 	if err != nil {

@@ -351,7 +351,7 @@ func (p *plug) unplug(ctx context.Context) error {
 		held, failed := network.InspectTap(p.Request, tap)
 		switch {
 		case failed != nil:
-			return fmt.Errorf("%w, and whether %s is held cannot be told: %w", without, tap, failed)
+			return fmt.Errorf("%w, and podnic cannot tell whether %s is held: %w", without, tap, failed)
 		case held.Held:
 			return plan.Refuse("%w, and %s is held by %s", without, tap, held.Who())
 		}

@@ -147,7 +147,7 @@ func (r *run) watchOrphan(ctx context.Context) error {
 		switch {
 		case err != nil:
 			if reported != lost {
-				r.log.Error("libvirt is away, and whether the guest still runs cannot be told", zap.Error(err))
+				r.log.Error("libvirt is away, so podnic cannot tell whether the guest still runs", zap.Error(err))
 			}
 			reported = lost
 			continue

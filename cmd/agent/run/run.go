@@ -243,7 +243,7 @@ func (r *run) adopt(guest *domain.Guest, asked []*network.Inspection) (has []*ne
 		name := one.Names.Interface
 		holds := one.Wired && slices.Contains(guest.Taps(), one.Names.Tap)
 		if !holds {
-			r.log.Warn(fmt.Sprintf("the guest runs without %s: give it by `podnic attach %s --domain %s`", name, name, guest.Name()))
+			r.log.Warn(fmt.Sprintf("the guest runs without %s: add it with `podnic attach %s --domain %s`", name, name, guest.Name()))
 		}
 		if holds || one.Wired && wiring.RecordedDomain(one).Is(guest.Name(), guest.UUID()) {
 			add(one)

@@ -464,7 +464,7 @@ func (s *Set) detach(cancel func()) {
 		}
 	}
 	if !s.starter.Ready() {
-		s.log.Error("who started this server ended before it was ready, so it ends too")
+		s.log.Error("the process that started this server ended before the server was ready, so the server ends, too")
 		cancel()
 	}
 }

@@ -190,7 +190,7 @@ func (s *sidecar) OnDefineDomain(ctx context.Context, xml, text []byte) ([]byte,
 			}
 			return nil, fmt.Errorf("VMI %s: the interface %s cannot be served: %w", vmi, i.Name, t.err)
 		case <-ctx.Done():
-			s.log.Warn("the domain is defined, and the interface is not wired yet", zap.Stringer("vmi", vmi), zap.String("interface", seen.Names.Interface))
+			s.log.Warn("the domain is defined, but the interface is not wired yet", zap.Stringer("vmi", vmi), zap.String("interface", seen.Names.Interface))
 		}
 	}
 	return xml, nil

@@ -45,7 +45,7 @@ func deviations(seen *network.Inspection, r *InterfaceReport, alive bool) []Devi
 		if r.GuestLink != nil && r.GuestLink.Lowered {
 			what += ", and the guest's link is down for that"
 		}
-		all = append(all, Deviation{PlaceNetwork, what, "the other end of the veth, on the node, is down: ask whoever runs the pod network"})
+		all = append(all, Deviation{PlaceNetwork, what, "the other end of the veth, on the node, is down: ask those who run the pod network"})
 	}
 	for _, d := range seen.Deviations {
 		remedy := mend
@@ -68,7 +68,7 @@ func deviations(seen *network.Inspection, r *InterfaceReport, alive bool) []Devi
 		d := Deviation{PlaceGuest, fmt.Sprintf("the guest is not attached: nobody holds the other end of %s", tap.Name), "see whether the guest still runs (virsh list), and start it again"}
 		if r.unplugged {
 			d.What = fmt.Sprintf("the guest runs, and its card of %s was unplugged: nobody holds the other end of %s", r.Name, tap.Name)
-			d.Remedy = fmt.Sprintf("plug it by `podnic attach %s`, or give the pod its interface back by `podnic detach %s`", r.Name, r.Name)
+			d.Remedy = fmt.Sprintf("plug it with `podnic attach %s`, or give the pod its interface back with `podnic detach %s`", r.Name, r.Name)
 		}
 		all = append(all, d)
 	}

@@ -216,7 +216,7 @@ func (r *InterfaceReport) Ports() string {
 	text := "the pod keeps " + cmp.Or(r.PodPorts.String(), "no port")
 	text += fmt.Sprintf(" and connects from %s; all others are the guest's", r.SourcePorts)
 	if len(r.GuestPorts) > 0 {
-		text += fmt.Sprintf(", and 127.0.0.1 is the guest by %s", r.GuestPorts)
+		text += fmt.Sprintf(", and 127.0.0.1 is the guest on %s", r.GuestPorts)
 	}
 	return text
 }

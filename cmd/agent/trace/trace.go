@@ -85,7 +85,7 @@ func (t *Tracing) listen(seen *network.Inspection, r status.InterfaceReport) err
 		InNamespace: t.ns.Do, Absent: func() string { return t.absent(r.Name) },
 	})
 	if errors.Is(err, syscall.EPERM) {
-		return plan.Refuse("this process lacks CAP_NET_RAW, which a packet socket takes: add it to the container (securityContext.capabilities.add: [NET_RAW], as uid 0)")
+		return plan.Refuse("this process lacks CAP_NET_RAW, which a packet socket requires: add it to the container (securityContext.capabilities.add: [NET_RAW], as uid 0)")
 	}
 	if err != nil {
 		return err

@@ -94,7 +94,7 @@ func refuseOlder(req network.Request) error {
 		return err
 	}
 	if older != nil && !older.Detached {
-		return plan.Refuse("an older podnic, %s, serves the interface: end it first (as `podnic run` it takes the interface back itself)", older.Holder.String())
+		return plan.Refuse("an older podnic, %s, serves the interface: end it first (a `podnic run` gives the interface back itself)", older.Holder.String())
 	}
 	return nil
 }

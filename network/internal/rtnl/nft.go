@@ -21,7 +21,7 @@ var ErrNoFilter = errors.New("the kernel has no nftables for bridges (CONFIG_NF_
 // What else a kernel may lack, where frames are redirected.
 var (
 	ErrNoForward = errors.New("the kernel's nftables cannot forward a link's frames to another (CONFIG_NFT_FWD_NETDEV)")
-	ErrNoEgress  = errors.New("the kernel's nftables see nothing of what a link sends (egress hooks: Linux 5.16, CONFIG_NETFILTER_EGRESS)")
+	ErrNoEgress  = errors.New("the kernel's nftables cannot see what a link sends (egress hooks: Linux 5.16, CONFIG_NETFILTER_EGRESS)")
 )
 
 // NFT is one connection to nftables in one namespace, opened when it is first used. To close one takes as long as the
