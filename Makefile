@@ -26,7 +26,7 @@ CNI := $(addprefix $(PODNIC_CACHE)/cni/,$(notdir $(CNI_PLUGINS)))
 SHELL_SCRIPTS = $(shell grep -lE '^\#!/bin/(ba)?sh' -r scripts .ci deploy test)
 ROOT := $(filter 0,$(shell id -u))
 
-.PHONY: help build man install reference dist dist-twice test-arm64 check test fresh matrix fresh-bookworm fresh-trixie fresh-noble images-podman images-docker containers kind-pinned kind-newest bench charts trends soak fuzz demo recording images e2e kind cni generate setup root clean
+.PHONY: help build man install uninstall reference dist dist-twice test-arm64 check test fresh matrix fresh-bookworm fresh-trixie fresh-noble images-podman images-docker containers kind-pinned kind-newest bench charts trends soak fuzz demo recording images e2e kind cni generate setup root clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -24,7 +24,7 @@ type Verdict6 struct {
 	Dropped error
 	// Part is what of the message cannot be read, where that is known.
 	Part string
-	// Own: it is about an address of the guest's.
+	// Own: it is about an address of the guest.
 	Own bool
 }
 

@@ -91,7 +91,7 @@ func (b *builder6) warn(format string, a ...any) {
 	b.warnings = append(b.warnings, fmt.Sprintf(format, a...))
 }
 
-// routers finds out who advertises: each next hop of the pod's, that of the default route first. A pod without any still
+// routers finds out who advertises: each next hop of the pod, that of the default route first. A pod without any still
 // has its server advertise, since without that no guest asks for an address.
 func (b *builder6) routers() {
 	var gateways []netip.Addr

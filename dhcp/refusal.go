@@ -9,7 +9,7 @@ import (
 )
 
 // refusals are the requests that nobody will ever answer, since something is wrong with them. They are told of when their
-// number doubles, so that a flood of them is no flood of events.
+// number doubles, so that a flood of them is not a flood of events.
 type refusals struct {
 	relayed, malformed uint64
 	relay              netip.Addr // of the last one, where it says

@@ -2,7 +2,7 @@
 // and unplugs further interfaces, and stops it.
 //
 // A guest is followed by libvirt's events (Connect, Connection, Guest). The promise is that an ending is never missed: events are subscribed to before the domain is created, and when the connection to the daemon is lost it is made
-// again, for as long as it takes, and the guest is looked up. A guest belongs to nobody's connection: it lives on when this
+// again, for as long as it takes, and the guest is looked up. A guest does not depend on the connection: it lives on when this
 // process ends, and another one can find it.
 //
 // This package does not link libvirt. Each connection is a process of the helper podnic-libvirt, which does (package

@@ -60,7 +60,7 @@ const (
 type event struct {
 	uuid  string
 	state GuestState
-	// ended says that the guest is no more. how and reason then say how it ended; with a state, they say what an ending
+	// ended says that the guest is gone. how and reason then say how it ended; with a state, they say what an ending
 	// that follows from that state would mean, where libvirt's last word does not.
 	ended  bool
 	how    How

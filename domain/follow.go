@@ -3,7 +3,7 @@ package domain
 import "context"
 
 // Follow blocks until the guest has ended, and says how. onState is called with the guest's state at first and then with
-// every change, from the caller's goroutine; it may be nil. A reboot is no ending, a preserved crash is not (see
+// every change, from the caller's goroutine; it may be nil. A reboot is not an ending, nor is a preserved crash (see
 // GuestCrashed), nor is a lost connection to the daemon: when the guest is not there any more after connecting again, the
 // ending is Unknown. An ending that came before the call is reported at once. The error is that ctx ended or the connection
 // was closed; the guest runs on.

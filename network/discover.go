@@ -30,7 +30,7 @@ type discovery struct {
 // wired reports whether there is anything of ours.
 func (d *discovery) wired() bool { return len(d.marked) > 0 || d.table }
 
-// redirection is what tables of ours, or filters of tc's, redirect the frames of.
+// redirection is a link whose frames our tables, or tc filters, redirect.
 type redirection struct {
 	name    string
 	binding string

@@ -137,7 +137,7 @@ func (l *locking) without() (warning string, ok bool) {
 		if locked, err := l.try(); locked || err != nil { // it was let go of meanwhile
 			return "", locked
 		}
-		return fmt.Sprintf("%s holds the lock of %s and is no podnic, since %s: it was not waited for, and other podnics are excluded by a lock that requires CAP_NET_ADMIN, but one older than that would not be; end that process", h, l.ns, h.Idle), true
+		return fmt.Sprintf("%s holds the lock of %s and is not podnic, since %s: podnic did not wait for it. A second lock, which requires CAP_NET_ADMIN, keeps other podnics out, but not one that is too old to take it; end that process", h, l.ns, h.Idle), true
 	}
 	return "", false
 }
@@ -155,7 +155,7 @@ func (l *locking) busy() error {
 	}
 	switch {
 	case idle != nil && l.noClaim:
-		return busy("%s holds the lock of %s and is no podnic, since %s: end that process (%w, by which podnic would go on without)", idle, l.ns, idle.Idle, rtnl.ErrNoClaims)
+		return busy("%s holds the lock of %s and is not podnic, since %s: end that process (%w, which would let podnic go on without it)", idle, l.ns, idle.Idle, rtnl.ErrNoClaims)
 	case len(names) > 0:
 		return busy("another podnic is changing %s (%s) and has not finished after %v: wait for it, or allow more with --lock-timeout", l.ns, strings.Join(names, ", "), l.wait)
 	case l.claimed || l.noClaim:

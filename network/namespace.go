@@ -191,7 +191,7 @@ func bootID() (string, error) {
 	return id, err
 }
 
-// readProc reads a setting of the kernel's. Package os would ask the runtime's poller to watch it, since such files can be
+// readProc reads a kernel setting. Package os would ask the runtime's poller to watch it, since such files can be
 // polled, and that wakes a thread.
 func readProc(path string) (string, error) {
 	var b [4096]byte

@@ -214,7 +214,7 @@ func (s Store) Remove() error {
 	return o.removeFirst(recordFile)
 }
 
-// ofAnother reports whether a record is of another interface, and whole: one that is damaged is nobody's.
+// ofAnother reports whether a record is of another interface, and whole: a damaged one belongs to none.
 func ofAnother(b []byte, iface string) bool {
 	var r struct {
 		Options struct {

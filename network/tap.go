@@ -10,13 +10,13 @@ import (
 	"github.com/podnic/podnic/network/plan"
 )
 
-// Holding is who holds a tap.
+// Holding says which processes hold a tap.
 type Holding struct {
-	// Held says that somebody does: the tap has a carrier (tun_attach and tun_detach in drivers/net/tun.c). One that is not
-	// there is held by nobody.
+	// Held says that somebody does: the tap has a carrier (tun_attach and tun_detach in drivers/net/tun.c). Nobody holds one that is
+	// not there.
 	Held bool
 	// Holders are those that this process can see. A process of another user, or in another PID namespace, it cannot: to look
-	// into /proc/PID/fdinfo takes the same user, or CAP_SYS_PTRACE.
+	// into /proc/PID/fdinfo requires the same user, or CAP_SYS_PTRACE.
 	Holders []holding.Tap
 }
 
@@ -32,7 +32,7 @@ func (h Holding) Who() string {
 	return strings.Join(words, " and ")
 }
 
-// InspectTap tells who holds a tap of the request's namespace. Nothing is changed.
+// InspectTap tells which processes hold a tap of the request's namespace. Nothing is changed.
 func InspectTap(req Request, tap string) (Holding, error) {
 	ns, err := OpenNamespace(req.Namespace)
 	if err != nil {

@@ -112,7 +112,7 @@ func (s attachments) save(a *attachment) error {
 	return nil
 }
 
-// remove forgets an attachment, known or not. The records are gone by then, or of no use.
+// remove forgets an attachment, known or not. The records are gone by then, or useless.
 func (s attachments) remove(containerID, ifName string) error {
 	if err := os.RemoveAll(s.path(containerID, ifName)); err != nil {
 		return fmt.Errorf("remove the attachment: %w", err)

@@ -35,7 +35,7 @@ func Main(programVersion string) int {
 	return 1
 }
 
-// notOpened keeps skel from opening what is no network namespace, to compare it with the plugin's own (ns.CheckNetNS): it
+// notOpened keeps skel from opening what is not a network namespace, to compare it with the plugin's own (ns.CheckNetNS): it
 // would wait for a fifo. What is wrong with it the commands say.
 func notOpened(netns string) {
 	if netns == "" {
@@ -45,7 +45,7 @@ func notOpened(netns string) {
 	if err == nil {
 		ns.Close()
 	} else if network.IsNoNamespace(err) {
-		_ = os.Setenv("CNI_NETNS_OVERRIDE", "1") // fails on a name that is none
+		_ = os.Setenv("CNI_NETNS_OVERRIDE", "1") // fails only on an invalid name
 	}
 }
 

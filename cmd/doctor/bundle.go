@@ -181,7 +181,7 @@ func (b *bundle) settings() {
 	b.add("settings.txt", []byte(text.String()))
 }
 
-// environment lists names alone: a value may be a secret of the site's.
+// environment lists names alone: a value may be a secret.
 func (b *bundle) environment() {
 	var names []string
 	for _, variable := range os.Environ() {
@@ -216,8 +216,8 @@ func (b *bundle) domains() {
 	}
 }
 
-// states takes what is known of each interface. What podnic would not believe, since others could have put it there, is none
-// of a bundle's either: it may be a link to a file that is nobody's business.
+// states takes what is known of each interface. What podnic would not believe, since others could have put it there, does
+// not go into a bundle either: it may be a link to a private file.
 func (b *bundle) states() {
 	if len(b.all) == 0 {
 		b.miss("record.json and state.json", errors.New("the pod's interface is not known"))

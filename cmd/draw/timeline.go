@@ -52,7 +52,7 @@ func passed(t statefile.Timeline) []pass {
 }
 
 // timeline draws when each event was, how long it took since the one before, and what the longest of these went to. While
-// the guest has no lease, it says what is waited for, and for how long so far.
+// the guest has no lease, it says what podnic waits for, and how long it has waited.
 func (d *drawing) timeline() {
 	rows := passed(d.r.Timeline)
 	if len(rows) == 0 {

@@ -93,7 +93,7 @@ func (a *app) interfaceKey(cmd *cobra.Command, toComplete string) ([]string, cob
 	return all, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 }
 
-// definedDomains are those that libvirt keeps in files: to complete a word is no reason to wait for a daemon.
+// definedDomains are those that libvirt keeps in files: completing a word must not wait for a daemon.
 func definedDomains() []string {
 	files, _ := filepath.Glob("/etc/libvirt/qemu/*.xml")
 	for i, file := range files {

@@ -139,7 +139,7 @@ func TestResultsAreTextOrJSON(t *testing.T) {
 
 // TestUnusedFlagsSayNothing whatever they say: queues that no tap can have, a format that there is not.
 func TestUnusedFlagsSayNothing(t *testing.T) {
-	const warning = "podnic: warning: '%s' makes nothing of --%s\n"
+	const warning = "podnic: warning: '%s' ignores --%s\n"
 	for _, test := range []struct{ command, name, value string }{
 		{"podnic status", "queues", "300"}, {"podnic status", "tap-owner", "-7"}, {"podnic doctor", "tap-group", "-7"},
 		{"podnic serve", "binding", "nonsense"}, {"podnic serve", "pod-ports", "x"}, {"podnic serve", "output", "xml"}, {"podnic trace", "ipv6", "nonsense"},

@@ -11,7 +11,7 @@ import (
 // Flags of all commands, by what they are about.
 var (
 	aboutPlace   = []string{"netns", "interface", "state-dir", "allow-host-namespace", "config"}
-	aboutOthers  = slices.DeleteFunc(slices.Clone(aboutPlace), func(name string) bool { return name == "interface" }) // who names it otherwise
+	aboutOthers  = slices.DeleteFunc(slices.Clone(aboutPlace), func(name string) bool { return name == "interface" }) // for commands that name the interface in another way
 	aboutLooks   = []string{"binding", "tap", "ipv6", "pod-ports", "guest-ports"}                                     // of the wiring's, what is seen of one that could be
 	aboutWiring  = []string{"binding", "tap", "tap-owner", "tap-group", "queues", "spoof-guard", "ipv6", "pod-ports", "guest-ports"}
 	aboutLock    = []string{"lock-timeout"}
@@ -54,7 +54,7 @@ var ownUsage = map[string]struct{ usage, value string }{
 		"--container-name nor $CONTAINER_NAME is given)", ""},
 }
 
-// unused marks a common flag that the command makes nothing of.
+// unused marks a common flag that the command ignores.
 const unused = "podnic: unused"
 
 // hideUnused keeps the common flags that a command ignores out of its help, and so of completion and the reference.
@@ -93,7 +93,7 @@ func hideUnused(root *cobra.Command) {
 
 func isUnused(f *pflag.Flag) bool { _, is := f.Annotations[unused]; return is }
 
-// unusedGiven are the flags on the command line that the command makes nothing of, whatever their values: they are taken back.
+// unusedGiven are the flags on the command line that the command ignores, whatever their values: they are taken back.
 func unusedGiven(cmd *cobra.Command) (names []string, err error) {
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		if isUnused(f) {

@@ -40,7 +40,7 @@ func hookArgs(argv []string) ([]string, bool) {
 	return nil, false
 }
 
-// callHook does what libvirt calls for. What is none of podnic's business ends here, before the program is set up: libvirt
+// callHook does what libvirt calls for. What does not concern podnic ends here, before the program is set up: libvirt
 // calls the hook for each guest, several times.
 func callHook(args []string, started time.Time, in io.Reader, out, stderr io.Writer) int {
 	call, err := qemuhook.NewCall(args)
@@ -69,7 +69,7 @@ func callHook(args []string, started time.Time, in io.Reader, out, stderr io.Wri
 
 // await reports whether a domain that is not podnic's by its name may be so by its XML, of which it returns a reader that
 // begins at the beginning; nil where the time passes before that is known. What it is not podnic's for is never parsed, but
-// where the names of podnic's are not known: then it may be podnic's if it has a tap that libvirt is not to make.
+// where podnic's domain names are not known: then it may be podnic's if it has a tap that libvirt is not to make.
 func await(in io.Reader, known bool, patience time.Duration) (io.Reader, bool) {
 	type answer struct {
 		xml  io.Reader

@@ -21,12 +21,12 @@ import (
 func (a *app) attachCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "attach NAME[,KEY=VALUE…]",
-		Short: "Give one more interface of the pod to a guest that runs",
-		Long: `Wire an interface of the pod for a guest of libvirt's that runs, have it served,
+		Short: "Give one more interface of the pod to a running guest",
+		Long: `Wire an interface of the pod for a running libvirt guest, have it served,
 plug a network card into the guest, and return when the emulator holds its tap.
-The other interfaces of the guest go on undisturbed. The server of the guest's
-others, be it 'podnic run', 'podnic serve' or the hook's, takes it up; where
-there is none, one is started, as the hook starts one.
+The other interfaces of the guest go on undisturbed. The server of those,
+whether 'podnic run', 'podnic serve' or the hook's, takes it up; where there is
+none, one is started, as the hook starts one.
 
 The keys are those of --interface. The socket is that of the guest's other
 interfaces, unless it is named. MAC and MTU are the pod's; libvirt chooses the
@@ -93,8 +93,8 @@ usage, or a refusal, nothing touched; 3 failed, and not all could be put back.`,
 func (a *app) detachCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "detach NAME",
-		Short: "Take an interface from a guest that runs, and give it back to the pod",
-		Long: `Ask a guest of libvirt's that runs to give up the network card of an interface,
+		Short: "Take an interface from a running guest, and give it back to the pod",
+		Long: `Ask a running libvirt guest to give up the network card of an interface,
 wait until it has, and give the pod its interface back, exactly. The other
 interfaces of the guest go on undisturbed.
 

@@ -22,7 +22,7 @@ import (
 type app struct {
 	common  commonFlags
 	started time.Time
-	// out and err make fit for a terminal what is written to them. What is made fit already, or is no text, goes to stdout
+	// out and err make fit for a terminal what is written to them. What is made fit already, or is not text, goes to stdout
 	// and stderr.
 	out, err       io.Writer
 	stdout, stderr io.Writer

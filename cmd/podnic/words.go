@@ -100,7 +100,7 @@ func editDistance(a, b string) int {
 	return row[len(b)]
 }
 
-// unknownVariables are those of the environment that look like settings and are none of any command, as a line
+// unknownVariables are those of the environment that look like settings but belong to no command, as a line
 // each, with the one that may be meant. Kubernetes gives containers variables of each Service, also of one that is called podnic, and `run` gives its command some.
 func unknownVariables(cmd *cobra.Command) []string {
 	var strangers []string

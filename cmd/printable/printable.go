@@ -2,7 +2,7 @@
 // its links are called, and a terminal does what control characters say.
 //
 // What does not show is written as strconv.Quote writes it: control characters of both sets (ECMA-48), those that turn the
-// direction of writing or show nothing (Unicode's category Cf), what is of no character, and bytes that are no UTF-8. All
+// direction of writing or show nothing (Unicode's category Cf), what is of no character, and bytes that are not UTF-8. All
 // else stays as it is, the backslash too: the text is for people, and is not read back.
 package printable
 

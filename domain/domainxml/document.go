@@ -14,7 +14,7 @@ import (
 // src/remote/remote_protocol.x, in bytes.
 const MaxSize = 4 << 20
 
-// byteOrderMark may stand at the beginning of a UTF-8 file. It is no part of the XML.
+// byteOrderMark may stand at the beginning of a UTF-8 file. It is not part of the XML.
 var byteOrderMark = []byte("\ufeff")
 
 // Document is a libvirt domain's XML. It does not change.
@@ -41,7 +41,7 @@ func parse(xml []byte) (*Document, error) {
 	case len(bytes.TrimSpace(data)) == 0:
 		return nil, errors.New("the document is empty")
 	case len(xml) > MaxSize:
-		return nil, fmt.Errorf("the document is longer than the %d bytes that libvirt takes", MaxSize)
+		return nil, fmt.Errorf("the document is longer than the %d bytes that libvirt accepts", MaxSize)
 	case !marked && (bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff"))):
 		return nil, encodingError("UTF-16")
 	}
@@ -81,7 +81,7 @@ func (d *Document) Interfaces() []Interface {
 }
 
 // interfaces are the elements that libvirt takes for interfaces, which it looks for as ./devices/interface
-// (src/conf/domain_conf.c). What has that name elsewhere, in metadata or in a comment, is none.
+// (src/conf/domain_conf.c). What has that name elsewhere, in metadata or in a comment, does not count.
 func (d *Document) interfaces() []*etree.Element {
 	var found []*etree.Element
 	for devices := range named(d.top, "devices") {
@@ -93,7 +93,7 @@ func (d *Document) interfaces() []*etree.Element {
 }
 
 // canonicalUUID brings a UUID into the form that libvirt prints. It reads them without regard to case, and with hyphens
-// anywhere or nowhere (virUUIDParse). What is no UUID stays as it is.
+// anywhere or nowhere (virUUIDParse). What is not a UUID stays as it is.
 func canonicalUUID(s string) string {
 	s = strings.TrimSpace(s)
 	hex := strings.ToLower(strings.ReplaceAll(s, "-", ""))

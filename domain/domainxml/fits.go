@@ -44,7 +44,7 @@ func (d *Document) Taps(pod []NIC) ([]Interface, error) {
 	return found, nil
 }
 
-// lacks says what to change in a domain that has no interface for one of the pod's.
+// lacks says what to change in a domain that lacks an interface for one of the pod's.
 func (d *Document) lacks(pod []NIC, missing int) error {
 	name, interfaces := pod[missing].Tap, d.Interfaces()
 	switch {

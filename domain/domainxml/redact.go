@@ -19,7 +19,7 @@ var telling = []string{
 	"os/type", "os/boot", "os/bios", "iothreads", "devices/emulator", "devices/interface", "devices/controller", "devices/memballoon",
 }
 
-// secretInside are elements below the telling ones that may hold what is nobody's business (802.1Qbh and filter parameters
+// secretInside are elements below the telling ones that may hold private values (802.1Qbh and filter parameters
 // are the site's own).
 var secretInside = []string{"virtualport", "filterref"}
 
@@ -40,7 +40,7 @@ func redact(e *etree.Element, path []string, tells bool) {
 			(tells || slices.Contains(telling, strings.Join(path, "/")))
 	}
 	for i := range e.Attr {
-		// The type of a domain, and of each of its parts, is a word of libvirt's.
+		// The type of a domain, and of each of its parts, is a libvirt word.
 		if a := &e.Attr[i]; !tells && !(a.FullKey() == "type" && word(a.Value)) {
 			a.Value = leftOut
 		}

@@ -39,7 +39,7 @@ func restoreName(name string) string {
 // predefined are the entities that every document has (XML 1.0, 4.6).
 var predefined = []string{"lt", "gt", "amp", "apos", "quot"}
 
-// legible respells a document for encoding/xml. It takes time in proportion to the document, and leaves what is no XML for
+// legible respells a document for encoding/xml. It takes time in proportion to the document, and leaves what is not XML for
 // encoding/xml to refuse. A reference to an entity of the document's own becomes the text that it is written with, and the
 // first of them is returned. Line breaks in attributes become blanks, as XML 1.0 (3.3.3) reads them and encoding/xml does
 // not, and follow the attribute, so that errors name the right line.

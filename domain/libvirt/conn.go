@@ -86,7 +86,7 @@ func (s *conn) onKept(send func(wire.Message)) (int, error) {
 	})
 }
 
-// tell sends an event. One of a domain without identity is nobody's.
+// tell sends an event. One of a domain without identity is dropped.
 func tell(send func(wire.Message), d *libvirt.Domain, e wire.Event) {
 	uuid, err := d.GetUUIDString()
 	if err != nil {

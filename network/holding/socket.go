@@ -46,7 +46,7 @@ func diagnosed() (holders []Socket, err error) {
 	return holders, err
 }
 
-// unknownUser is no user's id (overflowuid is another): of a socket of which the kernel does not say whose it is.
+// unknownUser is not a user's id (overflowuid is another): it stands for a socket whose owner the kernel does not name.
 const unknownUser = ^uint32(0)
 
 // listed is what /proc/net/unix says of them, where the user is that of the process that has the socket, if it is to be
@@ -87,7 +87,7 @@ func OfSocket(n namespace, name string) (*Socket, error) {
 	return nil, err
 }
 
-// Trusted reports whether it is root who has the socket, or the effective user.
+// Trusted reports whether the socket belongs to root or to the effective user.
 func (h *Socket) Trusted() bool { return h.UID == 0 || h.UID == uint32(os.Geteuid()) }
 
 // HeldBy reports whether a process has the socket open. Of a process that this one may not look at it is false: of another

@@ -107,13 +107,13 @@ type Family struct {
 	Neighbours []Neighbour
 }
 
-// Router is where a gateway of the pod's is, so that router advertisements can be sent in its name (RFC 4861, 4.2: their
+// Router is where a gateway of the pod is, so that router advertisements can be sent in its name (RFC 4861, 4.2: their
 // source is link-local).
 type Router struct {
 	// Gateway is the pod's next hop.
 	Gateway netip.Addr `json:"gateway"`
-	// Address is a link-local address of the gateway's: that of Gateway if it is link-local, else one that the same machine
-	// was found to have, else one that is nobody's. In a record the zero Addr says that nobody answered for the gateway.
+	// Address is a link-local address of the gateway: that of Gateway if it is link-local, else one that the same machine
+	// was found to have, else one that nobody has. In a record the zero Addr says that nobody answered for the gateway.
 	Address netip.Addr `json:"address,omitzero"`
 	// MAC is the gateway's; zero where it is not known.
 	MAC MAC `json:"mac"`
@@ -176,5 +176,5 @@ type Identity struct {
 func (i Identity) Layer2Only() bool { return !i.V4.Served() && !i.V6.Served() }
 
 // ServerLinkLocal is the address of the DHCP server where the pod has no gateway whose address it could borrow, and in
-// UDP mode: an IPv4 link-local one (RFC 3927), so that it is nobody's on any pod network.
+// UDP mode: an IPv4 link-local one (RFC 3927), so that no station of a pod network has it.
 var ServerLinkLocal = netip.AddrFrom4([4]byte{169, 254, 75, 10})

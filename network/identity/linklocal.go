@@ -3,7 +3,7 @@ package identity
 import "net/netip"
 
 // Link-local addresses of IPv6 (RFC 4291 §2.5.6) that podnic answers for on the guest's side, and that the filter keeps
-// there. Their interface identifiers are the letters "podnic" and a number, so that they are nobody's EUI-64.
+// there. Their interface identifiers are the letters "podnic" and a number, so that they are no EUI-64 of a MAC.
 var (
 	// VirtualRouter is the guest's next hop where the pod's has no link-local address that anybody answers for. Where there are
 	// several such gateways, the others are NextVirtualRouter's.
@@ -41,7 +41,7 @@ func LinkLocalOf(mac MAC) netip.Addr {
 }
 
 // Asker is the address that a server without CAP_NET_RAW asks the pod network's gateways from: the letters "pn" and the pod's
-// MAC, so that it is nobody else's. What is answered to it is for the server, and not for the guest.
+// MAC, so that nobody else has it. What is answered to it is for the server, and not for the guest.
 func Asker(mac MAC) netip.Addr {
 	b := [16]byte{0: 0xfe, 1: 0x80, 8: 'p', 9: 'n'}
 	copy(b[10:], mac[:])

@@ -68,7 +68,7 @@ type Binding interface {
 	// ServerLink is the link on which a server hears the guest.
 	ServerLink(names Names, socket string) string
 
-	// Notes say what others have changed since, which is no deviation.
+	// Notes say what others have changed since, which is not a deviation.
 	Notes(original, current *Snapshot) []string
 
 	// steps plans, in the order in which it has to happen. deviations compares the pod's own link.

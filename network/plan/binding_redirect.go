@@ -21,7 +21,7 @@ func (redirectBinding) Ours() bool { return true }
 
 func (redirectBinding) KeepsNIC() bool { return true }
 
-// Accepts refuses a link that is no Ethernet link, and one on which other links stand: they would hear nothing.
+// Accepts refuses a link that is not an Ethernet link, and one on which other links stand: they would hear nothing.
 func (redirectBinding) Accepts(nic Link, all []Link, _ []uint32) error {
 	why := ""
 	switch {

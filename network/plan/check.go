@@ -137,7 +137,7 @@ func (a Address) check(iface string) error {
 	return nil
 }
 
-// check demands that a hop is on the interface: a route that is on others alone is none of what the wiring takes away.
+// check demands that a hop is on the interface: a route on other links only is not one that the wiring takes away.
 func (r Route) check() error {
 	is4 := r.Is4()
 	switch {

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// FilterPlace is where a deviation of the filter is. It is no link's role.
+// FilterPlace is where a deviation of the filter is. It is not a link's role.
 const FilterPlace Role = "filter"
 
 // Deviation is one way in which a wiring is not as it should be, in words: what the steps that mend it do not say, since

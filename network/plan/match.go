@@ -109,7 +109,7 @@ func toDHCP(p place) []expr.Any {
 func isDHCP() []expr.Any { return slices.Concat(isUDP(), toDHCP(transportPort), isFirstFragment4()) }
 
 // isFirstFragment4 and isFurtherFragment4 look at the offset of a fragment, the lower 13 bits at 6 (RFC 791, 3.1): that of
-// the first, and of what is no fragment, is 0.
+// the first, and of what is not a fragment, is 0.
 func isFirstFragment4() []expr.Any { return append(fragmentOffset4(), equal(network16(0))) }
 func isFurtherFragment4() []expr.Any {
 	return append(fragmentOffset4(), &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: network16(0)})

@@ -47,7 +47,7 @@ type Options struct {
 // Names are the names of the links of such a wiring.
 func (o Options) Names() Names { return o.binding().Names(o.Interface, o.Tap) }
 
-// Guarded reports whether the guest can be nobody else.
+// Guarded reports whether the guest is kept from posing as another.
 func (o Options) Guarded() bool { return o.SpoofGuard != nil && *o.SpoofGuard }
 
 // Ours reports whether podnic makes such a wiring, or somebody else does.

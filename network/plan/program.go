@@ -62,7 +62,7 @@ const (
 	fragmentField            // of IPv6's first fragment header, the 16 bits with the offset, and hasFragment; 0: it has none
 )
 
-// untold is no protocol: the IP header is not sound.
+// untold is not a protocol: the IP header is not sound.
 const untold = 0x100
 
 // hasFragment tells a fragment header of zeros from none.

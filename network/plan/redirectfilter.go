@@ -32,7 +32,7 @@ const (
 var RedirectFamily = redirectFamily("", "")
 
 // redirectFamily is where that between two links is. The chain of the family inet comes before connection tracking
-// (NF_IP_PRI_RAW): what goes nowhere is no connection.
+// (NF_IP_PRI_RAW): what goes nowhere is not a connection.
 func redirectFamily(nic, tap string) *FilterFamily {
 	return &FilterFamily{Number: unix.NFPROTO_NETDEV, prefix: "netdev ", Chains: append([]FilterChain{
 		{Name: chainFromNetwork, Hook: hook(unix.NF_NETDEV_INGRESS), Device: nic, Drop: true},

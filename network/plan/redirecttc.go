@@ -15,7 +15,7 @@ import (
 // without.
 //
 // No mark tells the guest's frames from those of the pod's own stack. What a stack sends has the type PACKET_HOST,
-// which is 0, and what a link received has it for the link's own MAC alone (eth_type_trans). No frame of the guest's
+// which is 0, and what a link received has it for the link's own MAC alone (eth_type_trans). No frame of the guest
 // for somebody else is to the tap's.
 func RedirectByTC(original *Snapshot, o Options) (*Filter, []Qdisc, error) {
 	o.TC = true

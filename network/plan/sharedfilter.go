@@ -15,7 +15,7 @@ import (
 // is whose: those that the pod keeps, and those that its connections come from. What has none (answers to ARP and neighbour
 // discovery, ICMP's errors, later fragments) is for both.
 //
-// Guest and containers have the same address, so that neither can reach the other by it. They do by one that is nobody's,
+// Guest and containers have the same address, so that neither can reach the other by it. They do by one that nobody has,
 // [identity.ServerLinkLocal] or [identity.Other6]: what a container sends there arrives on lo, and what the guest sends on
 // the tap, and either is handed to the other as from that address. No state is kept, and no connection is tracked.
 var (
@@ -209,7 +209,7 @@ func (d *door) matchTypes(types [][2]byte, then func(match []expr.Any)) {
 	}
 }
 
-// arpToBoth has both learn of neighbours, and either answer for an address of the pod's: a guest that is not there yet must not
+// arpToBoth has both learn of neighbours, and either answer for an address of the pod: a guest that is not there yet must not
 // keep the containers from being found. For others that it has, the pod's stack would answer too (arp_ignore). A sender that
 // probes for an address (RFC 5227) may be the guest itself, whose frames the pod network sends back.
 func (d *door) arpToBoth() {
@@ -278,7 +278,7 @@ func (d *door) podAlone6() {
 	d.accept(chain, "the pod answers", icmp6, is8(icmpType, neighbourSolicitation))
 }
 
-// segmentsFromGuest and what follows lead from a chain to those that look who may send from a port.
+// segmentsFromGuest and what follows lead from a chain to those that check which ports the guest may send from.
 func (d *door) segmentsFromGuest(chain string) {
 	if d != nil {
 		d.passToNetwork(chain, "a further fragment", isFurtherFragment4())
@@ -303,7 +303,7 @@ func (d *door) fromGuest6() {
 	d.goTo(chain, chainPortsFromGuest[ProtocolUDP], "UDP", isUDP(), isNotDHCPv6(transportPort))
 }
 
-// tagsFromGuest drops what has two tags of which the first is none: Linux takes it for what it would be without that.
+// tagsFromGuest drops what has two tags if the first names no VLAN: Linux takes it for what it would be without that.
 func (d *door) tagsFromGuest() {
 	if d != nil {
 		d.drop(chainTagsFromGuest, "a tag of no VLAN before another hides ports", noVLAN())
@@ -412,7 +412,7 @@ func (d *door) guestSays4() {
 	d.rule(chainContainersHear, "as from the other address", nil, d.heard(write4(12, identity.ServerLinkLocal))...)
 }
 
-// containersSay4 also leads what is sent to 127.0.0.1 by a port of the guest's, as from an address that tells it from the
+// containersSay4 also leads what is sent to 127.0.0.1 by a port of the guest, as from an address that tells it from the
 // rest. By that the guest reaches what has asked it, and no listener.
 func (d *door) containersSay4() {
 	other := identity.ServerLinkLocal.AsSlice()

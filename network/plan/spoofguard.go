@@ -11,7 +11,7 @@ import (
 )
 
 // The spoof guard keeps the guest from being somebody else to the pod network. What it sends has the pod's MAC and one of
-// the pod's addresses, in ARP and in neighbour discovery too, and it is no router.
+// the pod's addresses, in ARP and in neighbour discovery too, and it is not a router.
 //
 // What it lets through: 0.0.0.0 where an ARP probe and DHCP have it (RFC 5227, RFC 2131), the unspecified address of IPv6,
 // and all link-local addresses of IPv6 but those of the pod's gateways and permanent neighbours, since nobody knows which

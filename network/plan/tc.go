@@ -34,7 +34,7 @@ const (
 	HookEgress  = "egress"
 )
 
-// TCFilter is a filter of tc's.
+// TCFilter is a tc filter.
 type TCFilter struct {
 	Hook     string
 	Priority uint16 // the lowest is asked first

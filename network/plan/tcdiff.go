@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// What a plan does with tc. Its changes are no transaction: each filter is in place, or in another's place, at once,
+// What a plan does with tc. Its changes are not a transaction: each filter is in place, or in another's place, at once,
 // and the order makes up for the rest. Fences come before what redirects, since what is behind decides on what they
 // pass.
 
@@ -89,7 +89,7 @@ func (p *planner) removeQdiscs(roles ...Role) {
 	}
 }
 
-// modelTC says what the kernel makes of a change of tc's.
+// modelTC says what the kernel makes of a change to tc.
 func (s *Snapshot) modelTC(c Change) {
 	without := func(q *Qdisc, f TCFilter) { q.Filters = slices.DeleteFunc(q.Filters, f.samePlace) }
 	switch c := c.(type) {

@@ -27,7 +27,7 @@ import (
 // Own is the name of the directory of what has no interface.
 const Own = ".podnic"
 
-// Reserved reports whether a link of that name cannot have a directory of its name: it is one of podnic's, was the name of a
+// Reserved reports whether a link of that name cannot have a directory of its name: it is one of podnic's own, was the name of a
 // file in the state directory before interfaces had directories, or is that of a socket which the documents put there.
 func Reserved(name string) bool {
 	switch name {

@@ -43,7 +43,7 @@ type Task struct {
 	ServeArgs []string
 }
 
-// Named reports whether a domain is podnic's by its name, which matches a pattern. The error is a pattern that is none.
+// Named reports whether a domain is podnic's by its name, which matches a pattern. The error is an invalid pattern.
 func Named(name string, patterns []string) (bool, error) {
 	for _, pattern := range patterns {
 		match, err := path.Match(pattern, name)
@@ -89,7 +89,7 @@ func Run(req Task, log *zap.Logger) error {
 	return r.err
 }
 
-// hookResult is what came of a call; no entry where it was none of podnic's business.
+// hookResult is what came of a call; no entry where it did not concern podnic.
 type hookResult struct {
 	entry *hooklog.Entry
 	err   error
@@ -496,7 +496,7 @@ func (h *hook) end(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// endUnrecorded takes back an interface that no record gives to the guest, if it is nobody's.
+// endUnrecorded takes back an interface that no record gives to the guest, if nobody has it.
 func (h *hook) endUnrecorded(ctx context.Context, o plan.Options) error {
 	req := h.Only(o)
 	record, err := network.Recorded(req)

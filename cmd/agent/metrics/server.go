@@ -70,7 +70,7 @@ var (
 	errTooLong   = errors.New("431 Request Header Fields Too Large")
 )
 
-// answer reads one request and writes the response. A client that goes away meanwhile is nobody's loss.
+// answer reads one request and writes the response. A client that goes away meanwhile does no harm.
 func (s *Server) answer(v *visitor) {
 	_ = v.SetDeadline(time.Now().Add(requestTime))
 	method, path, err := readRequest(v)

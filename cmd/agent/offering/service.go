@@ -21,7 +21,7 @@ type Service struct {
 	Options dhcp.Settings
 	// ResolvConf is the path of the pod's resolver configuration; empty means that it is not to be had.
 	ResolvConf string
-	// Subdomain is that of the machine below a domain of the cluster, in a launcher pod of KubeVirt's.
+	// Subdomain is that of the machine below a domain of the cluster, in a launcher pod of KubeVirt.
 	Subdomain string
 	// Beside says that the guest has another interface, with the default route: hostname, resolver and time servers are that
 	// one's to tell.

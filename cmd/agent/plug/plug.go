@@ -1,4 +1,4 @@
-// Package plug gives one more interface of the pod to a guest of libvirt's that runs, and takes one from it: wired and served
+// Package plug gives one more interface of the pod to a running libvirt guest, and takes one from it: wired and served
 // before the guest has the card, given back to the pod after it has given the card up.
 package plug
 

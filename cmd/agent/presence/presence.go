@@ -27,12 +27,12 @@ func Address(iface string) *net.UnixAddr {
 	return &net.UnixAddr{Net: "unixgram", Name: "@" + presencePrefix + iface}
 }
 
-// Squatted refuses since an unprivileged process, which may be podnic and need not be, has the name of who serves.
+// Squatted refuses since an unprivileged process, which may or may not be podnic, has the server's socket.
 func Squatted(holder *holding.Socket) error {
 	return plan.Refuse("%s has the socket @%s, by which podnic knows who serves: end it first", holder, holder.Name)
 }
 
-// Of is who has the place of the process that serves the interface; nil if nobody has.
+// Of is the process that holds the server's socket of the interface; nil if there is none.
 func Of(ns *network.Namespace, iface string) (*holding.Socket, error) {
 	holder, err := holding.OfSocket(ns, presencePrefix+iface)
 	if err != nil {
@@ -62,7 +62,7 @@ type Process struct {
 }
 
 // Proven is the serving process, if it is a podnic that this process believes: the one that a state file names which is to be
-// believed, or else the one that is a `podnic serve` of the hook's by its command line. It is nil, without an error, where the
+// believed, or else the one that by its command line is the hook's `podnic serve`. It is nil, without an error, where the
 // socket's holder is neither.
 func Proven(holder *holding.Socket, stateDir string, id network.NamespaceID) (*Process, error) {
 	if !holder.Trusted() {

@@ -118,7 +118,7 @@ func (r *run) lowered(name string) (lowered bool) {
 	return lowered
 }
 
-// carrier is that of a link of the pod's, or, where the guest's link is not to follow it, one that is always there.
+// carrier is that of a link of the pod, or, where the guest's link is not to follow it, one that is always there.
 func (r *run) carrier(ctx context.Context, index int) (<-chan bool, error) {
 	if !r.task.FollowCarrier {
 		always := make(chan bool, 1)

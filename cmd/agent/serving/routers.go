@@ -19,7 +19,7 @@ import (
 // routersRest is between two looks at where the pod's IPv6 gateways are: a guest that has lost its router asks every second.
 const routersRest = 10 * time.Second
 
-// followRouters looks where the gateways are whenever the guest asks for one, and sends what is no more as it was. It returns
+// followRouters looks where the gateways are whenever the guest asks for one, and sends what has changed. It returns
 // when the context ends.
 func (s *Server) followRouters(ctx context.Context, known []identity.Router) {
 	var before string

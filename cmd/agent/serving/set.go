@@ -206,7 +206,7 @@ func (s *Set) claimEach(seen []*network.Inspection) error {
 	return nil
 }
 
-// checkMetrics sees to it that metrics are served at no address of the guest's.
+// checkMetrics sees to it that metrics are served at no address of the guest.
 func (s *Set) checkMetrics(seen []*network.Inspection) error {
 	if s.service.Metrics.IsZero() {
 		return nil
@@ -250,7 +250,7 @@ func (s *Set) Add(seen []*network.Inspection) error {
 	return nil
 }
 
-// add makes the server of an interface, beside others of the guest's.
+// add makes the server of an interface, beside the guest's others.
 func (s *Set) add(one *network.Inspection, others []*network.Inspection) (*member, error) {
 	name := one.Names.Interface
 	for _, m := range s.all() {
@@ -485,7 +485,7 @@ func (s *Set) confine() {
 func (s *Set) needs() confine.Needs {
 	n := confine.Needs{Directories: []string{s.req.StateDir}}
 	for _, m := range s.all() {
-		if !m.Answers() && s.guest == nil { // another interface of the guest's may come, which takes the same socket
+		if !m.Answers() && s.guest == nil { // another interface of the guest may come, which takes the same socket
 			continue
 		}
 		_ = s.ns.Do(func() error {

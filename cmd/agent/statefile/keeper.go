@@ -62,7 +62,7 @@ func decode(b []byte) (*State, error) {
 }
 
 // write replaces the file by what was encoded. It is readable by all who may enter the directory, and not flushed to the disk:
-// it describes a running process, and is of no use after a power cut.
+// it describes a running process, and is useless after a power cut.
 func write(dir *statedir.Dir, b []byte, err error) error {
 	if err == nil {
 		err = dir.Write(stateFile, append(b, '\n'), 0o644, false)

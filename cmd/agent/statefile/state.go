@@ -64,7 +64,7 @@ type GuestLink struct {
 const stateFile = "state.json"
 
 // Load reads the state file of an interface, which root wrote, the effective user, or one of the others. There is none
-// when nobody has served; one of another namespace is none. A server of a podnic that kept one interface has its file in
+// when nobody has served; one of another namespace does not count. A server of a podnic that kept one interface has its file in
 // the state directory itself, and it counts while that server is the later one.
 func Load(stateDir, iface string, id network.NamespaceID, others ...uint32) (*State, error) {
 	root := statedir.At(stateDir)

@@ -9,7 +9,7 @@ import (
 
 // LinkReport is one link of the wiring as the kernel has it.
 type LinkReport struct {
-	Role      plan.Role      `json:"role"` // nic, bridge, tap or placeholder; a link of podnic's that has no place in the wiring: stray NAME
+	Role      plan.Role      `json:"role"` // nic, bridge, tap or placeholder; a podnic link that has no place in the wiring: stray NAME
 	Name      string         `json:"name"`
 	MAC       identity.MAC   `json:"mac"`
 	MTU       int            `json:"mtu"`

@@ -74,7 +74,7 @@ type InterfaceReport struct {
 	PodPorts    plan.Ports     `json:"podPorts,omitempty"`
 	GuestPorts  plan.Ports     `json:"guestPorts,omitempty"`
 	SourcePorts plan.PortRange `json:"sourcePorts,omitzero"`
-	// SpoofGuard says that the guest can be nobody else; Spoofed is how many of its frames that has cost since the filter was
+	// SpoofGuard says that the guest cannot pose as another; Spoofed is how many of its frames that has cost since the filter was
 	// put in place, where this process may see it.
 	SpoofGuard bool    `json:"spoofGuard,omitempty"`
 	Spoofed    *uint64 `json:"spoofed,omitempty"`
@@ -293,8 +293,8 @@ func ReadOnly(req network.Request) network.Request {
 	return req
 }
 
-// servedBy is who serves an interface, as far as anybody does, and what its state file says, which may be another user's: it is
-// of its guest alone.
+// servedBy is the process that serves an interface, if there is one, and what its state file says, which may belong to another
+// user: it is about this process's guest alone.
 func servedBy(ns *network.Namespace, req network.Request, seen *network.Inspection) (*holding.Socket, *statefile.State, error) {
 	holder, err := presence.Of(ns, seen.Names.Interface)
 	if err != nil {

@@ -134,7 +134,7 @@ func (t *Tracing) Capture(to io.Writer, application string) (func(Frame) error, 
 	}
 	return func(f Frame) error {
 		if f.Length == 0 {
-			return nil // an answer that did not come is no frame
+			return nil // an answer that did not come is not a frame
 		}
 		p := pcapng.Packet{Link: f.tap, At: f.At, Direction: pcapng.Outbound, Comment: reason(f.Traced), Data: f.Data}
 		if f.FromGuest {

@@ -79,7 +79,7 @@ func (s *packetSocket) configure(of Service, w Watch) error {
 	if err := s.Attach(program); err != nil {
 		return err
 	}
-	// What the bridge sends to the guest is of no interest, and there is a lot of it.
+	// What the bridge sends to the guest does not matter, and there is a lot of it.
 	if err := s.conn.SetsockoptInt(unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1); err != nil {
 		return fmt.Errorf("ignore outgoing frames on %s: %w", s.link, err)
 	}

@@ -33,12 +33,12 @@ type Router struct {
 	Default bool
 	// Lifetime is for how long, in seconds; more than its field holds is as much as it holds.
 	Lifetime uint32
-	// MTU in bytes; what is no MTU of an IPv6 link is left out.
+	// MTU in bytes; what cannot be the MTU of an IPv6 link is left out.
 	MTU int
 	// MAC is where the router is, for a guest that nobody else would tell; zero leaves it out.
 	MAC identity.MAC
 	Told
-	// Withdrawn was told of before, and is no more.
+	// Withdrawn was advertised before, and is gone.
 	Withdrawn Told
 }
 
@@ -168,7 +168,7 @@ func (r Router) options() (options []ndp.Option, leftOut []string) {
 }
 
 // searchLists divides names over options. A name that the library cannot say is left out, and a client has it by DHCPv6:
-// one that is too long for one option, or that looks like Punycode and is none.
+// one that is too long for one option, or that looks like Punycode but is not.
 func searchLists(names []string) (lists [][]string, leftOut []string) {
 	const room = maxOption - 8
 	left := 0

@@ -38,7 +38,7 @@ func EncodeRoutes(routes []identity.Route) []byte {
 	return data
 }
 
-// wholeRoutes is how many of so many bytes end at the end of a route. What is no list of routes (the operator's) is cut
+// wholeRoutes is how many of so many bytes end at the end of a route. What is not a list of routes (the operator's) is cut
 // anywhere.
 func wholeRoutes(data []byte, most int) int {
 	end := 0

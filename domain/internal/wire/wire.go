@@ -95,7 +95,7 @@ type Event struct {
 	Ended  bool   `json:"ended,omitempty"`
 	How    string `json:"how,omitempty"`
 	Reason string `json:"reason,omitempty"`
-	// Device is the alias of a device that is no more, or, if Kept, that the guest refuses to give up.
+	// Device is the alias of a device that is gone, or, if Kept, that the guest refuses to give up.
 	Device string `json:"device,omitempty"`
 	Kept   bool   `json:"kept,omitempty"`
 }
