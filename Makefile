@@ -26,7 +26,7 @@ CNI := $(addprefix $(PODNIC_CACHE)/cni/,$(notdir $(CNI_PLUGINS)))
 SHELL_SCRIPTS = $(shell grep -lE '^\#!/bin/(ba)?sh' -r scripts .ci deploy test)
 ROOT := $(filter 0,$(shell id -u))
 
-.PHONY: help build man install uninstall reference dist dist-twice test-arm64 check test fresh matrix fresh-bookworm fresh-trixie fresh-noble images-podman images-docker containers kind-pinned kind-newest bench charts trends soak fuzz demo recording images e2e kind cni generate setup root clean
+.PHONY: help build man install uninstall reference dist dist-twice test-arm64 check test earlier fresh matrix fresh-bookworm fresh-trixie fresh-noble images-podman images-docker containers kind-pinned kind-newest bench charts trends soak fuzz demo recording images e2e kind cni generate setup root clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,8 +89,10 @@ check: ## the inner loop: formatting, vet, staticcheck, dependency rules, unit t
 	go vet -tags=$(TAGS),e2e ./test/e2e ./test/containers
 	go vet -tags=$(TAGS),coverage ./cmd/... ./test/coverage
 	go vet -tags=$(TAGS),docs ./cmd/podnic
+	go vet -tags=$(TAGS),earlier ./test/upgrade
 	go tool staticcheck ./...
 	go tool staticcheck -tags=$(TAGS),e2e ./test/e2e ./test/containers
+	go tool staticcheck -tags=$(TAGS),earlier ./test/upgrade
 	scripts/check-imports
 	@if command -v shellcheck >/dev/null; then \
 		echo shellcheck $(SHELL_SCRIPTS); shellcheck $(SHELL_SCRIPTS); \
@@ -101,6 +103,14 @@ check: ## the inner loop: formatting, vet, staticcheck, dependency rules, unit t
 
 test: setup root cni build ## all tests, in real namespaces and with real guests; run it as root, or what needs root is left out
 	scripts/run-tests $(if $(ROOT),--no-skip)
+
+EARLIER ?= cee73f5
+
+earlier: build cni ## the tests of an upgrade with the program of commit EARLIER (cee73f5) itself, which git's history has; UPDATE=1 records it; needs root and strace
+	@rm -rf $(PODNIC_CACHE)/$@-program && mkdir -p $(PODNIC_CACHE)/$@-program
+	$(GIT) archive $(EARLIER) | tar -x -C $(PODNIC_CACHE)/$@-program
+	$(MAKE) --no-print-directory -C $(PODNIC_CACHE)/$@-program build VERSION=$(EARLIER)
+	PODNIC_EARLIER=$(PODNIC_CACHE)/$@-program/bin/podnic go test -tags=$(TAGS),earlier -count=1 -timeout 5m ./test/upgrade $(if $(UPDATE),-args -update)
 
 TARGETS ?= demo test
 

@@ -92,3 +92,22 @@ func TestRecordIsInput(t *testing.T) {
 		t.Errorf("%v: a record brings a filter", err)
 	}
 }
+
+// TestRecordOfTheFutureIsRefused as such, also where it is of a form that this podnic cannot read: by no other word would
+// anybody know what to do.
+func TestRecordOfTheFutureIsRefused(t *testing.T) {
+	good, err := os.ReadFile("testdata/record.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"the same form": strings.Replace(string(good), `"version": 1`, `"version": 3`, 1),
+		"another form":  `{"version": 3, "options": [], "original": "elsewhere"}`,
+		"nothing else":  `{"version": 3}`,
+	} {
+		_, err := decodeRecord([]byte(text), "record.json")
+		if !IsRefusal(err) || !strings.Contains(err.Error(), "written by a newer podnic (version 3, this one reads up to 2)") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

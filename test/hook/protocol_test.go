@@ -125,6 +125,7 @@ func TestCalls(t *testing.T) {
 		{"a guest with several", guestWithSeveral},
 		{"failed server is taken back", failedServerIsTakenBack},
 		{"called by its name", calledByItsName},
+		{"replaced while a guest runs", replacedWhileAGuestRuns},
 		{"server needs its starter", serverNeedsItsStarter},
 		{"restore ends the server", restoreEndsTheServer},
 		{"hung server is killed", hungServerIsKilled},
@@ -519,6 +520,47 @@ func calledByItsName(l *lab) {
 	if log := l.log(); !strings.Contains(log, `"reason":"destroyed"`) {
 		l.T.Errorf("the log does not have libvirt's reason:\n%s", log)
 	}
+}
+
+// replacedWhileAGuestRuns: the old program serves the guest until it ends, what is called meanwhile is the new one, and so is
+// what serves the next guest.
+func replacedWhileAGuestRuns(l *lab) {
+	t := l.T
+	text, err := os.ReadFile(l.Podnic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Podnic = filepath.Join(t.TempDir(), "podnic")
+	install := func() {
+		podtest.Executable(t, l.Podnic+".new", text)
+		if err := os.Rename(l.Podnic+".new", l.Podnic); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The kernel says so of the file of a program that was replaced (proc(5)).
+	serves := func(replaced bool) int {
+		server := l.server()
+		if path, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", server)); err != nil || strings.HasSuffix(path, " (deleted)") != replaced {
+			t.Errorf("%q serves: %v", path, err)
+		}
+		return server
+	}
+	install()
+	l.must("prepare", l.domain())
+	l.must("start", l.domain())
+	old := serves(false)
+	install()
+	l.must("started", l.domain())
+	l.must("reconnect", l.domain())
+	if serves(true) != old {
+		t.Error("the server of the guest that runs was replaced")
+	}
+	l.must("stopped", l.domain())
+	l.must("release", l.domain())
+	l.asBefore()
+	l.must("prepare", l.domain())
+	serves(false)
+	l.must("release", l.domain())
 }
 
 // serverNeedsItsStarter until it is told to stay. The test starts one as the hook does.

@@ -7,15 +7,19 @@ package podtest
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/podnic/podnic/test/guest"
 	"github.com/podnic/podnic/test/libvirtd"
@@ -88,6 +92,31 @@ func Files(t testing.TB, dir string) (files []string) {
 		t.Error(err)
 	}
 	return files
+}
+
+// Recorded is the text of a file that podnic wrote elsewhere, as one of this boot and of a namespace: what a record says that
+// it is of.
+func Recorded(t testing.TB, n *pod.Namespace, text string) string {
+	t.Helper()
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cookie uint64
+	err = n.Do(func() error {
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = regexp.MustCompile(`"boot": "[^"]*"`).ReplaceAllString(text, fmt.Sprintf(`"boot": "%s"`, strings.TrimSpace(string(boot))))
+	return regexp.MustCompile(`"cookie": \d+`).ReplaceAllString(text, fmt.Sprintf(`"cookie": %d`, cookie))
 }
 
 // Node makes a node for the length of the test.

@@ -55,6 +55,31 @@ func TestDistIsComparedInACheckoutOfAnotherUser(t *testing.T) {
 	}
 }
 
+// TestPackageRunsNothing when it is installed, upgraded or removed: it has no maintainer script, and no unit of systemd's, which
+// debhelper's tools would start.
+func TestPackageRunsNothing(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../scripts/dist")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, config, began := strings.Cut(string(text), "nfpm.yaml\" <<-EOF\n")
+	config, _, ended := strings.Cut(config, "\n\tEOF\n")
+	if !ended {
+		config, _, ended = strings.Cut(config, "\nEOF\n")
+	}
+	if !began || !ended || !strings.Contains(config, "dst: /usr/bin/podnic,") {
+		t.Fatalf("scripts/dist does not write the package's description as it did:\n%s", config)
+	}
+	for line := range strings.Lines(config) {
+		for _, word := range []string{"scripts:", "preinst", "postinst", "prerm", "postrm", "triggers:", "overrides:", "/systemd/", "/init.d/"} {
+			if strings.Contains(line, word) {
+				t.Errorf("the package has more than files: %s", line)
+			}
+		}
+	}
+}
+
 // TestImageOfAReleaseIsTheContainerfiles holds what scripts/distimage writes to the stage `podnic` of deploy/Containerfile.
 func TestImageOfAReleaseIsTheContainerfiles(t *testing.T) {
 	t.Parallel()

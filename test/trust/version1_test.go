@@ -11,8 +11,6 @@ import (
 	"syscall"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/podnic/podnic/test/podtest"
 )
 
@@ -35,32 +33,14 @@ func (s *site) first(pid int) {
 	if err := os.RemoveAll(filepath.Join(s.StateDir, "eth0")); err != nil {
 		s.T.Fatal(err)
 	}
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		s.T.Fatal(err)
-	}
-	var cookie uint64
-	err = s.Pod.Do(func() error {
-		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
-		return err
-	})
-	if err != nil {
-		s.T.Fatal(err)
-	}
 	adapt := func(text string) string {
 		for pattern, with := range map[string]string{
-			`"boot": "[^"]*"`: fmt.Sprintf(`"boot": "%s"`, strings.TrimSpace(string(boot))), `"cookie": \d+`: fmt.Sprintf(`"cookie": %d`, cookie),
 			`"index": \d+`: fmt.Sprintf(`"index": %d`, s.index), `"pid": \d+`: fmt.Sprintf(`"pid": %d`, pid),
 			`0a:58:0a:f4:01:05`: s.MAC.String(), `fe80::858:aff:fef4:105`: s.linkLocal(),
 		} {
 			text = regexp.MustCompile(pattern).ReplaceAllString(text, with)
 		}
-		return text
+		return podtest.Recorded(s.T, s.Pod.Namespace, text)
 	}
 	s.write("state/record.json", adapt(recordOfVersion1), 0o600)
 	s.write("state/state.json", adapt(stateOfVersion1), 0o644)

@@ -1,0 +1,131 @@
+package upgrade
+
+import (
+	"bufio"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A recording is a text with a line for each change that was asked of the kernel, in order:
+//
+//	rtnetlink NAME BYTES   a request by that protocol; NAME is for the reader
+//	netfilter BYTES        a transaction by that one
+//	tap NAME               the tap of that name is opened, as one with virtio headers
+//	persist                it is to stay
+//
+// Empty lines, and what begins with #, are nothing.
+
+// protocols are those of netlink in a recording.
+var protocols = map[string]int{"rtnetlink": unix.NETLINK_ROUTE, "netfilter": unix.NETLINK_NETFILTER}
+
+// replay asks the kernel for what a recording has, in the calling thread's namespace.
+func replay(recording string) error {
+	tap, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(tap)
+	sockets := map[string]int{}
+	for name, protocol := range protocols {
+		fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 60}); err != nil {
+			return err
+		}
+		sockets[name] = fd
+	}
+	for lines := bufio.NewScanner(strings.NewReader(recording)); lines.Scan(); {
+		words := strings.Fields(lines.Text())
+		switch {
+		case len(words) == 0 || words[0][0] == '#':
+			continue
+		case words[0] == "tap":
+			var request *unix.Ifreq
+			if request, err = unix.NewIfreq(words[1]); err == nil {
+				request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+				err = unix.IoctlIfreq(tap, unix.TUNSETIFF, request)
+			}
+		case words[0] == "persist":
+			err = unix.IoctlSetInt(tap, unix.TUNSETPERSIST, 1)
+		default:
+			err = ask(sockets[words[0]], words[len(words)-1])
+		}
+		if err != nil {
+			return fmt.Errorf("%.200s: %w", lines.Text(), err)
+		}
+	}
+	return nil
+}
+
+// ask sends requests and waits for the answers to those that want one.
+func ask(socket int, text string) error {
+	requests, err := hex.DecodeString(text)
+	if err != nil {
+		return err
+	}
+	waiting := 0
+	err = each(requests, func(m []byte) error {
+		if flagsOf(m)&unix.NLM_F_ACK != 0 {
+			waiting++
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := unix.Sendto(socket, requests, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return err
+	}
+	for buffer := make([]byte, 1<<16); waiting > 0; {
+		n, _, err := unix.Recvfrom(socket, buffer, 0)
+		if err != nil {
+			return err
+		}
+		err = each(buffer[:n], func(m []byte) error {
+			if typeOf(m) != unix.NLMSG_ERROR {
+				return nil
+			}
+			waiting--
+			answer := m[unix.NLMSG_HDRLEN:] // an error, or 0, and the request (struct nlmsgerr)
+			errno := unix.Errno(-int32(binary.NativeEndian.Uint32(answer)))
+			// The program passes over that, too: the kernel takes an IPv6 address away when the link goes down.
+			if errno == 0 || errno == unix.EADDRNOTAVAIL && typeOf(answer[4:]) == unix.RTM_DELADDR {
+				return nil
+			}
+			return errno
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func typeOf(message []byte) uint16  { return binary.NativeEndian.Uint16(message[4:]) }
+func flagsOf(message []byte) uint16 { return binary.NativeEndian.Uint16(message[6:]) }
+
+// each calls a function for each netlink message.
+func each(b []byte, do func(message []byte) error) error {
+	for len(b) > 0 {
+		if len(b) < unix.NLMSG_HDRLEN {
+			return errors.New("half a message")
+		}
+		length := int(binary.NativeEndian.Uint32(b))
+		if length < unix.NLMSG_HDRLEN || length > len(b) {
+			return fmt.Errorf("a message of %d bytes in %d", length, len(b))
+		}
+		if err := do(b[:length]); err != nil {
+			return err
+		}
+		b = b[min(len(b), (length+unix.NLMSG_ALIGNTO-1)&^(unix.NLMSG_ALIGNTO-1)):]
+	}
+	return nil
+}
