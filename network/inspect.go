@@ -61,18 +61,30 @@ func Inspect(req Request) (*Inspection, error) {
 	return s.inspect()
 }
 
+// Lost is a wired interface that cannot be inspected: its link is gone, say.
+type Lost struct {
+	Names  plan.Names
+	Reason error // a refusal
+}
+
 // InspectAll inspects the interfaces of the request, or where it names none at all that are wired, that with the default route
-// first. Where nothing is wired, it inspects the one that would be. There is one at least.
+// first. Where nothing is wired, it inspects the one that would be. There is one at least. Those that are lost are left out.
 func InspectAll(req Request) ([]*Inspection, error) {
+	all, _, err := InspectEach(req)
+	return all, err
+}
+
+// InspectEach is InspectAll with those that are lost beside the others. Where all are, that is an error.
+func InspectEach(req Request) ([]*Inspection, []Lost, error) {
 	req.inspects = true
 	s, err := open(req)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer s.close()
 	v, err := s.discoverAll()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var chosen []*discovery
 	for _, o := range req.each() {
@@ -82,11 +94,12 @@ func InspectAll(req Request) ([]*Inspection, error) {
 		}
 		d, err := s.pick(v, o)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		chosen = append(chosen, d)
 	}
 	var all []*Inspection
+	var lost []Lost
 	var failed []error
 	for _, d := range chosen {
 		t := s.of(d)
@@ -95,24 +108,21 @@ func InspectAll(req Request) ([]*Inspection, error) {
 		switch {
 		case err == nil:
 			all = append(all, seen)
-		case IsRefusal(err): // that the link is gone, say: the others are there all the same
-			failed = append(failed, err)
+		case IsRefusal(err): // the others are there all the same
+			lost, failed = append(lost, Lost{d.names, err}), append(failed, err)
 		default:
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	if len(all) == 0 {
-		return nil, errors.Join(failed...)
-	}
-	for _, err := range failed {
-		all[0].Warnings = append(all[0].Warnings, err.Error())
+		return nil, nil, errors.Join(failed...)
 	}
 	if len(chosen) == len(v.wired) && len(req.Interfaces) == 0 {
 		slices.SortStableFunc(all, func(a, b *Inspection) int {
 			return cmp.Compare(boolOf(b.Original.HasDefault()), boolOf(a.Original.HasDefault()))
 		})
 	}
-	return all, nil
+	return all, lost, nil
 }
 
 // Wired are the names of the interfaces that are wired, by podnic or KubeVirt.

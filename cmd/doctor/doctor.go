@@ -91,12 +91,18 @@ func (v *visit) findings(c check) []Finding {
 	for i := range v.all {
 		v.inspected = v.all[i]
 		f := v.run(c)
-		if len(v.all) > 1 {
+		if len(v.all)+len(v.lost) > 1 {
 			f.Interface = v.inspected.seen.Names.Interface
 		}
 		all = append(all, f)
 	}
 	v.inspected = v.all[0]
+	if c.name == "wiring" {
+		for _, l := range v.lost {
+			o := refusal(Fail, l.Reason)
+			all = append(all, Finding{Check: c.name, Interface: l.Names.Interface, Status: o.status, Reason: o.reason, Remedy: o.remedy})
+		}
+	}
 	return all
 }
 
@@ -135,6 +141,7 @@ type visit struct {
 	all       []inspected
 	inspected       // the interface that is checked now; empty when there is none
 	unseen    error // why
+	lost      []network.Lost
 	report    *status.Report
 	libvirt   libvirt
 }
@@ -157,7 +164,7 @@ func begin(o Examination) (*visit, error) {
 	if v.initial {
 		return v, nil
 	}
-	seen, err := network.InspectAll(status.ReadOnly(o.Request))
+	seen, lost, err := network.InspectEach(status.ReadOnly(o.Request))
 	if err != nil {
 		v.unseen = err
 		return v, nil
@@ -169,7 +176,7 @@ func begin(o Examination) (*visit, error) {
 	for i := range seen {
 		v.all = append(v.all, inspected{seen[i], v.report.Interfaces[i]})
 	}
-	v.inspected = v.all[0]
+	v.inspected, v.lost = v.all[0], lost
 	return v, nil
 }
 

@@ -43,7 +43,7 @@ func lines(v status.View, color bool) []string {
 type drawing struct {
 	canvas
 	at    time.Time
-	seen  *network.Inspection
+	seen  *network.Inspection // nil of one that is lost
 	r     status.InterfaceReport
 	names int // columns that the names of links take
 }
@@ -54,10 +54,19 @@ func drawings(v status.View) []*drawing {
 	for i, seen := range v.Seen {
 		all[i] = &drawing{at: v.At, seen: seen, r: v.Report.Interfaces[i]}
 	}
+	for _, lost := range v.Report.Interfaces[len(v.Seen):] {
+		all = append(all, &drawing{at: v.At, r: lost})
+	}
 	return all
 }
 
 func (d *drawing) draw() []string {
+	if d.seen == nil { // there is nothing to draw
+		d.put(bad, d.r.Name+": lost")
+		d.line("")
+		d.remarks()
+		return d.lines
+	}
 	for _, l := range d.r.Links {
 		d.names = max(d.names, columns(printable.Line(l.Name)))
 	}

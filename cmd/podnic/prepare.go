@@ -27,7 +27,8 @@ that are not given stay as they were. When a step fails, those before it are
 undone.
 
 Of several interfaces (--interface eth0 --interface net1,tap=tap9, or all), each
-gets a tap of its own: tap0, tap1, … in order. All are wired, or none.
+gets a tap of its own: tap0, tap1, … in order. All are wired, or none. JSON has
+them in a list, also of one and with --dry-run.
 
 It needs CAP_NET_ADMIN, CAP_NET_RAW and /dev/net/tun.
 
@@ -79,13 +80,22 @@ failed, and the namespace could not be put back.`,
 	return cmd
 }
 
-// printPlanned says what prepare would do: of one interface as ever, and of several each under its name.
+// plannedReport is what a dry run prints as JSON. The fields of a single interface stand beside the list as well, where they
+// were before there was one.
+type plannedReport struct {
+	APIVersion string             `json:"apiVersion"` // podnic/v1
+	Interfaces []*network.Planned `json:"interfaces"`
+	*network.Planned
+}
+
+// printPlanned says what prepare would do: as text, of several interfaces each under its name.
 func (a *app) printPlanned(planned []*network.Planned, asJSON bool) error {
-	switch {
-	case asJSON && len(planned) == 1:
-		return a.printJSON(planned[0])
-	case asJSON:
-		return a.printJSON(map[string]any{"interfaces": planned})
+	if asJSON {
+		report := plannedReport{APIVersion: "podnic/v1", Interfaces: planned}
+		if len(planned) == 1 {
+			report.Planned = planned[0]
+		}
+		return a.printJSON(report)
 	}
 	for _, p := range planned {
 		if len(planned) > 1 {

@@ -21,7 +21,8 @@ Where nothing is wired, it does nothing. While a guest holds the tap it refuses,
 unless --force is passed.
 
 It restores all that are wired, or those that --interface names, and goes on
-after one that fails: the exit status is the highest.
+after one that fails: the exit status is the highest. JSON has the changes of
+each interface under "restored".
 
 Exit status: 0 done; 1 failed; 2 wrong usage, or a refusal, nothing touched; 3
 failed, and the pod lacks something of its interface.`,
@@ -48,22 +49,42 @@ failed, and the pod lacks something of its interface.`,
 	return cmd
 }
 
-// printRestored says what was restored. phase is that of what was asked for: it is left out where some of it failed.
+// restoredReport is what restore and detach print as JSON.
+type restoredReport struct {
+	APIVersion string `json:"apiVersion"` // podnic/v1
+	// Phase is that of what was asked for: it is left out where some of it failed.
+	Phase    string              `json:"phase,omitempty"`
+	Restored []restoredInterface `json:"restored"`
+	// Interfaces, Steps and Warnings are those of all in one, in the same order.
+	Interfaces []string    `json:"interfaces"`
+	Steps      []plan.Step `json:"steps"`
+	Warnings   []string    `json:"warnings"`
+}
+
+// restoredInterface is one that the pod has again.
+type restoredInterface struct {
+	Name     string      `json:"name"`
+	Steps    []plan.Step `json:"steps"`
+	Warnings []string    `json:"warnings"`
+}
+
+// printRestored says what was restored.
 func (a *app) printRestored(all []*network.Restoration, failed error, asJSON bool) error {
-	steps, warnings, names := []plan.Step{}, []string{}, []string{}
+	steps, warnings, names, restored := []plan.Step{}, []string{}, []string{}, []restoredInterface{}
 	for _, r := range all {
 		steps, warnings = append(steps, r.Steps...), append(warnings, r.Warnings...)
 		if len(r.Steps) > 0 {
 			names = append(names, r.Names.Interface)
+			restored = append(restored, restoredInterface{r.Names.Interface, r.Steps, append([]string{}, r.Warnings...)})
 			if !asJSON {
 				fmt.Fprintf(a.out, "%s is the pod's again (%d changes)\n", r.Names.Interface, len(r.Steps))
 			}
 		}
 	}
 	if asJSON {
-		result := map[string]any{"apiVersion": "podnic/v1", "interfaces": names, "steps": steps, "warnings": warnings}
+		result := restoredReport{APIVersion: "podnic/v1", Restored: restored, Interfaces: names, Steps: steps, Warnings: warnings}
 		if failed == nil {
-			result["phase"] = status.PhaseOriginal
+			result.Phase = status.PhaseOriginal
 		}
 		return a.printJSON(result)
 	}

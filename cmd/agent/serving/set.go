@@ -37,9 +37,12 @@ func Serve(ctx context.Context, req network.Request, service offering.Service, r
 func serve(ctx context.Context, req network.Request, service offering.Service, reload <-chan os.Signal, started time.Time, starter *detached.Starter, guest *network.DomainRef, log *zap.Logger) error {
 	brief := req
 	brief.Brief = true
-	seen, err := network.InspectAll(brief)
+	seen, lost, err := network.InspectEach(brief)
 	if err != nil {
 		return err
+	}
+	for _, l := range lost {
+		log.Warn("an interface is not served", zap.String("interface", l.Names.Interface), zap.Error(l.Reason))
 	}
 	for _, one := range seen {
 		if !one.Wired {

@@ -17,7 +17,7 @@ const recheck = time.Second
 // View is one inspection of a namespace.
 type View struct {
 	Report *Report
-	// Seen has a state for each interface of the report.
+	// Seen has an inspection of each interface of the report, but for those at its end that are lost.
 	Seen []*network.Inspection
 	// At is when.
 	At time.Time
@@ -79,6 +79,9 @@ func reached(phase, wanted string) bool {
 func (r *Report) reached(wanted string) bool {
 	served := slices.ContainsFunc(r.Interfaces, func(i InterfaceReport) bool { return i.served() })
 	for _, i := range r.Interfaces {
+		if i.lost {
+			continue // it comes back by no waiting
+		}
 		enough := wanted
 		if wanted == PhaseReady && served && !i.served() {
 			enough = PhaseServing

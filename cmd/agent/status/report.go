@@ -29,7 +29,7 @@ const (
 	PhaseWired    = "wired"    // the guest has the interface, and nobody serves it
 	PhaseServing  = "serving"  // the server can hear the guest
 	PhaseReady    = "ready"    // the guest has taken its lease, or uses the address; at layer 2, it has sent a frame
-	PhaseFailed   = "failed"   // podnic gave up; the reason is among the warnings
+	PhaseFailed   = "failed"   // podnic gave up, or the interface is lost; the reason is among the warnings
 )
 
 // Report is what `podnic status -o json` and `podnic prepare -o json` print. Fields are added, never renamed.
@@ -89,6 +89,7 @@ type InterfaceReport struct {
 	Domain   *statefile.Domain  `json:"domain,omitempty"`
 	Timeline statefile.Timeline `json:"timeline,omitempty"`
 
+	lost      bool // it is wired, and cannot be inspected
 	unplugged bool // the guest that the record gives the interface to holds another's tap, and not this one's
 }
 
@@ -268,15 +269,30 @@ func phaseOf(seen *network.Inspection, state *statefile.State, alive bool) strin
 	return PhaseServing
 }
 
-// Read inspects the namespace and at what serving processes say. It changes nothing. The report has the interfaces in the
-// order of the states.
+// Read inspects the namespace, and reads what serving processes say. It changes nothing. The report has the interfaces in the
+// order of the states, and behind them those that are lost.
 func Read(req network.Request, service offering.Service) (*Report, []*network.Inspection, error) {
-	seen, err := network.InspectAll(ReadOnly(req))
+	seen, lost, err := network.InspectEach(ReadOnly(req))
 	if err != nil {
 		return nil, nil, err
 	}
 	report, err := NewReport(req, seen, service)
-	return report, seen, err
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, l := range lost {
+		report.Interfaces = append(report.Interfaces, newLost(l))
+	}
+	return report, seen, nil
+}
+
+// newLost is the report of an interface that cannot be inspected. The phase of the whole is that of the others.
+func newLost(l network.Lost) InterfaceReport {
+	return InterfaceReport{
+		Name: l.Names.Interface, Phase: PhaseFailed, Binding: l.Names.Binding.Name(),
+		Addresses: []netip.Prefix{}, Gateways: []netip.Addr{}, Routes: []PodRoute{}, Links: []LinkReport{},
+		Lease: dhcp.Lease{State: dhcp.LeaseNone}, Warnings: []string{l.Reason.Error()}, lost: true,
+	}
 }
 
 // ReadOnly is a request that changes nothing: it also believes the users who serve in the namespace.
