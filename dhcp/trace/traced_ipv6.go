@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/podnic/podnic/dhcp/internal/drop"
 	"github.com/podnic/podnic/dhcp/internal/link"
+	"github.com/podnic/podnic/dhcp/internal/nd"
 	v6 "github.com/podnic/podnic/dhcp/internal/v6"
 	"github.com/podnic/podnic/network/identity"
 )
@@ -157,63 +157,19 @@ func neighborAdvertisement(f *Traced, b []byte, destination netip.Addr) {
 	}
 }
 
-// ndOptions adds the options that say where something is and what is on the link (RFC 4861 §4.6, RFC 8106).
+// ndOptions adds the options that say where something is and what is on the link.
 func ndOptions(f *Traced, b []byte) {
-	for len(b) >= 8 {
-		size := int(b[1]) * 8
-		if size == 0 || size > len(b) {
-			f.add("options", "malformed")
-			return
+	all, err := nd.Options(b)
+	for _, o := range all {
+		value := printable6(o.Value)
+		if o.Ended {
+			value += " (no more)"
 		}
-		switch o := b[:size]; {
-		case o[0] == 1:
-			f.add("sender at", identity.MAC(o[2:]).String())
-		case o[0] == 2:
-			f.add("at", identity.MAC(o[2:]).String())
-		case o[0] == 3 && size == 32:
-			f.add("prefix", netip.PrefixFrom(netip.AddrFrom16([16]byte(o[16:])), int(min(o[2], 128))).String()+ended(o[4:]))
-		case o[0] == 24 && size <= 24: // RFC 4191 §2.3
-			var to [16]byte
-			copy(to[:], o[8:])
-			f.add("route", netip.PrefixFrom(netip.AddrFrom16(to), int(min(o[2], 128))).String()+ended(o[4:]))
-		case o[0] == 5:
-			f.add("mtu", fmt.Sprint(binary.BigEndian.Uint32(o[4:])))
-		case o[0] == 25:
-			var servers []string
-			for a := o[8:]; len(a) >= 16; a = a[16:] {
-				servers = append(servers, netip.AddrFrom16([16]byte(a)).String())
-			}
-			f.add("dns", strings.Join(servers, " ")+ended(o[4:]))
-		case o[0] == 31:
-			f.add("search", strings.Join(searchList(o[8:]), " ")+ended(o[4:]))
-		}
-		b = b[size:]
+		f.add(o.Name, value)
 	}
-}
-
-// ended marks a lifetime of 0, which withdraws what it belongs to.
-func ended(lifetime []byte) string {
-	if binary.BigEndian.Uint32(lifetime) == 0 {
-		return " (no more)"
+	if err != nil {
+		f.add("options", "malformed")
 	}
-	return ""
-}
-
-// searchList reads names without compression, and the padding after them (RFC 8106 §5.2).
-func searchList(b []byte) []string {
-	var names, labels []string
-	for len(b) > 0 && int(b[0]) < len(b) {
-		n := int(b[0])
-		if n == 0 {
-			if len(labels) == 0 {
-				break
-			}
-			names, labels, b = append(names, printable(strings.Join(labels, "."))), nil, b[1:]
-			continue
-		}
-		labels, b = append(labels, string(b[1:1+n])), b[1+n:]
-	}
-	return names
 }
 
 func decodeDHCPv6(f *Traced, b []byte) {

@@ -39,7 +39,7 @@ func ipv6Frame(next byte, hops byte, source, destination string, payload []byte)
 }
 
 // nd is an ICMPv6 message: its type, the rest of its first eight bytes, and what follows.
-func nd(kind byte, first [4]byte, rest ...[]byte) []byte {
+func ndMessage(kind byte, first [4]byte, rest ...[]byte) []byte {
 	b := append([]byte{kind, 0, 0, 0}, first[:]...)
 	for _, r := range rest {
 		b = append(b, r...)
@@ -83,7 +83,7 @@ func TestTraceTellsWhatIsAskedAndWhyNot(t *testing.T) {
 	const payload = link.EtherLen + link.IPLen + link.UDPLen
 	bcast := func(request []byte) []byte { return fromGuest(request, "0.0.0.0", everybody) }
 	discover := bcast(ask(dhcpv4.MessageTypeDiscover, withParameters(dhclient...), withOption(12, []byte("vm-0")...), withOption(61, 1, 2, 3)))
-	router := nd(134, [4]byte{64, 0xc0, 0x07, 0x08}, make([]byte, 8), lladdr(1, otherMAC), []byte{5, 1, 0, 0, 0, 0, 5, 0xaa},
+	router := ndMessage(134, [4]byte{64, 0xc0, 0x07, 0x08}, make([]byte, 8), lladdr(1, otherMAC), []byte{5, 1, 0, 0, 0, 0, 5, 0xaa},
 		append([]byte{3, 4, 64, 0xc0}, append(make([]byte, 12), address6("2001:db8:1::")...)...),
 		append([]byte{25, 3, 0, 0, 0, 0, 0, 9}, address6("2001:db8::53")...))
 	type sent struct {
@@ -129,15 +129,15 @@ func TestTraceTellsWhatIsAskedAndWhyNot(t *testing.T) {
 			{"an ARP reply", arpFrame(link.ARPReply, guestMAC, "10.244.1.5", "10.244.1.1")},
 			{"half an ARP packet", arpFrame(link.ARPRequest, guestMAC, "10.244.1.5", "10.244.1.1")[:30]},
 			{"RARP", arpFrame(3, guestMAC, "10.244.1.5", "10.244.1.1")},
-			{"NS", ipv6Frame(58, 255, "fe80::1", "ff02::1:ff00:2", nd(135, [4]byte{}, address6("fe80::2"), lladdr(1, guestMAC)))},
-			{"DAD", ipv6Frame(58, 255, "::", "ff02::1:ff00:2", nd(135, [4]byte{}, address6("fe80::2")))},
-			{"NA", ipv6Frame(58, 255, "fe80::2", "fe80::1", nd(136, [4]byte{0xe0}, address6("fe80::2"), lladdr(2, otherMAC)))},
-			{"RS", ipv6Frame(58, 255, "fe80::1", "ff02::2", nd(133, [4]byte{}, lladdr(1, guestMAC)))},
+			{"NS", ipv6Frame(58, 255, "fe80::1", "ff02::1:ff00:2", ndMessage(135, [4]byte{}, address6("fe80::2"), lladdr(1, guestMAC)))},
+			{"DAD", ipv6Frame(58, 255, "::", "ff02::1:ff00:2", ndMessage(135, [4]byte{}, address6("fe80::2")))},
+			{"NA", ipv6Frame(58, 255, "fe80::2", "fe80::1", ndMessage(136, [4]byte{0xe0}, address6("fe80::2"), lladdr(2, otherMAC)))},
+			{"RS", ipv6Frame(58, 255, "fe80::1", "ff02::2", ndMessage(133, [4]byte{}, lladdr(1, guestMAC)))},
 			{"RA", ipv6Frame(58, 255, "fe80::99", "ff02::1", router)},
-			{"a redirect", ipv6Frame(58, 255, "fe80::99", "fe80::1", nd(137, [4]byte{}, address6("fe80::98"), address6("2001:db8::7")))},
-			{"a forwarded NS", ipv6Frame(58, 64, "2001:db8::1", "ff02::1:ff00:2", nd(135, [4]byte{}, address6("fe80::2")))},
-			{"half an NS", ipv6Frame(58, 255, "fe80::1", "ff02::1", nd(135, [4]byte{}, make([]byte, 8)))},
-			{"an ND option of no length", ipv6Frame(58, 255, "fe80::1", "ff02::2", nd(133, [4]byte{}, make([]byte, 8)))},
+			{"a redirect", ipv6Frame(58, 255, "fe80::99", "fe80::1", ndMessage(137, [4]byte{}, address6("fe80::98"), address6("2001:db8::7")))},
+			{"a forwarded NS", ipv6Frame(58, 64, "2001:db8::1", "ff02::1:ff00:2", ndMessage(135, [4]byte{}, address6("fe80::2")))},
+			{"half an NS", ipv6Frame(58, 255, "fe80::1", "ff02::1", ndMessage(135, [4]byte{}, make([]byte, 8)))},
+			{"an ND option of no length", ipv6Frame(58, 255, "fe80::1", "ff02::2", ndMessage(133, [4]byte{}, make([]byte, 8)))},
 			{"DHCPv6", ipv6Frame(17, 1, "fe80::1", "ff02::1:2", []byte{2, 34, 2, 35, 0, 12, 0, 0, 1, 0xab, 0xcd, 0xef})},
 		}},
 		{"a pod without a gateway", isolatedPod(), dhcp.Settings{}, []sent{
@@ -199,7 +199,7 @@ func tracedIPv6(t *testing.T) string {
 			fmt.Fprintf(&b, "  %s", renderTraced(d.decode(reply.Message, 0, false, link.ChecksumFinished)))
 		}
 	}
-	strange := ipv6Frame(58, 255, "fe80::77", "ff02::1", nd(134, [4]byte{64, 0xc0, 0x07, 0x08}, make([]byte, 8)))
+	strange := ipv6Frame(58, 255, "fe80::77", "ff02::1", ndMessage(134, [4]byte{64, 0xc0, 0x07, 0x08}, make([]byte, 8)))
 	copy(strange[6:], otherMAC[:])
 	fmt.Fprintf(&b, "\n# another router\n  %s", renderTraced(d.decode(strange, 0, false, link.ChecksumFinished)))
 	reply := ipv6Frame(17, 1, "fe80::77", dhcptest.GuestLinkLocal, []byte{2, 35, 2, 34, 0, 12, 0, 0, 7, 1, 2, 3})
@@ -233,7 +233,7 @@ func TestTraceIsWokenByNothingElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	discover := fromGuest(ask(dhcpv4.MessageTypeDiscover), "0.0.0.0", everybody)
-	ns := ipv6Frame(58, 255, "fe80::1", "ff02::1", nd(135, [4]byte{}, make([]byte, 16)))
+	ns := ipv6Frame(58, 255, "fe80::1", "ff02::1", ndMessage(135, [4]byte{}, make([]byte, 16)))
 	for name, tt := range map[string]struct {
 		frame []byte
 		want  bool
@@ -268,7 +268,7 @@ func FuzzTrace(f *testing.F) {
 		f.Add(fromGuest(s, "0.0.0.0", everybody), true)
 	}
 	f.Add(arpFrame(link.ARPRequest, guestMAC, "0.0.0.0", "169.254.1.1"), true)
-	f.Add(ipv6Frame(58, 255, "fe80::1", "ff02::1", nd(134, [4]byte{}, make([]byte, 8), lladdr(1, otherMAC))), false)
+	f.Add(ipv6Frame(58, 255, "fe80::1", "ff02::1", ndMessage(134, [4]byte{}, make([]byte, 8), lladdr(1, otherMAC))), false)
 	d := testDecoder(f, awsPod(), dhcp.Settings{})
 	f.Fuzz(func(t *testing.T, frame []byte, fromGuest bool) {
 		told := d.decode(frame, 0, fromGuest, link.ChecksumPending)
