@@ -7,7 +7,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 	"math/rand/v2"
 	"os"
@@ -21,6 +20,7 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/test/pod"
+	"github.com/podnic/podnic/test/podtest"
 )
 
 // patience bounds each wait.
@@ -154,9 +154,5 @@ func endAll(b *testing.B, pids ...int) {
 // memory is a field of /proc/PID/smaps_rollup, in bytes.
 func memory(b testing.TB, pid int, name string) float64 {
 	b.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-	if err != nil {
-		b.Fatal(err)
-	}
-	return float64(field(b, string(text), name+":") << 10)
+	return float64(podtest.Memory(b, pid, name))
 }

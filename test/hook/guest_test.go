@@ -67,7 +67,7 @@ func rebootAndStartAgain(s *site) {
 	console := s.define()
 	s.virsh("start", "vm")
 	s.ready()
-	s.wait(console, "guest: ready", 1)
+	podtest.WaitTimes(s.T, console, "guest: ready", 1)
 	s.hello()
 	server := s.server()
 
@@ -75,7 +75,7 @@ func rebootAndStartAgain(s *site) {
 	if _, err := s.client().Run(s.T.Context(), "{ sleep 1; reboot -f; } >/dev/null 2>&1 &"); err != nil {
 		s.T.Fatal(err)
 	}
-	s.wait(console, "guest: ready", 2)
+	podtest.WaitTimes(s.T, console, "guest: ready", 2)
 	s.hello()
 	if after := s.server(); after != server {
 		s.T.Errorf("the reboot replaced the server %d by %d", server, after)
@@ -89,7 +89,7 @@ func rebootAndStartAgain(s *site) {
 
 	again := s.define() // with a console of its own
 	s.virsh("start", "vm")
-	s.wait(again, "guest: lease", 1)
+	podtest.WaitTimes(s.T, again, "guest: lease", 1)
 	s.virsh("destroy", "vm")
 	for _, operation := range []string{"prepare", "start", "started", "stopped", "release"} {
 		if calls := s.calls(operation); len(calls) != 2 || calls[1].Outcome != "done" || calls[1].Guest != "vm" {
@@ -103,7 +103,7 @@ func redirected(s *site) {
 	console := s.define(`interface="eth0"/`, `interface="eth0" binding="redirect"/`)
 	s.virsh("start", "vm")
 	s.ready()
-	s.wait(console, "guest: ready", 1)
+	podtest.WaitTimes(s.T, console, "guest: ready", 1)
 	s.hello()
 	if out := s.must(s.Podnic, "status", "-o", "json"); !strings.Contains(out, `"binding": "redirect"`) || strings.Contains(out, `"nic":`) {
 		s.T.Errorf("status: %s", out)
@@ -114,7 +114,7 @@ func redirected(s *site) {
 func daemonRestarted(s *site) {
 	console := s.define()
 	s.virsh("start", "vm")
-	s.wait(console, "guest: ready", 1)
+	podtest.WaitTimes(s.T, console, "guest: ready", 1)
 	server, qemu := s.server(), s.qemu()
 
 	s.reconnect()
@@ -137,7 +137,7 @@ func daemonRestarted(s *site) {
 	if _, err := s.client().Run(s.T.Context(), "killall -USR1 udhcpc"); err != nil { // it renews its lease
 		s.T.Fatal(err)
 	}
-	s.wait(console, "guest: renewed", 1)
+	podtest.WaitTimes(s.T, console, "guest: renewed", 1)
 	s.ready()
 	s.hello()
 
@@ -174,7 +174,7 @@ func (s *site) reconnect() {
 func qemuKilled(s *site) {
 	console := s.define()
 	s.virsh("start", "vm")
-	s.wait(console, "guest: up", 1)
+	podtest.WaitTimes(s.T, console, "guest: up", 1)
 	s.kill(s.qemu())
 	s.gone()
 }
@@ -184,7 +184,7 @@ func qemuKilled(s *site) {
 func savedAndRestored(s *site) {
 	console := s.define()
 	s.virsh("start", "vm")
-	s.wait(console, "guest: ready", 1)
+	podtest.WaitTimes(s.T, console, "guest: ready", 1)
 	s.virsh("managedsave", "vm")
 	s.asBefore()
 	s.virsh("start", "vm")
@@ -284,7 +284,7 @@ func besidePodnicRun(s *site) {
 	if err := run.Start(); err != nil {
 		s.T.Fatal(err)
 	}
-	s.wait(console, "guest: ready", 1)
+	podtest.WaitTimes(s.T, console, "guest: ready", 1)
 	s.hello()
 	if e := s.last("prepare"); e.Guest != "run" || e.Outcome != "done" || len(e.Did) > 0 {
 		s.T.Errorf("beside podnic run, prepare did %+v", e)
@@ -311,7 +311,7 @@ func twoDomains(s *site) {
 	}
 	console := s.define()
 	s.virsh("start", "vm")
-	s.wait(console, "guest: ready", 1)
+	podtest.WaitTimes(s.T, console, "guest: ready", 1)
 	s.virsh("destroy", "foreign")
 	s.hello()
 
@@ -345,7 +345,7 @@ func otherHooks(s *site) {
 	}
 	console := s.define()
 	s.virsh("start", "vm")
-	s.wait(console, "guest: up", 1)
+	podtest.WaitTimes(s.T, console, "guest: up", 1)
 	s.virsh("destroy", "vm")
 	said, err := os.ReadFile(log)
 	if err != nil {

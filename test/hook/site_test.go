@@ -166,16 +166,6 @@ func (s *site) client() guest.Client {
 	return guest.Client{Address: s.Pod.Address.Addr(), Dial: s.other.DialContext}
 }
 
-// wait waits for so many lines with the prefix on the console.
-func (s *site) wait(console *guest.Console, prefix string, times int) {
-	s.T.Helper()
-	ctx, cancel := context.WithTimeout(s.T.Context(), podtest.Patience)
-	defer cancel()
-	if _, err := console.WaitTimes(ctx, prefix, times); err != nil {
-		s.T.Fatal(err)
-	}
-}
-
 // calls are the lines of the hook's log for an operation, as status shows them.
 func (s *site) calls(operation string) (calls []podtest.Call) {
 	s.T.Helper()

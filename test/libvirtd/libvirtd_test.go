@@ -65,7 +65,7 @@ func TestGuestLeasesServesAndObeysThePowerButton(t *testing.T) {
 
 	began = time.Now()
 	console := start(t, daemon, p, guest.Domain{Name: "vm", Interface: tapInterface})
-	lease := wait(t, console, "guest: lease")
+	lease := podtest.Wait(t, console, "guest: lease")
 	t.Logf("lease: %v", time.Since(began))
 	want := map[string]string{
 		"address": "203.0.113.9", "mask": "32", "routes": "203.0.113.1/32,0.0.0.0,0.0.0.0/0,203.0.113.1",
@@ -76,8 +76,8 @@ func TestGuestLeasesServesAndObeysThePowerButton(t *testing.T) {
 	if diff := cmp.Diff(want, guest.Fields(lease)); diff != "" {
 		t.Errorf("lease (-want +got):\n%s", diff)
 	}
-	wait(t, console, "guest: gateway 203.0.113.1 answers")
-	wait(t, console, "guest: ready")
+	podtest.Wait(t, console, "guest: gateway 203.0.113.1 answers")
+	podtest.Wait(t, console, "guest: ready")
 
 	client := guest.Client{Address: netip.MustParseAddr("203.0.113.9"), Dial: p.DialContext}
 	if hello, err := client.Hello(ctx); err != nil || hello != "hello from the guest\n" {
@@ -103,8 +103,8 @@ nameserver 10.96.0.11
 	}
 
 	virsh(t, daemon, "shutdown", "vm", "--mode", "acpi")
-	wait(t, console, "guest: power button")
-	wait(t, console, "guest: bye")
+	podtest.Wait(t, console, "guest: power button")
+	podtest.Wait(t, console, "guest: bye")
 	gone(t, daemon)
 }
 
@@ -123,7 +123,7 @@ func TestGuestOutlivesTheDaemon(t *testing.T) {
 	if err := daemon.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	wait(t, console, "guest: ready")
+	podtest.Wait(t, console, "guest: ready")
 	if err := daemon.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -220,15 +220,4 @@ func virsh(t *testing.T, daemon *libvirtd.Daemon, args ...string) string {
 		t.Fatal(err)
 	}
 	return out
-}
-
-func wait(t *testing.T, console *guest.Console, prefix string) string {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), guestTime)
-	defer cancel()
-	line, err := console.Wait(ctx, prefix)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return line
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/podnic/podnic/test/podtest"
 )
 
 // shown are the documents that say what was seen, each by the name of the test.
@@ -53,7 +55,7 @@ func TestPagesNameTestsThatThereAre(t *testing.T) {
 	}
 	for _, path := range pages(t) {
 		page := filepath.Base(path)
-		named := regexp.MustCompile("`((?:Test|Fuzz)\\w+)((?:/[^`]*)?)`(?:\\s+\\(`([^`]+)`)?").FindAllStringSubmatch(read(t, path), -1)
+		named := regexp.MustCompile("`((?:Test|Fuzz)\\w+)((?:/[^`]*)?)`(?:\\s+\\(`([^`]+)`)?").FindAllStringSubmatch(podtest.Read(t, path), -1)
 		if len(named) == 0 && slices.Contains(shown, page) {
 			t.Errorf("%s names no test", page)
 		}
@@ -95,7 +97,7 @@ func TestPagesNameFilesThatThereAre(t *testing.T) {
 	named := regexp.MustCompile("`((?:cmd|network|dhcp|domain|test|scripts|deploy|docs)/[\\w./*-]+)`")
 	any := regexp.MustCompile(`[A-Z]{2,}|\.\.\.`)
 	for _, page := range pages(t) {
-		for _, path := range named.FindAllStringSubmatch(read(t, page), -1) {
+		for _, path := range named.FindAllStringSubmatch(podtest.Read(t, page), -1) {
 			found, err := filepath.Glob(filepath.Join("../..", any.ReplaceAllString(path[1], "*")))
 			if err != nil || len(found) == 0 && !strings.HasPrefix(path[1], "cmd/virt-launcher/") {
 				t.Errorf("%s names %s, which is not there (%v)", filepath.Base(page), path[1], err)
@@ -109,7 +111,7 @@ func TestLinesOfPagesFit(t *testing.T) {
 	t.Parallel()
 	for _, page := range pages(t) {
 		number := 0
-		for line := range strings.Lines(read(t, page)) {
+		for line := range strings.Lines(podtest.Read(t, page)) {
 			number++
 			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 120 && !strings.HasPrefix(line, "|") && !strings.Contains(line, "://") {
 				t.Errorf("%s:%d has %d columns", page, number, n)
@@ -120,16 +122,7 @@ func TestLinesOfPagesFit(t *testing.T) {
 
 func document(t *testing.T, page string) string {
 	t.Helper()
-	return read(t, filepath.Join("../../docs", page))
-}
-
-func read(t *testing.T, path string) string {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
+	return podtest.Read(t, filepath.Join("../../docs", page))
 }
 
 // TestWhatSomebodyCannotDoATestShows holds docs/security.md to a test for each such row.

@@ -2,20 +2,15 @@ package look
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 	"unicode/utf8"
 
 	"github.com/podnic/podnic/test/pod"
@@ -124,7 +119,7 @@ ip link add link up2 name net2 index 62 address 0a:58:cb:00:71:07 netns `+s.Pod.
 	for range 4 {
 		s.server.Says(`"msg":"serving"`)
 	}
-	s.until("serving, eth0 is ready, and net1 has its warning", func(r podtest.Report) bool {
+	s.Until("serving, eth0 is ready, and net1 has its warning", func(r podtest.Report) bool {
 		return r.Phase == "serving" && len(r.Interfaces) == 4 && len(r.Interfaces[1].Warnings) > 0
 	})
 
@@ -142,7 +137,7 @@ ip link add link up2 name net2 index 62 address 0a:58:cb:00:71:07 netns `+s.Pod.
 			t.Errorf("the graph has no part of %s:\n%s", name, graph)
 		}
 	}
-	text := scrape(t, metrics)
+	text := podtest.Metrics(t, metrics)
 	for _, sample := range []string{
 		`podnic_serving{interface="eth0"} 1`, `podnic_serving{interface="net1"} 1`, `podnic_serving{interface="net2"} 1`, `podnic_serving{interface="net3"} 1`,
 		`podnic_guest_ready{interface="eth0"} 1`, `podnic_guest_ready{interface="net1"} 0`,
@@ -169,16 +164,6 @@ ip link add link up2 name net2 index 62 address 0a:58:cb:00:71:07 netns `+s.Pod.
 	s.AsBefore()
 }
 
-// until polls the status, of whose change nobody tells.
-func (s *site) until(what string, as func(podtest.Report) bool) {
-	s.T.Helper()
-	for deadline := time.Now().Add(podtest.Patience); !as(s.Status()); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			s.T.Fatalf("it does not come to that: %s", what)
-		}
-	}
-}
-
 // eachSettled is a drawing of several interfaces without what is volatile.
 func eachSettled(drawing string) string {
 	var all strings.Builder
@@ -193,26 +178,6 @@ func eachSettled(drawing string) string {
 		all.WriteString("\n")
 	}
 	return all.String()
-}
-
-// scrape asks for the metrics at a unix socket.
-func scrape(t *testing.T, path string) string {
-	t.Helper()
-	client := http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", path)
-		},
-	}}
-	answer, err := client.Get("http://podnic/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
 }
 
 // TestBundleHasTheRecordOfVersion1 that an older podnic left, and beside it that of an interface which was wired since.

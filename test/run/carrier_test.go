@@ -28,7 +28,7 @@ func TestGuestsCarrierIsThePods(t *testing.T) {
 	a := s.run("--domain", file)
 	sees("1")
 	s.Ready()
-	wait(t, console, "guest: ready")
+	podtest.Wait(t, console, "guest: ready")
 
 	s.network("down")
 	sees("0")
@@ -106,7 +106,7 @@ func TestLinkThatTheDomainHasDownStaysDown(t *testing.T) {
 	}
 	console := podtest.Console(t, path)
 	a := s.run("--domain", file)
-	wait(t, console, "guest: carrier 0")
+	podtest.Wait(t, console, "guest: carrier 0")
 	a.Says("the domain's XML has the guest's link down, and it stays so")
 	a.Signal(syscall.SIGTERM)
 	a.Exits(0)

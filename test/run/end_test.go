@@ -59,7 +59,7 @@ func TestEndWithoutLibvirt(t *testing.T) {
 			file, path := s.domain("podnic.deaf")
 			console := podtest.Console(t, path)
 			a := s.run(append([]string{"--domain", file, "--grace", "500ms"}, test.args...)...)
-			wait(t, console, "guest: ready")
+			podtest.Wait(t, console, "guest: ready")
 			ids, err := s.libvirtd.QEMU()
 			if err != nil || len(ids) != 1 {
 				t.Fatalf("QEMU's processes: %v, %v", ids, err)
@@ -115,7 +115,7 @@ func TestSecondSignalHurriesAGuestThatWasBeingStarted(t *testing.T) {
 	a.Signal(syscall.SIGTERM)
 	a.Says("asked to end")
 	s.pass(open, os.O_WRONLY)
-	wait(t, console, "guest: up")
+	podtest.Wait(t, console, "guest: up")
 	a.Signal(syscall.SIGTERM)
 	a.Exits(7)
 	s.AsBefore()

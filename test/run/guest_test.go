@@ -30,10 +30,10 @@ func TestGuestIsThePod(t *testing.T) {
 			metrics := filepath.Join(t.TempDir(), "metrics.sock")
 			a := s.run("--domain", file, "--metrics-listen", "unix:"+metrics)
 			s.Ready()
-			if text := scrape(t, metrics); !strings.Contains(text, "\npodnic_guest_ready{interface=\"eth0\"} 1\n") || !strings.Contains(text, `event="domain running"`) {
+			if text := podtest.Metrics(t, metrics); !strings.Contains(text, "\npodnic_guest_ready{interface=\"eth0\"} 1\n") || !strings.Contains(text, `event="domain running"`) {
 				t.Errorf("the metrics do not know of the guest:\n%s", text)
 			}
-			lease := guest.Fields(wait(t, console, "guest: lease"))
+			lease := guest.Fields(podtest.Wait(t, console, "guest: lease"))
 			t.Log(lease)
 			for field, want := range map[string]string{
 				"address":  s.Pod.Address.Addr().String(),
@@ -51,7 +51,7 @@ func TestGuestIsThePod(t *testing.T) {
 					t.Errorf("the guest lacks the route %s: %s", route, lease["routes"])
 				}
 			}
-			wait(t, console, "guest: ready")
+			podtest.Wait(t, console, "guest: ready")
 			reached := map[string]string{"gateway": s.Pod.Gateway.String(), "other pod": s.other.Address.Addr().String()}
 			if s.Pod.Address6.IsValid() {
 				s.hasIPv6(console)
@@ -82,7 +82,7 @@ func TestGuestIsThePod(t *testing.T) {
 // hasIPv6 checks that the guest has taken the pod's IPv6 address, and its router and resolver.
 func (s *site) hasIPv6(console *guest.Console) {
 	s.T.Helper()
-	lease := guest.Fields(wait(s.T, console, "guest: lease6"))
+	lease := guest.Fields(podtest.Wait(s.T, console, "guest: lease6"))
 	s.T.Log(lease)
 	router := podtest.In(s.T, s.Node.Namespace, "ip -6 -o address show dev "+s.Pod.HostLink+" scope link | sed 's/.* inet6 //; s/\\/.*//'")
 	for field, want := range map[string]string{
@@ -103,7 +103,7 @@ func TestKilledAgentIsAdopted(t *testing.T) {
 	console := podtest.Console(t, path)
 	first := s.run("--domain", file)
 	s.Ready()
-	wait(t, console, "guest: ready")
+	podtest.Wait(t, console, "guest: ready")
 	first.Signal(syscall.SIGKILL)
 	<-first.Done
 	if err := s.hello(); err != nil {
@@ -184,7 +184,7 @@ func TestExitStatusTellsHowTheGuestEnded(t *testing.T) {
 				grace = "10m"
 			}
 			a := s.run("--domain", file, "--grace", grace)
-			wait(t, console, "guest: up")
+			podtest.Wait(t, console, "guest: up")
 			test.end(a)
 			a.Exits(test.status)
 			s.AsBefore()

@@ -59,7 +59,7 @@ func TestGuestHasAllInterfacesOfThePod(t *testing.T) {
 		"<interface type='user'><mac address='"+macs["net2"]+"'/></interface><interface type='user'><alias name='ua-net1'/></interface><memballoon")
 	console := podtest.Console(t, path)
 	a := s.run("--domain", file, "--lease-time", "12s", "--interface", "eth0", "--interface", "net1", "--interface", "net2")
-	wait(t, console, "guest: ready")
+	podtest.Wait(t, console, "guest: ready")
 
 	// The fourth comes while it runs.
 	s.plug("attach", "net3")
@@ -244,7 +244,7 @@ func TestEachLeaseIsRenewedByUDP(t *testing.T) {
 	file, path := s.domain("podnic.cards")
 	console := podtest.Console(t, path)
 	a := s.run("--domain", file, "--socket", "udp", "--lease-time", "12s", "--interface", "all")
-	wait(t, console, "guest: ready")
+	podtest.Wait(t, console, "guest: ready")
 	s.Ready()
 	if want := "eth0 bridge tap0, net1 bridge tap1, net2 redirect tap2, net3 bridge tap3"; s.wired() != want {
 		t.Errorf("wired: %s, want %s", s.wired(), want)

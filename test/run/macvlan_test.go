@@ -22,7 +22,7 @@ func TestGuestOnMacvlanIsThePod(t *testing.T) {
 	console := podtest.Console(t, path)
 	a := s.run("--domain", file)
 	s.Ready()
-	wait(t, console, "guest: ready")
+	podtest.Wait(t, console, "guest: ready")
 	if binding := s.binding(); binding != "redirect" {
 		t.Errorf("the binding is %q", binding)
 	}
@@ -44,7 +44,7 @@ func TestGuestOnMacvlanIsThePod(t *testing.T) {
 		}
 	}
 	s.In(s.Node.Namespace, "ip link set gateway down")
-	wait(t, console, "guest: carrier 0")
+	podtest.Wait(t, console, "guest: carrier 0")
 	s.In(s.Node.Namespace, "ip link set gateway up")
 	waitTimes(t, console, "guest: carrier 1", 2)
 	a.Signal(syscall.SIGTERM)

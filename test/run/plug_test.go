@@ -48,9 +48,9 @@ func TestAttachThatFailsLeavesWhatWasThere(t *testing.T) {
 
 	s.Must("prepare", "--interface", "net1")
 	file := filepath.Join(s.StateDir, "net1", "record.json")
-	before := read(t, file)
+	before := podtest.Read(t, file)
 	attach()
-	if after := read(t, file); after != before {
+	if after := podtest.Read(t, file); after != before {
 		t.Errorf("the record is now %s, and was %s", after, before)
 	}
 	if out := s.Must("status"); !strings.HasPrefix(out, "net1: wired, and nobody serves it") || strings.Contains(out, "✗") {
@@ -71,15 +71,6 @@ func holders(t *testing.T, s *podtest.Site) string {
 	}
 	slices.Sort(names)
 	return strings.Join(names, " ")
-}
-
-func read(t *testing.T, file string) string {
-	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
 }
 
 // TestDetachWhileTheGuestEnds: a guest that does not answer is asked for its card, and ends; `podnic run` gives its interfaces back
@@ -132,7 +123,7 @@ func TestUpgradeUnderAGuest(t *testing.T) {
 	console := podtest.Console(t, path)
 	first := s.run("--domain", file)
 	s.Ready()
-	wait(t, console, "guest: ready")
+	podtest.Wait(t, console, "guest: ready")
 	first.Signal(syscall.SIGKILL)
 	<-first.Done
 	s.toVersion1()
@@ -143,14 +134,14 @@ func TestUpgradeUnderAGuest(t *testing.T) {
 	if err := os.WriteFile(config, []byte("lease-time: 17m\ndomain: "+file+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	record := read(t, filepath.Join(s.StateDir, "record.json"))
+	record := podtest.Read(t, filepath.Join(s.StateDir, "record.json"))
 	pinging := s.ping()
 	s.Must("attach", "net1", "--connect", s.libvirtd.URI, "--config", config)
 	podtest.Until(s.T, "net1 has its lease", func() bool { return strings.Contains(console.Text(), "lease=1020 interface=eth1") })
 	if lost := pinging(); lost != "" {
 		t.Errorf("eth0 lost pings: %s", lost)
 	}
-	if now := read(t, filepath.Join(s.StateDir, "record.json")); now != record {
+	if now := podtest.Read(t, filepath.Join(s.StateDir, "record.json")); now != record {
 		t.Errorf("the record of version 1 is now %s", now)
 	}
 	s.guest("ping -c 1 -W 90 -I " + s.cards(map[string]string{"net1": mac})[mac] + " 10.245.1.1")
@@ -191,7 +182,7 @@ func (s *site) toVersion1() {
 	s.T.Helper()
 	dir := filepath.Join(s.StateDir, pod.Interface)
 	var record map[string]any
-	err := json.Unmarshal([]byte(read(s.T, filepath.Join(dir, "record.json"))), &record)
+	err := json.Unmarshal([]byte(podtest.Read(s.T, filepath.Join(dir, "record.json"))), &record)
 	record["version"] = 1
 	text, failed := json.Marshal(record)
 	err = errors.Join(err, failed, os.WriteFile(filepath.Join(s.StateDir, "record.json"), text, 0o600),

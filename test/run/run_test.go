@@ -3,10 +3,6 @@
 package run
 
 import (
-	"context"
-	"errors"
-	"io"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -84,33 +80,6 @@ func (s *site) hello() error {
 
 func (s *site) client() guest.Client {
 	return guest.Client{Address: s.Pod.Address.Addr(), Dial: s.other.DialContext}
-}
-
-// scrape asks for the metrics at a unix socket.
-func scrape(t *testing.T, path string) string {
-	t.Helper()
-	conn, err := net.Dial("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	_, err = conn.Write([]byte("GET /metrics HTTP/1.1\r\nHost: podnic\r\n\r\n"))
-	text, readErr := io.ReadAll(conn)
-	if err := errors.Join(err, readErr); err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
-}
-
-func wait(t *testing.T, console *guest.Console, prefix string) string {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), podtest.Patience)
-	defer cancel()
-	line, err := console.Wait(ctx, prefix)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return line
 }
 
 // execHere runs a program in the namespace that the test itself is in.

@@ -27,7 +27,7 @@ func TestGuestOutlivesAnUpgrade(t *testing.T) {
 	console := podtest.Console(t, path)
 	first := s.run("--domain", file)
 	before := s.Ready().Interfaces[0].Lease
-	wait(t, console, "guest: ready")
+	podtest.Wait(t, console, "guest: ready")
 	old := versionOf(t, first)
 	first.Signal(syscall.SIGKILL)
 	<-first.Done
@@ -45,7 +45,7 @@ func TestGuestOutlivesAnUpgrade(t *testing.T) {
 	if _, err := s.client().Run(t.Context(), "killall -USR1 udhcpc"); err != nil {
 		t.Fatal(err)
 	}
-	if renewed := wait(t, console, "guest: renewed"); !strings.Contains(renewed, "address="+s.Pod.Address.Addr().String()+" ") {
+	if renewed := podtest.Wait(t, console, "guest: renewed"); !strings.Contains(renewed, "address="+s.Pod.Address.Addr().String()+" ") {
 		t.Errorf("the new version has renewed: %s", renewed)
 	}
 	if err := s.hello(); err != nil {

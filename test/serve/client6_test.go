@@ -309,7 +309,7 @@ func TestClientsDeclineTheirIPv6(t *testing.T) {
 			podtest.In(t, g.Node.Namespace, "ip address add "+g.network.addresses[0]+"/128 dev cni0 nodad")
 			g.boot()
 			g.server.Says(`"msg":"decline"`)
-			g.until("its lease is declined", func(r podtest.Report) bool { return r.Interfaces[0].Lease6.State == "declined" })
+			g.Until("its lease is declined", func(r podtest.Report) bool { return r.Interfaces[0].Lease6.State == "declined" })
 			g.warned(g.network.addresses[0])
 		})
 	}
@@ -513,7 +513,7 @@ func (g *guest6) lives() {
 	}
 	if g.client.releasing != "" || g.client.release != 0 {
 		g.says("release")
-		g.until("its lease is released", func(r podtest.Report) bool { return r.Interfaces[0].Lease6.State == "released" })
+		g.Until("its lease is released", func(r podtest.Report) bool { return r.Interfaces[0].Lease6.State == "released" })
 	}
 	g.In(g.cable.guest, "ip link set eth0 up") // ifdown takes it down
 	g.wire.OnlyTheGuest(g.MAC, g.cable.mark)

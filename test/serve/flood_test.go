@@ -6,8 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -71,26 +69,6 @@ func malformed(mac net.HardwareAddr) map[string][]byte {
 		"ARP for another kind of network": append(slices.Clone(arp), make([]byte, 40)...),
 		"nothing but a header":            good[:wire.EthernetLen],
 	}
-}
-
-// memory is the resident memory of a process in KiB.
-func memory(t *testing.T, pid int) int {
-	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			n, err := strconv.Atoi(strings.Fields(rest)[0])
-			if err != nil {
-				t.Fatal(err)
-			}
-			return n
-		}
-	}
-	t.Fatalf("process %d has no memory", pid)
-	return 0
 }
 
 // processor is the processor time of a process and its threads, and the time for which they waited to have it.
@@ -188,7 +166,7 @@ func flood(t *testing.T, mode string, valid bool, answer string, question []byte
 	for _, f := range bad {
 		frames = append(frames, append(make([]byte, tap.HeaderSize, tap.HeaderSize+len(f)), f...))
 	}
-	before := memory(t, server.PID())
+	before := int(podtest.Memory(t, server.PID(), "Rss") >> 10)
 
 	const (
 		first  = 0x50000000
@@ -238,7 +216,7 @@ func flood(t *testing.T, mode string, valid bool, answer string, question []byte
 			t.Fatalf("no %s within %s, after %d frames", answer, answerWithin, sent)
 		}
 		if sent%10_000 == 0 {
-			largest = max(largest, memory(t, server.PID()))
+			largest = max(largest, int(podtest.Memory(t, server.PID(), "Rss")>>10))
 		}
 		if ahead := time.Duration(sent)*time.Second/floodRate - now.Sub(begin); ahead > 0 {
 			time.Sleep(ahead) // this is the rate, not a wait for something

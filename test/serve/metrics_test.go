@@ -1,11 +1,8 @@
 package serve
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -30,24 +27,12 @@ func (s *site) scrape(network, address string) (map[string]float64, error) {
 	var values map[string]float64
 	// The socket is made by the thread that is in the namespace.
 	err := s.Pod.Do(func() error {
-		conn, err := net.DialTimeout(network, address, podtest.Patience)
-		if err != nil {
-			return err
-		}
-		client := &http.Client{Timeout: podtest.Patience, Transport: &http.Transport{
-			DialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil }, DisableKeepAlives: true,
-		}}
-		response, err := client.Get("http://podnic/metrics")
-		if err != nil {
-			return err
-		}
-		defer response.Body.Close()
-		text, err := io.ReadAll(response.Body)
-		if err != nil || response.StatusCode != http.StatusOK {
-			return fmt.Errorf("%s: %w", response.Status, err)
+		status, text, err := podtest.Get(func() (net.Conn, error) { return net.DialTimeout(network, address, podtest.Patience) }, "/metrics")
+		if err != nil || status != http.StatusOK {
+			return fmt.Errorf("status %d: %w", status, err)
 		}
 		parser := expfmt.NewTextParser(model.LegacyValidation)
-		families, err := parser.TextToMetricFamilies(bytes.NewReader(text))
+		families, err := parser.TextToMetricFamilies(strings.NewReader(text))
 		if err != nil {
 			return err
 		}

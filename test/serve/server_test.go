@@ -23,7 +23,7 @@ func (s *site) asks(frame []byte, what string, as func(podtest.Report) bool) {
 	s.T.Helper()
 	emulator := podtest.HoldTap(s.T, s.Pod.Namespace, "tap0")
 	frame = append(make([]byte, tap.HeaderSize), frame...)
-	s.until(what, func(r podtest.Report) bool {
+	s.Until(what, func(r podtest.Report) bool {
 		if as(r) {
 			return true
 		}
@@ -84,13 +84,13 @@ func TestExpiredLeaseIsShownAsRunOut(t *testing.T) {
 			})
 			// It may have been asked once more since, and have given a later end.
 			var end time.Time
-			s.until("the running server says that it ran out", func(r podtest.Report) bool {
+			s.Until("the running server says that it ran out", func(r podtest.Report) bool {
 				end = r.Interfaces[0].Lease.Expires
 				return r.Phase == "serving" && r.Interfaces[0].Lease.State == "expired" && !end.Before(bound)
 			})
 			server.End(syscall.SIGKILL)
 			s.serve(lease...)
-			s.until("a server is there and nothing is bound", func(r podtest.Report) bool {
+			s.Until("a server is there and nothing is bound", func(r podtest.Report) bool {
 				lease := r.Interfaces[0].Lease
 				return r.Phase == "serving" && lease.State == "expired" && lease.Expires.Equal(end)
 			})

@@ -1,9 +1,7 @@
 package serve
 
 import (
-	"context"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -55,24 +53,11 @@ func TestProbesReachPodnicBesideItsGuest(t *testing.T) {
 	address := net.JoinHostPort(s.Pod.Address.Addr().String(), probe.Port.String())
 	ask := func(path string) (status int, text string) {
 		t.Helper()
-		conn, err := s.Node.DialContext(t.Context(), "tcp", address)
+		status, text, err := podtest.Get(func() (net.Conn, error) { return s.Node.DialContext(t.Context(), "tcp", address) }, path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close()
-		client := &http.Client{Timeout: podtest.Patience, Transport: &http.Transport{
-			DialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil }, DisableKeepAlives: true,
-		}}
-		response, err := client.Get("http://" + address + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer response.Body.Close()
-		body, err := io.ReadAll(response.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return response.StatusCode, string(body)
+		return status, text
 	}
 	if status, text := ask(probe.Path); status != http.StatusServiceUnavailable {
 		t.Errorf("without a guest: %d %s", status, text)

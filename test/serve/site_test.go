@@ -167,21 +167,9 @@ func (s *site) renewed(expires time.Time) {
 // warned waits until the status has a warning with a text.
 func (s *site) warned(text string) {
 	s.T.Helper()
-	s.until(fmt.Sprintf("a warning says %q", text), func(r podtest.Report) bool {
+	s.Until(fmt.Sprintf("a warning says %q", text), func(r podtest.Report) bool {
 		return strings.Contains(strings.Join(r.Interfaces[0].Warnings, "\n"), text)
 	})
-}
-
-// until waits until the status is as it should be. Only the program knows when it next writes its state.
-func (s *site) until(what string, as func(podtest.Report) bool) {
-	s.T.Helper()
-	var r podtest.Report
-	for deadline := time.Now().Add(podtest.Patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if r = s.Status(); as(r) {
-			return
-		}
-	}
-	s.T.Errorf("it does not come to that %s: the status is %+v", what, r)
 }
 
 // serve starts the server and waits until it hears the guest.
