@@ -198,6 +198,7 @@ func TestWrongUsageExitsWithTwoAndOneLine(t *testing.T) {
 		{[]string{"run", "--domain"}, "--domain needs a value"},
 		{[]string{"run", "--grace", "-1s"}, "must not be negative"},
 		{[]string{"prepare", "--config", write("negative.yaml", "lock-timeout: -1s\n")}, "must not be negative"},
+		{[]string{"prepare", "-vx"}, "there is no flag -v; 'podnic prepare --help' lists the flags"},
 		{[]string{"stauts"}, "did you mean status?"},
 		{[]string{"doctor", "bundel"}, "did you mean bundle?"},
 		{[]string{"doctor", "probe-kvm"}, "takes one device"},
