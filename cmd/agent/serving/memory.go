@@ -32,6 +32,9 @@ func settle() { settled().Reset(settleTime) }
 // little takes more memory than it gives back.
 func giveBack() {
 	debug.SetGCPercent(gcPercent)
+	if traced() {
+		return
+	}
 	maps, err := os.ReadFile("/proc/self/maps")
 	if err != nil {
 		return
@@ -43,8 +46,15 @@ func giveBack() {
 	}
 }
 
-// programPart reads a line of /proc/PID/maps (proc_pid_maps(5)). It finds the parts of the program's file that nobody can
-// have written to.
+// traced tells whether a debugger has the process: it writes its breakpoints into these pages, and they would go with them
+// (proc_pid_status(5)).
+func traced() bool {
+	status, err := os.ReadFile("/proc/self/status")
+	return err == nil && !bytes.Contains(status, []byte("\nTracerPid:\t0\n"))
+}
+
+// programPart reads a line of /proc/PID/maps (proc_pid_maps(5)). It finds the parts of the program's file that nobody but
+// a debugger can have written to.
 func programPart(line string) (start, length uintptr, ok bool) {
 	fields := strings.Fields(line)
 	if len(fields) < 6 || fields[1] != "r-xp" && fields[1] != "r--p" || fields[4] == "0" || !strings.HasPrefix(fields[5], "/") {
