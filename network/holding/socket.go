@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Socket is who has an abstract unix socket (unix(7)) of a namespace. Whoever binds a name first has it, and that needs no
-// privilege: who it is, only the kernel can say.
+// Socket is the holder of an abstract unix socket (unix(7)) of a namespace. The first process to bind a name has it, and that
+// requires no privilege: only the kernel can say which one it is.
 type Socket struct {
 	// Name is the socket's, without the zero byte that makes it abstract.
 	Name string
@@ -23,7 +23,7 @@ type Socket struct {
 	inode uint32
 }
 
-// OfSockets lists who has datagram sockets whose abstract names begin with a prefix.
+// OfSockets lists the holders of datagram sockets whose abstract names begin with a prefix.
 func OfSockets(n namespace, prefix string) (holders []Socket, err error) {
 	err = n.Do(func() error {
 		if holders, err = diagnosed(); errors.Is(err, unix.ENOENT) { // without CONFIG_UNIX_DIAG
@@ -76,7 +76,7 @@ func listed() (holders []Socket, err error) {
 	return holders, nil
 }
 
-// OfSocket is who has the datagram socket of an abstract name; nil if nobody has.
+// OfSocket is the holder of the datagram socket of an abstract name; nil if there is none.
 func OfSocket(n namespace, name string) (*Socket, error) {
 	holders, err := OfSockets(n, name)
 	for _, h := range holders {
