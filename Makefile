@@ -211,4 +211,4 @@ $(PODNIC_CACHE)/cni/%: go.mod go.sum
 	@touch $@
 
 clean: ## remove what was built; the guest's kernel stays in .cache
-	rm -rf bin $(PODNIC_CACHE)/cni $(PODNIC_CACHE)/covered $(PODNIC_CACHE)/demo
+	rm -rf bin $(PODNIC_CACHE)/cni $(PODNIC_CACHE)/covered $(PODNIC_CACHE)/demo $(PODNIC_CACHE)/tools

@@ -1,7 +1,8 @@
 // Package pages reads the commands of the documents, as they stand there, for tests that run them.
 //
 // A block of commands is a block of code whose first line begins with a prompt, or with a program's name; what follows a
-// command behind a prompt is what it prints. A block that no test runs has a comment of HTML before it that says why:
+// command behind a prompt is what it prints, or what is said at the prompt of a debugger, "(dlv) ". A block
+// that no test runs has a comment of HTML before it that says why:
 //
 //	<!-- not run: what it takes -->
 //	<!-- run by TestName -->

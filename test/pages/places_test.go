@@ -49,18 +49,18 @@ func inContainer(t *testing.T, network pod.Network) (*podtest.Site, *Container, 
 		}
 	})
 	c.Capabilities += ",net_admin,net_raw"
-	const number = "/tmp/running"
+	const number = "/tmp/running" // the last line is of what was started last
 	return s, c, &place{
 		t: t,
 		// A helper waits for what runs in the container, and keeps its signals.
 		command: func(ctx context.Context, script string) *exec.Cmd {
 			if strings.HasPrefix(script, "exec ") {
-				script = "echo $$ >" + number + "\n" + script
+				script = "echo $$ >>" + number + "\n" + script
 			}
 			return c.Command(ctx, script)
 		},
 		signal: func(signal syscall.Signal) {
-			podtest.Must(t, c.Command(t.Context(), fmt.Sprintf("kill -%d $(cat %s)", signal, number)))
+			podtest.Must(t, c.Command(t.Context(), fmt.Sprintf("kill -%d $(tail -n1 %[2]s)\nsed -i '$d' %[2]s", signal, number)))
 		},
 	}
 }
@@ -241,7 +241,8 @@ func captures(t *testing.T, pages ...Page) {
 			}
 		}
 	}}
-	p.run(pages[0].Unmarked()...)
+	_, blocks := parted(t, pages[0], "tcpdump")
+	p.run(blocks...)
 }
 
 // traced has a guest that remembers another network, and that asks again after the server was ended.
@@ -394,11 +395,16 @@ func inALauncher(t *testing.T, pages ...Page) {
 	p.run(pages[0].Unmarked()...)
 	p.run(pages[1].Unmarked()...)
 	p.run(pages[2].Unmarked()[1:]...)
+	p.open = []string{"NAME", "net2"}
+	p.some(pages[3], func(c Command) bool { return strings.HasPrefix(c.Text, attaches) })
 	p.ends("podnic-launcher", syscall.SIGTERM)
 	s.AsBefore()
 }
 
-// byCommand is the launcher's image with podnic run as its process.
+// attaches begins the one command of running.md that takes a libvirt guest.
+const attaches = "podnic attach"
+
+// byCommand is the launcher's image with podnic run as its process, and then the steps that podnic run makes.
 func byCommand(t *testing.T, pages ...Page) {
 	s, c, p := inContainer(t, pod.PTP)
 	image := podtest.Guest(t)
@@ -407,8 +413,14 @@ func byCommand(t *testing.T, pages ...Page) {
 	const console = "/tmp/console"
 	p.open = []string{"…", "-m 128 -nodefaults -no-user-config -display none -no-reboot -kernel /vm/vmlinuz -initrd /vm/initrd" +
 		" -append '" + guest.Domain{}.CommandLine() + "' -serial file:" + console}
-	p.stays = map[string]string{"podnic run": "serving"}
-	p.after = map[string]func(){"podnic run": func() {
+	p.status = map[string]int{"podnic doctor": 1} // there is no libvirt
+	p.stays = map[string]string{"podnic run": "serving", "podnic serve": "serving", "podnic trace": "tracing tap0"}
+	p.after = map[string]func(){"podnic trace": func() {
+		p.ends("podnic trace", syscall.SIGINT)
+	}, "podnic restore": func() {
+		p.ends("podnic serve", syscall.SIGTERM)
+		s.AsBefore()
+	}, "podnic run": func() {
 		podtest.Must(t, c.Command(t.Context(), "podnic status --wait ready --timeout "+podtest.Patience.String()))
 		// The guest says so a moment later, to a file.
 		podtest.Must(t, c.Command(t.Context(), fmt.Sprintf("timeout %.0f sh -c 'until grep -q \"guest: lease address=%s \" %s; do sleep 0.1; done'",
@@ -418,6 +430,6 @@ func byCommand(t *testing.T, pages ...Page) {
 	}}
 	podtest.Must(t, c.Command(t.Context(), "touch "+console+"\nchmod 0666 "+console))
 	for _, page := range pages {
-		p.run(page.Unmarked()...)
+		p.some(page, func(c Command) bool { return !strings.HasPrefix(c.Text, attaches) })
 	}
 }

@@ -112,33 +112,6 @@ func TestBlocksAreRead(t *testing.T) {
 	}
 }
 
-// TestBreakpointsOfThePageAreThere looks in the source for the functions at which docs/debugging.md stops Delve.
-func TestBreakpointsOfThePageAreThere(t *testing.T) {
-	t.Parallel()
-	text, err := os.ReadFile("../../docs/debugging.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	named := regexp.MustCompile(`(?:break|on) `+"`?"+`(\w+)\.\((\*\w+)\)\.(\w+)`).FindAllStringSubmatch(string(text), -1)
-	if len(named) < 3 {
-		t.Fatalf("the page has the breakpoints %q", named)
-	}
-	for _, n := range named {
-		method := regexp.MustCompile(`(?m)^func \(\w+ ` + regexp.QuoteMeta(n[2]) + `\) ` + n[3] + `\(`)
-		found := false
-		_ = filepath.WalkDir("../..", func(path string, _ os.DirEntry, err error) error {
-			if err == nil && filepath.Base(filepath.Dir(path)) == n[1] && strings.HasSuffix(path, ".go") {
-				source, _ := os.ReadFile(path)
-				found = found || method.Match(source)
-			}
-			return nil
-		})
-		if !found {
-			t.Errorf("there is no %s of %s in a package %s", n[3], n[2], n[1])
-		}
-	}
-}
-
 // TestUnlike of lines as a busy machine prints them, and of ones that are wrong.
 func TestUnlike(t *testing.T) {
 	t.Parallel()

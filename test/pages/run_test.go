@@ -24,13 +24,14 @@ type group struct {
 func init() {
 	groups = []group{
 		{[]string{"cni.md"}, onANode},
+		{[]string{"debugging.md", "CONTRIBUTING.md"}, debugged},
 		{[]string{"debugging.md"}, captures},
 		{[]string{"interfaces.md"}, severalInterfaces},
 		{[]string{"libvirt-hook.md"}, sixCommands},
 		{[]string{"metrics.md"}, scraped},
 		{[]string{"running.md", "qemu.md"}, byCommand},
 		{[]string{"shared.md"}, shared},
-		{[]string{"status.md", "doctor.md", "interfaces.md"}, inALauncher},
+		{[]string{"status.md", "doctor.md", "interfaces.md", "running.md"}, inALauncher},
 		{[]string{"trace.md"}, traced},
 	}
 }
@@ -95,8 +96,12 @@ type place struct {
 	after map[string]func()
 	// signal ends a process that a command has become; nil is a signal to the process itself.
 	signal func(signal syscall.Signal)
+	// meanwhile has what happens while a debugger is busy with what it was told, by the command and that.
+	meanwhile map[string]func()
 	// running are the commands that go on, by how they begin.
 	running map[string]*podtest.Process
+	// talking is the last debugger.
+	talking *talk
 }
 
 // run runs a page's commands.
@@ -108,11 +113,24 @@ func (p *place) run(blocks ...Block) {
 	}
 }
 
+// some runs some commands of a page.
+func (p *place) some(page Page, which func(Command) bool) {
+	for _, b := range page.Unmarked() {
+		for _, c := range b.Commands {
+			if which(c) {
+				p.one(c)
+			}
+		}
+	}
+}
+
 // one is no helper: what it notes is told from what it fails with by the line that says so, and both name the page's.
 func (p *place) one(c Command) {
 	ran.Store(c.At, true)
 	script := strings.NewReplacer(p.open...).Replace(c.Text)
-	if prefix, says, ok := beginning(p.stays, c.Text); ok {
+	if turns := c.turns(); len(turns) > 0 {
+		p.talk(c, script, turns)
+	} else if prefix, says, ok := beginning(p.stays, c.Text); ok {
 		script, _, _ = strings.Cut(script, " #")
 		process := podtest.Start(p.t, c.Text, p.command(context.Background(), "exec "+strings.TrimSuffix(script, " &")))
 		if p.running == nil {
