@@ -65,8 +65,9 @@ uninstall: ## what make install put below DESTDIR and PREFIX, and nothing else; 
 		'$(DESTDIR)$(PREFIX)/share/bash-completion/completions/podnic'
 
 reference: ## docs/reference, from what the commands say of themselves; the result is committed, and check compares it
-	@rm -rf docs/reference
-	CGO_ENABLED=0 go run -tags=$(TAGS),docs ./cmd/podnic docs markdown docs/reference
+	@rm -rf bin/reference
+	CGO_ENABLED=0 go run -tags=$(TAGS),docs ./cmd/podnic docs markdown bin/reference
+	@rm -rf docs/reference && cp -r bin/reference docs/reference # if there is a new one
 
 DIST ?= bin/dist
 
