@@ -129,4 +129,7 @@ func TestUnlike(t *testing.T) {
 			t.Errorf("%q: %q is missing", test.said, missing)
 		}
 	}
+	if missing := Unlike([]string{"pod/vm   1/1   Running   0   5s"}, "pod/vm   1/1   Running   0   2m17s\n"); missing != "" {
+		t.Errorf("of another age: %q is missing", missing)
+	}
 }

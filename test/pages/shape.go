@@ -15,6 +15,7 @@ var differs = []struct {
 	{regexp.MustCompile(`\b[0-9a-f]{2}(:[0-9a-f]{2}){5}\b`), "MAC"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:.]+Z`), "TIME"},
 	{regexp.MustCompile(`\b\d\d:\d\d:\d\d(\.\d+)?`), "TIME"},
+	{regexp.MustCompile(`\b(\d+[dhm])*\d+s\b`), "TIME"}, // an age, as kubectl prints it
 	{regexp.MustCompile(`\b[0-9a-f]{1,4}:[0-9a-f:]*:[0-9a-f:.]*|::[0-9a-f]+`), "IPV6"},
 	{regexp.MustCompile(`\b[0-9a-f]{8}\b`), "N"},
 	{regexp.MustCompile(`\b(0x)?[0-9a-f]*\d[0-9a-f]*\b`), "N"},
