@@ -102,8 +102,13 @@ check: ## the inner loop: formatting, vet, staticcheck, dependency rules, unit t
 	fi
 	PODNIC_UNIT=1 go test -race ./...
 
-test: setup root cni build ## all tests, in real namespaces and with real guests; run it as root, or what needs root is left out
+test: setup root cni build $(PODNIC_CACHE)/tools/dlv ## all tests, in real namespaces and with real guests; run it as root, or what needs root is left out
 	scripts/run-tests $(if $(ROOT),--no-skip)
+
+# Delve, for docs/debugging.md: built before the tests, since that takes longer than any command of theirs.
+$(PODNIC_CACHE)/tools/dlv: scripts/debug.mod scripts/debug.sum
+	GOBIN=$(@D) go install -modfile=scripts/debug.mod github.com/go-delve/delve/cmd/dlv
+	@touch $@
 
 EARLIER ?= cee73f5
 

@@ -52,7 +52,6 @@ func debugged(t *testing.T, pages ...Page) {
 	}}
 	const terminal = "dlv --allow-non-terminal-interactive " // it wants one, to be typed at
 	p.open = []string{
-		"install github.com/go-delve/delve/cmd/dlv@latest", "install -modfile=scripts/debug.mod github.com/go-delve/delve/cmd/dlv",
 		"bin/podnic", program, "network.test", tests,
 		"dlv ", terminal,
 	}
