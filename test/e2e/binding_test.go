@@ -16,8 +16,8 @@ import (
 )
 
 // TestBindingIsRegistered runs what docs/kubevirt.md has for a cluster with KubeVirt. No KubeVirt acts on it: an API server takes
-// what the page gives it, whole, and keeps what was there. Where the cluster has the types of KubeVirt and Multus, they are what
-// it is held to.
+// what the page gives it, whole, keeps what was there, and has that alone in the end. Where the cluster has the types of KubeVirt
+// and Multus, they are what it is held to.
 func TestBindingIsRegistered(t *testing.T) {
 	own(t)
 	page, err := pages.Read("../../docs/kubevirt.md")
@@ -25,7 +25,7 @@ func TestBindingIsRegistered(t *testing.T) {
 		t.Fatal(err)
 	}
 	blocks := page.RunBy(t.Name())
-	if len(blocks) != 1 {
+	if len(blocks) != 2 {
 		t.Fatalf("the page has %d blocks", len(blocks))
 	}
 	reading(t, "binding", func(ctx context.Context, c *envconf.Config, r *reader) {
@@ -46,19 +46,28 @@ func TestBindingIsRegistered(t *testing.T) {
 		cleanUp("kubectl delete --ignore-not-found --filename " + registry)
 		r.shell(ctx, "kubectl create --filename "+registry)
 		cleanUp("kubectl delete --ignore-not-found --filename deploy/kubevirt/network-attachment-definition.yaml")
-		r.follow(ctx, blocks...)
+		r.follow(ctx, blocks[0])
 
-		want := object(r.t, read(r.t, "testdata/kubevirt.yaml", 1))
+		registered := func() any {
+			return object(r.t, r.shell(ctx, "kubectl get --namespace kubevirt --output yaml kubevirt kubevirt"))["spec"]
+		}
+		before, want := object(r.t, read(r.t, "testdata/kubevirt.yaml", 1)), object(r.t, read(r.t, "testdata/kubevirt.yaml", 1))
 		binding := object(r.t, read(r.t, "../../deploy/kubevirt/binding.yaml", 0))
 		bindings(want)["podnic"] = bindings(binding)["podnic"]
-		got := object(r.t, r.shell(ctx, "kubectl get --namespace kubevirt --output yaml kubevirt kubevirt"))
-		if diff := cmp.Diff(want["spec"], got["spec"]); diff != "" {
+		if diff := cmp.Diff(want["spec"], registered()); diff != "" {
 			r.t.Errorf("the KubeVirt resource (-want +got):\n%s", diff)
 		}
 		attachment := object(r.t, read(r.t, "../../deploy/kubevirt/network-attachment-definition.yaml", 0))
-		got = object(r.t, r.shell(ctx, "kubectl get --namespace default --output yaml network-attachment-definition podnic-binding"))
+		got := object(r.t, r.shell(ctx, "kubectl get --namespace default --output yaml network-attachment-definition podnic-binding"))
 		if diff := cmp.Diff(attachment["spec"], got["spec"]); diff != "" {
 			r.t.Errorf("the network attachment definition (-want +got):\n%s", diff)
+		}
+		r.follow(ctx, blocks[1])
+		if diff := cmp.Diff(before["spec"], registered()); diff != "" {
+			r.t.Errorf("the KubeVirt resource after all (-want +got):\n%s", diff)
+		}
+		if left := r.shell(ctx, "kubectl get --namespace default --ignore-not-found network-attachment-definition podnic-binding"); left != "" {
+			r.t.Errorf("the network attachment definition is still there: %s", left)
 		}
 	})
 }
