@@ -632,12 +632,14 @@ func restoreEndsTheServer(l *lab) {
 	if _, stderr, status := podtest.Run(l.T, l.command("restore")); status != 0 {
 		l.T.Error(stderr)
 	}
+	ended := func() bool { return len(processes(l.T, l.Pod)) == 0 }
+	podtest.Until(l.T, "the server's end", ended)
 	l.asBefore()
 
 	l.must("prepare", l.domain(`interface="eth0"`, `interface="eth0" binding="redirect"`))
 	l.server()
 	l.In(l.Pod.Namespace, "nft delete table netdev podnic-eth0\nnft delete table inet podnic-eth0\nip link delete tap0")
-	podtest.Until(l.T, "the end of a server without an interface", func() bool { return len(processes(l.T, l.Pod)) == 0 })
+	podtest.Until(l.T, "the end of a server without an interface", ended)
 	if _, stderr, status := podtest.Run(l.T, l.command("restore")); status != 0 {
 		l.T.Error(stderr)
 	}
