@@ -8,6 +8,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -66,8 +67,9 @@ var known = []string{
 	"podPorts", "guestPorts", "sourcePorts", "stateDir", "logFile", "logLevel",
 }
 
-// parse reads a configuration and fills in the defaults.
-func parse(stdin []byte) (*config, error) {
+// parse reads a configuration and fills in the defaults. accept decides of each key whose value is not of its kind: where it
+// returns nil, the key is left out.
+func parse(stdin []byte, accept func(error) error) (*config, error) {
 	c := new(config)
 	var keys map[string]json.RawMessage
 	err := json.Unmarshal(stdin, &keys)
@@ -75,7 +77,7 @@ func parse(stdin []byte) (*config, error) {
 		err = errors.New("it is not a JSON object")
 	}
 	if err == nil && json.Unmarshal(stdin, c) != nil {
-		err = wrongValue(keys)
+		c, err = eachKey(keys, accept)
 	}
 	if err != nil {
 		return nil, types.NewError(types.ErrDecodingFailure, fmt.Sprintf("the network configuration cannot be decoded: %v", err), "")
@@ -97,28 +99,39 @@ func parse(stdin []byte) (*config, error) {
 	return c, nil
 }
 
-// takes is what the keys of podnic's own take that are no text.
+// takes is what the keys take that are decoded.
 var takes = map[string]string{
+	"cniVersion": "a text", "name": "a text", "type": "a text", "binding": "a text", "interface": "a text", "tap": "a text", "socket": "a text",
+	"ipv6": "a text", "stateDir": "a text", "logFile": "a text", "prevResult": "an object", "cni.dev/valid-attachments": "a list of objects",
 	"owner": "a uid, a whole number", "group": "a gid, a whole number", "queues": "a whole number", "spoofGuard": "true or false",
 	"podPorts": `a list of ports such as "80/tcp" or "8080-8083"`, "guestPorts": `a list of ports such as "22/tcp" or "8080-8083"`,
 	"sourcePorts": `a range of ports such as "28232-32767"`, "logLevel": "debug, info, warn or error",
 	"args": "an object", "dns": "an object", "ipam": "an object", "capabilities": "an object of true and false", "runtimeConfig": "an object",
 }
 
-// wrongValue says which key of a configuration that cannot be decoded has a value that it does not take.
-func wrongValue(keys map[string]json.RawMessage) error {
+// eachKey decodes a configuration key by key, and says which has a value that it does not take.
+func eachKey(keys map[string]json.RawMessage, accept func(error) error) (*config, error) {
+	c := new(config)
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		alone, err := json.Marshal(map[string]json.RawMessage{key: keys[key]})
 		if err == nil && json.Unmarshal(alone, new(config)) == nil {
+			_ = json.Unmarshal(alone, c) // as it was just now
 			continue
 		}
 		value := []rune(string(keys[key]))
 		if len(value) > 60 {
 			value = append(value[:60], '…')
 		}
-		return fmt.Errorf("%s takes %s, not %s", key, cmp.Or(takes[key], "a text"), string(value))
+		meant := key // the decoder takes any case
+		if i := slices.IndexFunc(known, func(name string) bool { return strings.EqualFold(name, key) }); i >= 0 {
+			meant = known[i]
+		}
+		err = fmt.Errorf("%s takes %s, not %s", key, cmp.Or(takes[meant], "another kind of value"), string(value))
+		if err := accept(err); err != nil {
+			return nil, err
+		}
 	}
-	return errors.New("a value is not of the kind that its key takes")
+	return c, nil
 }
 
 // check refuses what makes no sense. DEL and GC do without it: they must work whatever has become of the configuration.

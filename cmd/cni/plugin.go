@@ -24,7 +24,7 @@ var versions = version.PluginSupports("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0
 func Main(programVersion string) int {
 	notOpened(os.Getenv("CNI_NETNS"))
 	err := skel.PluginMainFuncsWithError(skel.CNIFuncs{
-		Add: command(add), Del: command(del), Check: command(check), GC: command(gc), Status: command(status),
+		Add: command(add, strict), Del: command(del, byRecord), Check: command(check, strict), GC: command(gc, strict), Status: command(status, strict),
 	}, versions, "CNI plugin podnic "+programVersion)
 	if err == nil {
 		return 0
@@ -57,15 +57,32 @@ type call struct {
 	log    *zap.Logger
 }
 
+// What a command makes of a key whose value it does not take: DEL goes by what is recorded, since a pod whose DEL fails cannot be
+// deleted. GC must know which attachments are valid.
+const (
+	strict   = false
+	byRecord = true
+)
+
 // command decodes a call, and gives its error a code.
-func command(do func(*call) error) func(*skel.CmdArgs) error {
+func command(do func(*call) error, lenient bool) func(*skel.CmdArgs) error {
 	return func(args *skel.CmdArgs) error {
-		c, err := parse(args.StdinData)
+		var left []error
+		c, err := parse(args.StdinData, func(err error) error {
+			if !lenient {
+				return err
+			}
+			left = append(left, err)
+			return nil
+		})
 		if err != nil {
 			return err
 		}
 		log, done := c.logger()
 		defer done()
+		for _, err := range left {
+			log.Warn("a key of the network configuration is left out", zap.Error(err))
+		}
 		if args.ContainerID != "" {
 			log = log.With(zap.String("container", args.ContainerID), zap.String("ifname", args.IfName), podOf(args.Args))
 		}

@@ -17,10 +17,10 @@ import (
 // configureAgain takes back what configure set and sets it anew, since the file may say something else now.
 func (a *app) configureAgain(cmd *cobra.Command) error {
 	var err error
-	for _, f := range a.configured {
+	for _, f := range a.common.configured {
 		err = errors.Join(err, takeBack(f))
 	}
-	a.configured, a.common.interfacesBy = nil, ""
+	a.common.configured, a.common.interfacesBy = nil, ""
 	return errors.Join(err, a.configure(cmd))
 }
 
@@ -39,13 +39,18 @@ func (a *app) configure(cmd *cobra.Command) error {
 		if f.Changed || isUnused(f) && byConfiguration[cmd.CommandPath()] != f.Name {
 			return nil // said more closely, or for other commands
 		}
-		a.configured = append(a.configured, f)
+		a.common.configured = append(a.common.configured, f)
 		if f.Name == "interface" {
 			a.common.interfacesBy = from
 		}
 		for _, text := range texts {
 			if err := cmd.Flags().Set(f.Name, text); err != nil {
-				return fmt.Errorf("%s: %w", from, inWords(cmd, err))
+				err = fmt.Errorf("%s: %w", from, inWords(cmd, err))
+				if a.common.unchecked {
+					a.common.warn(err)
+					return takeBack(f)
+				}
+				return err
 			}
 		}
 		return nil
@@ -63,19 +68,31 @@ func (a *app) configure(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	return noNegatives(cmd.Flags())
+	err = noNegatives(cmd.Flags())
+	if a.common.unchecked && err != nil {
+		a.common.warn(err)
+		return nil
+	}
+	return err
 }
 
 func (a *app) configureFromFile(cmd *cobra.Command, set func(f *pflag.Flag, from string, texts ...string) error) error {
 	values, err := readConfig(a.common.config)
-	if err != nil {
+	if err != nil && !a.common.unchecked {
 		return err
+	}
+	if err != nil {
+		a.common.warn(err)
 	}
 	known, own := allSettings(), make(map[string]*pflag.Flag)
 	cmd.Flags().VisitAll(func(f *pflag.Flag) { own[settingOf(f)] = f })
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		if !known[name] {
-			return fmt.Errorf("%s: there is no setting %q%s; settings have the names of the flags", a.common.config, name, didYouMean("", name, ours(known)))
+			err := fmt.Errorf("%s: there is no setting %q%s; settings have the names of the flags", a.common.config, name, didYouMean("", name, ours(known)))
+			if !a.common.unchecked {
+				return err
+			}
+			a.common.warn(err)
 		}
 		f := own[name]
 		if f == nil {
@@ -126,15 +143,20 @@ func ours(known map[string]bool) []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(known)), func(name string) bool { return !known[name] })
 }
 
-// readConfig reads the file into texts as they would stand on a command line; lists are several.
+// readConfig reads the file into texts as they would stand on a command line; lists are several. With an error come those that
+// could be read, for what goes by the record.
 func readConfig(path string) (map[string][]string, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("the configuration cannot be read: %w", err)
 	}
 	var content any
-	if err := yaml.UnmarshalStrict(b, &content); err != nil {
-		return nil, fmt.Errorf("the configuration %s cannot be read as YAML: %s", path, yamlFault(err))
+	fault := yaml.UnmarshalStrict(b, &content)
+	if fault != nil {
+		fault = fmt.Errorf("the configuration %s cannot be read as YAML: %s", path, yamlFault(fault))
+		if yaml.Unmarshal(b, &content) != nil {
+			return nil, fault
+		}
 	}
 	file, isMap := content.(map[string]any)
 	if !isMap && content != nil {
@@ -142,13 +164,13 @@ func readConfig(path string) (map[string][]string, error) {
 	}
 	values := make(map[string][]string)
 	err = interfaceTexts(file)
-	if err == nil {
-		err = flatten(values, "", file)
+	if failed := flatten(values, "", file); err == nil {
+		err = failed
 	}
-	if err != nil {
-		return nil, fmt.Errorf("the configuration %s: %w", path, err)
+	if fault == nil && err != nil {
+		fault = fmt.Errorf("the configuration %s: %w", path, err)
 	}
-	return values, nil
+	return values, fault
 }
 
 // yamlFault is what is wrong with a file, in YAML's words alone: that it is read by way of JSON says nothing to who wrote it.
@@ -169,8 +191,9 @@ func yamlFault(err error) string {
 	return strings.Join(faults, "; ")
 }
 
-// interfaceTexts makes of the list `interfaces`, in which each has the keys of --interface and its name, what that flag takes.
-func interfaceTexts(file map[string]any) error {
+// interfaceTexts makes of the list `interfaces`, in which each has the keys of --interface and its name, what that flag takes. The
+// error is the first, and what is at fault is left out.
+func interfaceTexts(file map[string]any) (fault error) {
 	const list = "interfaces"
 	value, there := file[list]
 	if !there {
@@ -189,6 +212,11 @@ func interfaceTexts(file map[string]any) error {
 		return fmt.Errorf("%s takes a list, or %s", list, allInterfaces)
 	}
 	var texts []any
+	fail := func(err error) {
+		if fault == nil {
+			fault = err
+		}
+	}
 	for _, entry := range entries {
 		keys, ok := entry.(map[string]any)
 		if !ok {
@@ -203,46 +231,50 @@ func interfaceTexts(file map[string]any) error {
 			}
 			value, err := joined(list+": "+key, keys[key])
 			if err != nil {
-				return err
+				fail(err)
+				continue
 			}
 			text += "," + key + "=" + value
 		}
 		if name == "" {
-			return fmt.Errorf("%s: an entry has no name (%s)", list, text)
+			fail(fmt.Errorf("%s: an entry has no name (%s)", list, text))
+			continue
 		}
 		texts = append(texts, text)
 	}
 	file["interface"] = texts
-	return nil
+	return fault
 }
 
-// flatten makes hook: {timeout: 10s} what hook.timeout: 10s is.
-func flatten(values map[string][]string, prefix string, from map[string]any) error {
-	for name, value := range from {
-		name = prefix + name
+// flatten makes hook: {timeout: 10s} what hook.timeout: 10s is. The error is the first, and what is at fault is left out.
+func flatten(values map[string][]string, prefix string, from map[string]any) (fault error) {
+	for _, key := range slices.Sorted(maps.Keys(from)) {
+		name, value := prefix+key, from[key]
+		var err error
 		switch v := value.(type) {
 		case map[string]any:
-			if err := flatten(values, name+".", v); err != nil {
-				return err
-			}
+			err = flatten(values, name+".", v)
 		case []any:
-			values[name] = []string{}
-			for _, e := range v {
-				text, err := scalar(name, e)
-				if err != nil {
-					return err
+			texts := make([]string, len(v))
+			for i, e := range v {
+				if texts[i], err = scalar(name, e); err != nil {
+					break
 				}
-				values[name] = append(values[name], text)
+			}
+			if err == nil {
+				values[name] = texts
 			}
 		default:
-			text, err := scalar(name, v)
-			if err != nil {
-				return err
+			var text string
+			if text, err = scalar(name, v); err == nil {
+				values[name] = []string{text}
 			}
-			values[name] = []string{text}
+		}
+		if fault == nil {
+			fault = err
 		}
 	}
-	return nil
+	return fault
 }
 
 // joined is a value, or several with commas between them.

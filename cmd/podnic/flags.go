@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -33,9 +34,14 @@ type commonFlags struct {
 	allowHost                   bool
 	output, logLevel, logFormat string
 	config                      string
-	// unchecked takes values that no wiring can have: what gives an interface back goes by the record, whatever has become of
-	// the configuration.
-	unchecked bool
+	// unchecked takes whatever the configuration says: what gives an interface back goes by the record, whatever has become of
+	// the configuration. byRecord does so with the values of a wiring that environment and file set, for all that works with
+	// what is wired; what somebody types for the very command is refused. Either warns of what it takes.
+	unchecked, byRecord bool
+	warn                func(error)
+
+	// configured are the flags that environment and file have set.
+	configured []*pflag.Flag
 
 	set *pflag.FlagSet
 }
@@ -72,11 +78,11 @@ func (f *commonFlags) add(set *pflag.FlagSet) {
 // is there is looked after as it was made, and not by the defaults.
 func (f *commonFlags) request(socket string) (network.Request, error) {
 	owner, err := idFlag("tap-owner", f.tapOwner)
-	if err != nil {
+	if err := f.accept("tap-owner", err); err != nil {
 		return network.Request{}, err
 	}
 	group, err := idFlag("tap-group", f.tapGroup)
-	if err != nil {
+	if err := f.accept("tap-group", err); err != nil {
 		return network.Request{}, err
 	}
 	given := func(name, value string) string {
@@ -90,11 +96,11 @@ func (f *commonFlags) request(socket string) (network.Request, error) {
 		guard = &f.spoofGuard
 	}
 	podPorts, err := portsFlag("pod-ports", f.podPorts)
-	if err != nil {
+	if err := f.accept("pod-ports", err); err != nil {
 		return network.Request{}, err
 	}
 	guestPorts, err := portsFlag("guest-ports", f.guestPorts)
-	if err != nil {
+	if err := f.accept("guest-ports", err); err != nil {
 		return network.Request{}, err
 	}
 	req := network.Request{
@@ -108,17 +114,64 @@ func (f *commonFlags) request(socket string) (network.Request, error) {
 		LockTimeout:        f.lockTimeout,
 		AllowHostNamespace: f.allowHost,
 	}
-	check := checkValues
-	if f.unchecked {
-		check = func(plan.Options) error { return nil }
-	}
+	check := func(o plan.Options) error { return checkValues(f.typed(o, socket)) }
 	if err := check(req.Options); err != nil {
 		return network.Request{}, usageError{err}
 	}
-	if err := addInterfaces(&req, f.interfaces, check); err != nil {
-		return network.Request{}, usageError{fmt.Errorf("%s: %w", cmp.Or(f.interfacesBy, "--interface"), err)}
+	if err := checkValues(req.Options); err != nil {
+		f.tell(err)
+	}
+	by := cmp.Or(f.interfacesBy, "--interface")
+	err = addInterfaces(&req, f.interfaces, check, func(err error) error {
+		if _, isName := errors.AsType[nameError](err); err == nil || isName && !f.unchecked {
+			return err // else more would be meant than was named
+		}
+		if f.accept("interface", fmt.Errorf("%s: %w", by, err)) == nil {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return network.Request{}, usageError{fmt.Errorf("%s: %w", by, err)}
 	}
 	return req, nil
+}
+
+// takes reports whether the command takes whatever a flag was set to.
+func (f *commonFlags) takes(name string) bool {
+	return f.unchecked || f.byRecord && slices.ContainsFunc(f.configured, func(set *pflag.Flag) bool { return set.Name == name })
+}
+
+// accept is what is wrong with a flag's value, but where the command takes it.
+func (f *commonFlags) accept(name string, err error) error {
+	if err == nil || !f.takes(name) {
+		return err
+	}
+	f.tell(err)
+	return nil
+}
+
+// tell warns of what the command takes.
+func (f *commonFlags) tell(err error) {
+	if f.warn != nil {
+		f.warn(err)
+	}
+}
+
+// typed are the options without those that the command takes whatever they are.
+func (f *commonFlags) typed(o plan.Options, socket string) plan.Options {
+	for _, text := range []struct {
+		name, set string
+		option    *string
+	}{{"binding", f.binding, &o.Binding}, {"tap", f.tap, &o.Tap}, {"ipv6", f.ipv6, &o.IPv6}, {"socket", socket, &o.Socket}} {
+		if *text.option == text.set && f.takes(text.name) {
+			*text.option = ""
+		}
+	}
+	if o.Queues == f.queues && f.takes("queues") {
+		o.Queues = 0
+	}
+	return o
 }
 
 // checkValues refuses options that no interface can have. Whether they go together is for who wires one to say.

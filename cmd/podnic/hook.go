@@ -168,7 +168,10 @@ at which libvirt gives up a start.`,
 	socket := socketFlag(cmd, asWired)
 	domains := cmd.Flags().StringSlice("hook.domains", nil, "also domains whose names match one of these `patterns`, such as vm-*")
 	timeout := cmd.Flags().Duration("hook.timeout", defaultHookTimeout, "how long a call may take")
-	cmd.PersistentPreRunE = func(called *cobra.Command, _ []string) error {
+	cmd.PersistentPreRunE = func(called *cobra.Command, args []string) error {
+		if call, err := qemuhook.NewCall(args); called == cmd && err == nil {
+			a.common.unchecked = call.Ends()
+		}
 		if called == cmd && a.common.config == "" {
 			a.common.config = existingHookConfig()
 		}
@@ -182,10 +185,13 @@ at which libvirt gives up a start.`,
 		if !call.Known() {
 			return nil
 		}
-		if *timeout < minHookTimeout {
-			return usageError{errors.New("--hook.timeout takes a duration of at least 100ms")}
+		if *timeout < minHookTimeout && call.Ends() {
+			a.common.warn(errShortTimeout)
+			*timeout = defaultHookTimeout
 		}
-		a.common.unchecked = call.Ends()
+		if *timeout < minHookTimeout {
+			return usageError{errShortTimeout}
+		}
 		req, err := a.common.request(socket())
 		if err != nil {
 			return err
@@ -212,6 +218,8 @@ at which libvirt gives up a start.`,
 
 // minHookTimeout is less than a rewire can take.
 const minHookTimeout = 100 * time.Millisecond
+
+var errShortTimeout = errors.New("--hook.timeout takes a duration of at least 100ms")
 
 func hookCallArgs(cmd *cobra.Command, args []string) error {
 	_, err := qemuhook.NewCall(args)

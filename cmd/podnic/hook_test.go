@@ -103,17 +103,64 @@ func TestHookReadsItsSettingsBeforeFlags(t *testing.T) {
 // TestHookGivesBackWhateverTheConfigurationSays: what cannot be wired, or served, need not be.
 func TestHookGivesBackWhateverTheConfigurationSays(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "settings")
-	if err := os.WriteFile(file, []byte("queues: 300\ninterfaces: [{name: eth0, socket: nonsense}]\nmtu: -3\n"), 0o600); err != nil {
+	for config, want := range map[string]string{
+		"queues: 300\ninterfaces: [{name: eth0, socket: nonsense}]\nmtu: -3\n": "a tap has 1 to 256 queues",
+		"interfaces: [{name: eth0, socket: nonsense}]\n":                       `no socket is called "nonsense"`,
+		"tap-owner: -7\n":                              "--tap-owner takes a number from 0",
+		"tap-group: root\n":                            "--tap-group takes a whole number",
+		"pod-ports: [80/sctp]\n":                       "--pod-ports: ",
+		"guest-ports: ['\"']\n":                        "--guest-ports takes values",
+		"interface: 'eth0,queues=x'\n":                 "queues takes a number",
+		"interfaces: [{name: eth0, colour: red}]\n":    `there is no key "colour"`,
+		"interfaces: [{name: eth0, tap: [[a]]}]\n":     "interfaces: tap takes a text",
+		"interfaces: [a/b]\n":                          "cannot be the name of an interface",
+		"interfaces: [eth0, eth0]\n":                   "eth0 is named twice",
+		"interfaces: [eth0, all]\n":                    "all excludes other interfaces",
+		"interfaces: all\ntap: tap7\n":                 "all cannot have the one tap",
+		"colour: red\n":                                `there is no setting "colour"`,
+		"log-level: loud\n":                            "loud",
+		"lock-timeout: -3s\n":                          "must not be negative",
+		"hook.timeout: 1ms\n":                          "hook.timeout takes a duration of at least",
+		"hook: {timeout: soon}\n":                      "hook.timeout takes a duration",
+		"a: [\n":                                       "cannot be read as YAML",
+		"just text":                                    "is not a YAML map",
+		"tap: a\ntap: b\n":                             "already set in map",
+		"interface: eth0\ninterfaces: [{tap: tap1}]\n": "exclude each other",
+	} {
+		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, call := range []string{"vm prepare begin -", "vm start begin -", "vm stopped end -", "vm release end -"} {
+			var out, stderr bytes.Buffer
+			args := append([]string{"hook", "--config", file, "--netns", file, "--"}, strings.Fields(call)...)
+			status := executeFrom(strings.NewReader(""), args, time.Now(), &out, &stderr)
+			lines := strings.Split(strings.TrimSpace(stderr.String()), "\n")
+			last := lines[len(lines)-1]
+			if !strings.Contains(stderr.String(), want) {
+				t.Errorf("%q, %s: it does not say %q: %s", config, call, want, stderr.String())
+			}
+			// The domain is the next that is looked at.
+			if ends := strings.Contains(call, "end"); status != 2 || ends != strings.Contains(last, "domain XML") || ends != strings.HasPrefix(lines[0], "podnic: warning: ") {
+				t.Errorf("%q, %s: status %d, %s", config, call, status, stderr.String())
+			}
+		}
+	}
+	if err := os.WriteFile(file, []byte("state-dir: /s\nstate-dir: /s\ntap-owner: -7\ninterfaces: [eth0, {name: net1, queues: x, tap: tap5}]\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for call, want := range map[string]string{
-		"vm prepare begin -": "a tap has 1 to 256 queues", "vm start begin -": "a tap has 1 to 256 queues",
-		"vm stopped end -": "domain XML", "vm release end -": "domain XML", // which is the next that is looked at
-	} {
-		var out, stderr bytes.Buffer
-		args := append([]string{"hook", "--config", file, "--netns", file, "--"}, strings.Fields(call)...)
-		if status := executeFrom(strings.NewReader(""), args, time.Now(), &out, &stderr); status != 2 || !strings.Contains(stderr.String(), want) {
-			t.Errorf("%s: status %d, %s", call, status, stderr.String())
+	a := &app{started: time.Now(), out: &bytes.Buffer{}, err: &bytes.Buffer{}}
+	a.common.unchecked = true
+	root := a.root()
+	root.AddCommand(&cobra.Command{Use: "probe", RunE: func(*cobra.Command, []string) error {
+		req, err := a.common.request("")
+		if err != nil || req.StateDir != "/s" || len(req.Interfaces) != 2 || req.Interfaces[0].Interface != "eth0" ||
+			req.Interfaces[1].Interface != "net1" || req.Interfaces[1].Tap != "tap5" || req.Interfaces[1].Queues != 0 || req.Interfaces[1].TapOwner != nil {
+			t.Errorf("what can be read is not kept: %v, %+v", err, req)
 		}
+		return nil
+	}})
+	root.SetArgs([]string{"probe", "--config", file})
+	if err := root.Execute(); err != nil {
+		t.Error(err)
 	}
 }

@@ -36,6 +36,7 @@ failed, and the pod lacks something of its interface.`,
 		if err != nil {
 			return err
 		}
+		a.common.byRecord = true
 		req, err := a.common.request("")
 		if err != nil {
 			return err

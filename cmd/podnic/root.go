@@ -14,7 +14,6 @@ import (
 	"github.com/podnic/podnic/domain/command"
 	"github.com/podnic/podnic/network"
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 	"go.uber.org/zap"
 )
 
@@ -29,8 +28,6 @@ type app struct {
 	log            *zap.Logger
 	// command says that `run` has a command, whose exit statuses these are.
 	command bool
-	// configured are the flags that environment and file have set.
-	configured []*pflag.Flag
 }
 
 // execute runs one command line and returns the exit status.
@@ -143,6 +140,9 @@ after the grace period; 'run -- COMMAND' has statuses of its own.`,
 
 // setUp reads environment and configuration file into the flags and makes the logger.
 func (a *app) setUp(cmd *cobra.Command) error {
+	a.common.warn = func(err error) {
+		fmt.Fprintf(a.err, "podnic: warning: %s\n", printable.Line(strings.ReplaceAll(err.Error(), "\n", "; ")))
+	}
 	given, err := unusedGiven(cmd)
 	if err == nil {
 		err = a.configure(cmd)
@@ -151,6 +151,10 @@ func (a *app) setUp(cmd *cobra.Command) error {
 		return usageError{err}
 	}
 	log, err := logs.New(a.stderr, a.common.logLevel, a.common.logFormat)
+	if err != nil && a.common.unchecked {
+		a.common.warn(err)
+		log, err = logs.New(a.stderr, "info", "")
+	}
 	if err != nil {
 		return usageError{err}
 	}

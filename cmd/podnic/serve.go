@@ -57,6 +57,7 @@ Exit status: 0 asked to end; 1 failed; 2 wrong usage, or a refusal.`,
 			return err
 		}
 		service.GuestMTUs = *mtus
+		a.common.byRecord = true
 		req, err := a.common.request(socket())
 		if err != nil {
 			return err

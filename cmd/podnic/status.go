@@ -50,6 +50,7 @@ Exit status: 0 whatever the phase; 1 failed; 2 wrong usage, or a refusal; 4
 		if err != nil {
 			return err
 		}
+		a.common.byRecord = true
 		req, err := a.common.request("")
 		if err != nil {
 			return err

@@ -53,6 +53,7 @@ Exit status: 0 ended; 1 failed; 2 wrong usage, or a refusal.`,
 		if limits.Count < 0 || limits.For < 0 {
 			return usageError{errors.New("--count and --for take no negative values")}
 		}
+		a.common.byRecord = true
 		req, err := a.common.request("")
 		if err != nil {
 			return err

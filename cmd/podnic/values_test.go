@@ -56,7 +56,18 @@ const nowhere = "/nowhere/at/all"
 
 // TestBadValuesAreRefusedInWords of the flag, for each flag of each command, given on the command line and in the file.
 func TestBadValuesAreRefusedInWords(t *testing.T) {
-	tried := 0
+	tried, taken := 0, 0
+	// goesOn is where the record says how the interface is wired, and the file is that of another version, or was edited since.
+	goesOn := func(args []string) {
+		t.Helper()
+		taken++
+		var out, stderr bytes.Buffer
+		status := execute(args, time.Now(), &out, &stderr)
+		said := stderr.String()
+		if status != exitRefused || !strings.Contains(said, nowhere) || !strings.HasPrefix(said, "podnic: warning: ") {
+			t.Errorf("%q: status %d, stderr %q, stdout %q", args, status, said, out.String())
+		}
+	}
 	refused := func(name, value string, args []string) {
 		t.Helper()
 		tried++
@@ -104,13 +115,28 @@ func TestBadValuesAreRefusedInWords(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				if slices.Contains(byTheRecord, cmd.CommandPath()) && ofAWiring(f.Name, value) {
+					goesOn(line(f, "--config", file))
+					continue
+				}
 				refused(f.Name, value, line(f, "--config", file))
 			}
 		})
 	})
-	if tried < 1000 {
-		t.Errorf("only %d values were tried", tried)
+	if tried < 1000 || taken < 80 {
+		t.Errorf("only %d values were tried, and %d in files that do not count", tried, taken)
 	}
+}
+
+// byTheRecord are commands that work with what is wired: what a file says of a wiring does not stop them.
+var byTheRecord = []string{"podnic restore", "podnic serve", "podnic status", "podnic trace"}
+
+// ofAWiring reports whether a bad value is one of those that say how an interface is to be wired, or an interface's with such.
+func ofAWiring(name, value string) bool {
+	if name == "interface" {
+		return strings.HasPrefix(value, "eth0,")
+	}
+	return slices.Contains([]string{"binding", "tap", "ipv6", "pod-ports", "guest-ports", "socket"}, name) && slices.Contains(badValues[name], value)
 }
 
 // TestBadFilesAreRefusedInWords of YAML, and each says which file.

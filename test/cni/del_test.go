@@ -48,6 +48,12 @@ func TestDelWhateverBecameOfTheConfiguration(t *testing.T) {
 	s.fails(err, types.ErrInvalidNetworkConfig)
 	s.mustPodnic(call{command: "DEL", list: changed, prev: result})
 	s.same(before, s.pod)
+	s.mustPodnic(call{command: "ADD", list: s.network("1.1.0", podnic(nil)), prev: result})
+	undecodable := s.network("1.1.0", podnic(object{"queues": "two", "podPorts": []string{"80/sctp"}}))
+	_, err = s.podnic(call{command: "CHECK", list: undecodable, prev: result})
+	s.fails(err, types.ErrDecodingFailure, "podPorts takes a list")
+	s.mustPodnic(call{command: "DEL", list: undecodable, prev: result})
+	s.same(before, s.pod)
 	s.log = "/proc/nowhere" // no call fails for the lack of a log
 	s.mustPodnic(call{command: "DEL", list: s.network("1.1.0", podnic(nil)), prev: result})
 	s.log = ""

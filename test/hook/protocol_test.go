@@ -879,6 +879,25 @@ func brokenConfiguration(l *lab) {
 	l.must("prepare", plain, config)
 	l.must("prepare", plain, "PODNIC_HOOK_DOMAINS=[a")
 	l.asBefore()
+
+	// A guest that has ended gives back what it was given, also one that was podnic's by its name alone.
+	for _, content := range []string{"hook: [\n", "tap-owner: -7\npod-ports: [80/sctp]\ninterface: 'eth0,queues=x'\ncolour: red\n"} {
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for xml, named := range map[string]string{l.domain(): "", foreign: "PODNIC_HOOK_DOMAINS=v?"} {
+			l.must("prepare", xml, named)
+			l.server()
+			cmd := l.hook("release", xml, config)
+			if named != "" && content != "hook: [\n" {
+				cmd.Env = append(cmd.Env, named)
+			}
+			if _, stderr, status := podtest.Run(t, cmd); status != 0 || !strings.Contains(stderr, "podnic: warning: ") {
+				t.Errorf("release by %q: exit status %d, %s", content, status, stderr)
+			}
+			l.asBefore()
+		}
+	}
 }
 
 // serverIsDetached looks at the server as the kernel sees it: nothing of it may tie it to the hook, or to libvirt.

@@ -163,7 +163,13 @@ func (h *hook) read() (bool, error) {
 	if pod != nil || err != nil {
 		return true, err
 	}
-	return Named(h.Call.Guest, h.Domains)
+	named, err := Named(h.Call.Guest, h.Domains)
+	if h.Call.Ends() && (!named || err != nil) {
+		// What was given to it is given back, whatever the configuration says of names by now, or does not.
+		given, failed := network.GivenTo(h.Request, *h.guest())
+		return failed == nil && len(given) > 0, nil
+	}
+	return named, err
 }
 
 func (h *hook) dispatch(ctx context.Context) error {
