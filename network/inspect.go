@@ -74,7 +74,8 @@ func InspectAll(req Request) ([]*Inspection, error) {
 	return all, err
 }
 
-// InspectEach is InspectAll with those that are lost beside the others. Where all are, that is an error.
+// InspectEach is InspectAll with those that are lost beside the others. Where all are, that is an error, and they are returned with
+// it. An interface that was asked for by name, is not wired and cannot be inspected is an error, whatever the others are.
 func InspectEach(req Request) ([]*Inspection, []Lost, error) {
 	req.inspects = true
 	s, err := open(req)
@@ -98,29 +99,38 @@ func InspectEach(req Request) ([]*Inspection, []Lost, error) {
 		}
 		chosen = append(chosen, d)
 	}
-	var all []*Inspection
-	var lost []Lost
-	var failed []error
-	for _, d := range chosen {
+	all, lost, err := v.inspect(chosen, func(d *discovery) (*Inspection, error) {
 		t := s.of(d)
 		t.Options = req.Options
-		seen, err := t.inspect()
+		return t.inspect()
+	})
+	if err != nil {
+		return nil, lost, err
+	}
+	if len(chosen) == len(v.wired) && len(req.Interfaces) == 0 {
+		slices.SortStableFunc(all, func(a, b *Inspection) int {
+			return cmp.Compare(boolOf(b.Original.HasDefault()), boolOf(a.Original.HasDefault()))
+		})
+	}
+	return all, lost, nil
+}
+
+// inspect inspects those of the interfaces that can be. Only what is wired can be lost.
+func (v *discoveries) inspect(chosen []*discovery, inspect func(*discovery) (*Inspection, error)) (all []*Inspection, lost []Lost, err error) {
+	var failed []error
+	for _, d := range chosen {
+		seen, err := inspect(d)
 		switch {
 		case err == nil:
 			all = append(all, seen)
-		case IsRefusal(err): // the others are there all the same
+		case IsRefusal(err) && slices.Contains(v.wired, d): // the others are there all the same
 			lost, failed = append(lost, Lost{d.names, err}), append(failed, err)
 		default:
 			return nil, nil, err
 		}
 	}
 	if len(all) == 0 {
-		return nil, nil, errors.Join(failed...)
-	}
-	if len(chosen) == len(v.wired) && len(req.Interfaces) == 0 {
-		slices.SortStableFunc(all, func(a, b *Inspection) int {
-			return cmp.Compare(boolOf(b.Original.HasDefault()), boolOf(a.Original.HasDefault()))
-		})
+		return nil, lost, errors.Join(failed...)
 	}
 	return all, lost, nil
 }
@@ -184,7 +194,7 @@ func (s *session) inspect() (*Inspection, error) {
 		seen.Attached = tap.LowerUp
 	}
 	if seen.Current.Link(plan.NIC) == nil {
-		return nil, plan.Refuse("%s, which was wired, is gone: the pod's network was taken away; run `podnic restore` to remove what is left", seen.Names.Interface)
+		return nil, plan.Refuse("%s, which was wired, is gone: the pod's network was taken away; run `podnic restore` to remove what is left", cmp.Or(seen.Names.Interface, "the interface of "+seen.Names.Tap))
 	}
 	switch {
 	case managed:

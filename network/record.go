@@ -104,21 +104,21 @@ func checkReserved(iface string) error {
 }
 
 // records are those of all interfaces that a state directory has, of whatever namespace. What is not to be believed, or is
-// damaged, is none.
-func records(stateDir string) []*Record {
+// damaged, is none. What others have written is believed too.
+func records(stateDir string, others ...uint32) []*Record {
 	o := Store{Dir: stateDir}.open()
 	defer o.close()
 	names, _ := o.root.Interfaces()
 	var all []*Record
 	for _, name := range names {
 		s := o.of(name)
-		if b, err := s.read(recordFile); err == nil && b != nil {
+		if b, err := s.read(recordFile, others...); err == nil && b != nil {
 			if r, err := decodeRecord(b, s.Path()); err == nil && r.Options.Interface == name {
 				all = append(all, r)
 			}
 		}
 	}
-	if first, err := o.loadFirst(); err == nil && first != nil {
+	if first, err := o.loadFirst(others...); err == nil && first != nil {
 		all = append(all, first)
 	}
 	return all

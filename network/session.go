@@ -184,7 +184,7 @@ func (s *session) recorded() (*Record, error) {
 
 // recordOf is the record of this namespace whose wiring has the mark; nil where there is none that is believed.
 func (s *session) recordOf(mark uint32) *Record {
-	for _, r := range records(s.StateDir) {
+	for _, r := range records(s.StateDir, s.Others...) {
 		if r.Namespace == s.id && !r.managed() && plan.MarkedFor(mark, r.Original.Link(plan.NIC).Index) {
 			return r
 		}

@@ -219,11 +219,26 @@ func (b *bundle) domains() {
 // states takes what is known of each interface. What podnic would not believe, since others could have put it there, does
 // not go into a bundle either: it may be a link to a private file.
 func (b *bundle) states() {
-	if len(b.all) == 0 {
+	if len(b.all)+len(b.lost) == 0 {
 		b.miss("record.json and state.json", errors.New("the pod's interface is not known"))
 	}
 	for _, l := range b.all {
 		b.recorded(l.seen)
+	}
+	if len(b.lost) == 0 {
+		return
+	}
+	id, err := b.ns.ID()
+	for _, l := range b.lost {
+		switch {
+		case err != nil:
+			b.miss(path.Join("interfaces", l.Names.Interface), err)
+			continue
+		case l.Names.Interface == "": // nothing tells its name
+			b.miss("record.json and state.json", l.Reason)
+			continue
+		}
+		b.recorded(&network.Inspection{ID: id, Names: l.Names})
 	}
 }
 
@@ -237,7 +252,7 @@ func (b *bundle) recorded(seen *network.Inspection) {
 	}
 	// Where an older podnic has it.
 	if d, _ = statedir.OpenTop(b.StateDir); d != nil {
-		if errors.Is(err, fs.ErrNotExist) && (len(b.all) == 1 || seen.Record != nil) && b.copy(record, d, file) == nil {
+		if errors.Is(err, fs.ErrNotExist) && (len(b.all)+len(b.lost) == 1 || seen.Record != nil) && b.copy(record, d, file) == nil {
 			err = nil
 		}
 		d.Close()

@@ -165,6 +165,7 @@ func begin(o Examination) (*visit, error) {
 		return v, nil
 	}
 	seen, lost, err := network.InspectEach(status.ReadOnly(o.Request))
+	v.lost = lost
 	if err != nil {
 		v.unseen = err
 		return v, nil
@@ -173,10 +174,11 @@ func begin(o Examination) (*visit, error) {
 		v.close()
 		return nil, err
 	}
+	v.report.AddLost(lost)
 	for i := range seen {
 		v.all = append(v.all, inspected{seen[i], v.report.Interfaces[i]})
 	}
-	v.inspected, v.lost = v.all[0], lost
+	v.inspected = v.all[0]
 	return v, nil
 }
 

@@ -25,12 +25,11 @@ func Dot(w io.Writer, v status.View) error {
 			g.prefix = fmt.Sprintf("i%d_", i)
 			g.line("  subgraph cluster_%d {", i)
 		}
-		g.line("  label=%s;", quoted(d.r.Name+": "+describePhase(d.r)))
-		g.node("network", status.PlaceNetwork, "pod network", ifSet("gateway ", firstOf(d.r.Gateways)))
-		g.link(plan.NIC)
-		g.line("  %snetwork -> %snic;", g.prefix, g.prefix)
-		if d.seen.Wired {
-			g.wiring()
+		g.line("  label=%s;", quoted(d.r.Name+": "+d.phase()))
+		if d.seen == nil {
+			g.line("  %slost [label=%s%s];", g.prefix, quoted(strings.Join(d.r.Warnings, "\n")), red)
+		} else {
+			g.whole()
 		}
 		if len(all) > 1 {
 			g.line("  }")
@@ -41,6 +40,9 @@ func Dot(w io.Writer, v status.View) error {
 	return err
 }
 
+// red is what is not as it should be.
+const red = ", color=red, fontcolor=red, style=dashed"
+
 type graph struct {
 	*drawing
 	prefix string // of the names of nodes
@@ -49,6 +51,16 @@ type graph struct {
 
 func (g *graph) line(format string, args ...any) {
 	g.text = append(g.text, fmt.Sprintf(format, args...))
+}
+
+// whole is all that there is of an interface which is not lost.
+func (g *graph) whole() {
+	g.node("network", status.PlaceNetwork, "pod network", ifSet("gateway ", firstOf(g.r.Gateways)))
+	g.link(plan.NIC)
+	g.line("  %snetwork -> %snic;", g.prefix, g.prefix)
+	if g.seen.Wired {
+		g.wiring()
+	}
 }
 
 func (g *graph) wiring() {
@@ -120,7 +132,7 @@ func (g *graph) node(id string, place plan.Role, text ...string) {
 	attributes := ""
 	for _, deviation := range g.deviations(place) {
 		text = append(text, mark+deviation.What)
-		attributes = ", color=red, fontcolor=red, style=dashed"
+		attributes = red
 	}
 	g.line("  %s%s [label=%s%s];", g.prefix, id, quoted(strings.Join(text, "\n")), attributes)
 }

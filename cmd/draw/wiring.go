@@ -62,7 +62,7 @@ func drawings(v status.View) []*drawing {
 
 func (d *drawing) draw() []string {
 	if d.seen == nil { // there is nothing to draw
-		d.put(bad, d.r.Name+": lost")
+		d.put(bad, d.r.Name+": "+d.phase())
 		d.line("")
 		d.remarks()
 		return d.lines
@@ -71,7 +71,7 @@ func (d *drawing) draw() []string {
 		d.names = max(d.names, columns(printable.Line(l.Name)))
 	}
 	d.names = max(d.names, 10)
-	heading := d.r.Name + ": " + describePhase(d.r)
+	heading := d.r.Name + ": " + d.phase()
 	if n := len(d.r.Deviations); n > 0 {
 		heading += fmt.Sprintf("  %s%d not as it should be", mark, n)
 	}
@@ -434,6 +434,14 @@ func (d *drawing) phaseStyle() style {
 		return good
 	}
 	return strong
+}
+
+// phase says how far the interface has come.
+func (d *drawing) phase() string {
+	if d.seen == nil {
+		return "lost"
+	}
+	return describePhase(d.r)
 }
 
 func describePhase(r status.InterfaceReport) string {

@@ -20,8 +20,8 @@ ip link set net1 up`)
 	return s
 }
 
-// TestLostInterfaceIsReportedAsItself where another is wired: status, its drawing and doctor say at the one that is gone what is
-// wrong, and nothing at the other; and nobody waits for it.
+// TestLostInterfaceIsReportedAsItself where another is wired: status, its drawing, its graph and doctor say at the one that is gone
+// what is wrong, and nothing at the other; nobody waits for it; and a bundle has what is recorded of it.
 func TestLostInterfaceIsReportedAsItself(t *testing.T) {
 	t.Parallel()
 	s := newPair(t)
@@ -42,6 +42,11 @@ func TestLostInterfaceIsReportedAsItself(t *testing.T) {
 	if _, drawn, found := strings.Cut(s.Must("status"), "net1: lost"); !found || !strings.Contains(drawn, gone) {
 		t.Errorf("the drawing of net1 is %q", drawn)
 	}
+	s.graph()
+	graph := s.Must("status", "-o", "dot")
+	if !strings.Contains(graph, `label="eth0: wired`) || !strings.Contains(graph, `label="net1: lost"`) || !strings.Contains(graph, `i1_lost [label="`+gone) {
+		t.Errorf("the graph is %s", graph)
+	}
 	var found struct {
 		Findings []struct{ Interface, Status, Reason string }
 	}
@@ -51,6 +56,27 @@ func TestLostInterfaceIsReportedAsItself(t *testing.T) {
 	}
 	if f := found.Findings; len(f) != 2 || f[0].Interface != "eth0" || f[0].Status != "ok" || f[1].Interface != "net1" || f[1].Status != "fail" || f[1].Reason != gone {
 		t.Errorf("doctor finds %+v", f)
+	}
+	bundled := func() map[string]string {
+		t.Helper()
+		archive, errs, status := s.Run("doctor", "bundle", "-")
+		if status != 0 {
+			t.Fatalf("status %d: %s", status, errs)
+		}
+		return unpack(t, strings.NewReader(archive))
+	}
+	files := bundled()
+	for name, says := range map[string]string{
+		"status.txt": "net1: lost", "status.json": gone, "doctor.txt": gone,
+		"interfaces/eth0/record.json": `"original"`, "interfaces/net1/record.json": `"original"`, "interfaces/net1/state.json": `"timeline"`,
+	} {
+		if !strings.Contains(files[name], says) {
+			t.Errorf("%s of the bundle does not say %q:\n%s", name, says, files[name])
+		}
+	}
+	s.Must("restore", "--interface", "eth0")
+	if record := bundled()["interfaces/net1/record.json"]; !strings.Contains(record, `"original"`) {
+		t.Errorf("where nothing else is wired, the bundle has the record %q", record)
 	}
 	s.Must("restore")
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/podnic/podnic/cmd/agent/offering"
+	"github.com/podnic/podnic/cmd/agent/serving"
 	"github.com/podnic/podnic/cmd/agent/statefile"
 	"github.com/podnic/podnic/domain/command"
 	"github.com/podnic/podnic/network"
@@ -139,7 +140,7 @@ func (r *commandRun) give(ctx context.Context, reload <-chan os.Signal) error {
 
 // claimFree claims interfaces that no guest has. One of a command is not taken over: how it ends, only its parent is told.
 func (r *commandRun) claimFree() error {
-	seen, err := network.InspectAll(r.ofNames())
+	seen, err := serving.Inspect(r.ofNames(), r.log)
 	if err != nil {
 		return err
 	}

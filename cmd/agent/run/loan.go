@@ -77,7 +77,7 @@ func (l *loan) examine(ctx context.Context) error {
 	if err == nil || network.MayWire() == nil {
 		return err
 	}
-	seen, failed := network.InspectAll(l.Request)
+	seen, failed := serving.Inspect(l.Request, l.log)
 	if failed != nil || slices.ContainsFunc(seen, func(i *network.Inspection) bool { return !i.Wired }) {
 		return err
 	}
@@ -129,7 +129,7 @@ func (l *loan) wire(ctx context.Context) (err error) {
 
 // take uses an existing wiring.
 func (l *loan) take() error {
-	seen, err := network.InspectAll(l.ofNames())
+	seen, err := serving.Inspect(l.ofNames(), l.log)
 	if err != nil {
 		return err
 	}
@@ -146,7 +146,7 @@ func (l *loan) take() error {
 
 // serve starts the servers and waits until they can hear the guest. The returned function ends them.
 func (l *loan) serve(reload <-chan os.Signal) (end func(), err error) {
-	seen, err := network.InspectAll(l.ofNames())
+	seen, err := serving.Inspect(l.ofNames(), l.log)
 	if err != nil {
 		return l.serving.Close, err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/podnic/podnic/test/pod"
 	"github.com/podnic/podnic/test/podtest"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 )
 
 // TestAnotherGuestsInterfaceStaysItsOwn: what a guest has given up, and another has been given, is not taken back at the end of
@@ -88,4 +89,30 @@ func TestTapsOfAGuestAreThoseItHasNow(t *testing.T) {
 		t.Fatal(err)
 	}
 	taps()
+}
+
+// TestLostInterfaceIsLoggedNotServed: the others are taken, and the log says at which of them what is wrong.
+func TestLostInterfaceIsLoggedNotServed(t *testing.T) {
+	podtest.NeedRoot(t)
+	p := podtest.Pod(t, podtest.Node(t), pod.Spec{Name: "vm", Network: pod.PTP})
+	podtest.In(t, p.Namespace, "ip link add net1 type veth peer name net1p\nip link set net1 up\nip link set net1p up")
+	req := network.Request{Namespace: p.Path, StateDir: t.TempDir(), LockTimeout: 10 * time.Second}
+	if _, err := network.PrepareAll(t.Context(), req.Only(plan.Options{Interface: "eth0"}, plan.Options{Interface: "net1"})); err != nil {
+		t.Fatal(err)
+	}
+	podtest.In(t, p.Namespace, "ip link delete net1-nic")
+	for name, f := range map[string]func(*loan) error{
+		"take":      (*loan).take,
+		"claimFree": func(l *loan) error { return (&commandRun{loan: *l}).claimFree() },
+	} {
+		core, logs := observer.New(zap.WarnLevel)
+		l := &loan{Request: req, log: zap.New(core), names: []string{"eth0", "net1"}}
+		if err := f(l); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		said := logs.FilterMessage("an interface is not served").All()
+		if len(said) != 1 || said[0].ContextMap()["interface"] != "net1" {
+			t.Errorf("%s: the log says %+v", name, logs.All())
+		}
+	}
 }

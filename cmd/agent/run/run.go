@@ -178,7 +178,7 @@ func (r *run) connect(ctx context.Context) error {
 // claimGuest finds the guest to adopt, if there is one, and makes this process the one that serves it, before anything is
 // changed: another podnic that serves an interface has a guest on it.
 func (r *run) claimGuest() error {
-	seen, err := network.InspectAll(r.ofNames())
+	seen, err := serving.Inspect(r.ofNames(), r.log)
 	if err != nil {
 		return err
 	}

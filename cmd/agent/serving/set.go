@@ -37,12 +37,9 @@ func Serve(ctx context.Context, req network.Request, service offering.Service, r
 func serve(ctx context.Context, req network.Request, service offering.Service, reload <-chan os.Signal, started time.Time, starter *detached.Starter, guest *network.DomainRef, log *zap.Logger) error {
 	brief := req
 	brief.Brief = true
-	seen, lost, err := network.InspectEach(brief)
+	seen, err := Inspect(brief, log)
 	if err != nil {
 		return err
-	}
-	for _, l := range lost {
-		log.Warn("an interface is not served", zap.String("interface", l.Names.Interface), zap.Error(l.Reason))
 	}
 	for _, one := range seen {
 		if !one.Wired {
@@ -67,6 +64,18 @@ func serve(ctx context.Context, req network.Request, service offering.Service, r
 		state.Timeline.Add(statefile.EventStarted, started)
 	})
 	return s.Run(ctx, reload)
+}
+
+// Inspect inspects what is to be served. An interface that is lost is not, and the log says why.
+func Inspect(req network.Request, log *zap.Logger) ([]*network.Inspection, error) {
+	seen, lost, err := network.InspectEach(req)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range lost {
+		log.Warn("an interface is not served", zap.String("interface", l.Names.Interface), zap.Error(l.Reason))
+	}
+	return seen, nil
 }
 
 // Set is all that one process serves: a server for each interface, with a socket and a file of its own.

@@ -280,10 +280,15 @@ func Read(req network.Request, service offering.Service) (*Report, []*network.In
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, l := range lost {
-		report.Interfaces = append(report.Interfaces, newLost(l))
-	}
+	report.AddLost(lost)
 	return report, seen, nil
+}
+
+// AddLost adds the interfaces that cannot be inspected, behind the others.
+func (r *Report) AddLost(lost []network.Lost) {
+	for _, l := range lost {
+		r.Interfaces = append(r.Interfaces, newLost(l))
+	}
 }
 
 // newLost is the report of an interface that cannot be inspected. The phase of the whole is that of the others.
