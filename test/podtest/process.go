@@ -157,6 +157,13 @@ func (p *Process) SaysOrEnds(text string) bool {
 	}
 }
 
+// Skip has Says wait for lines that come from now on.
+func (p *Process) Skip() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waited = len(p.lines)
+}
+
 // Signal sends a signal.
 func (p *Process) Signal(signal syscall.Signal) {
 	p.t.Helper()

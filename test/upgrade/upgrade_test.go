@@ -1,7 +1,6 @@
 package upgrade
 
 import (
-	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
@@ -16,7 +15,7 @@ func TestRestoreTakesBackAnEarlierWiring(t *testing.T) {
 	t.Parallel()
 	for name, earlier := range earliers {
 		t.Run(name, func(t *testing.T) {
-			s := newSite(t)
+			s := newSite(t, earlier.network)
 			earlier.wire(s)
 			if out, errs, status := s.Run("restore"); status != 0 || strings.Contains(out+errs, "warning") || strings.Contains(out, "nothing") {
 				t.Errorf("restore: exit status %d: %s%s", status, out, errs)
@@ -34,7 +33,7 @@ func TestPrepareMendsAnEarlierWiring(t *testing.T) {
 	t.Parallel()
 	for name, earlier := range earliers {
 		t.Run(name, func(t *testing.T) {
-			s := newSite(t)
+			s := newSite(t, earlier.network)
 			earlier.wire(s)
 			before := s.Status().Interfaces[0]
 			if len(before.Differences) == 0 {
@@ -63,12 +62,12 @@ func TestGuestOfAnEarlierWiringKeepsItsNetwork(t *testing.T) {
 	t.Parallel()
 	for name, earlier := range earliers {
 		t.Run(name, func(t *testing.T) {
-			s := newSite(t)
+			s := newSite(t, earlier.network)
 			earlier.wire(s)
 			unplug := s.Plug(s.card)
 			renew := earlier.serve(s)
 			ping := podtest.Start(t, "the guest's ping", s.onCard("ping", "-n", "-i", "0.05", gateway))
-			ping.Says("icmp_seq=")
+			ping.Says(answer)
 
 			old := s.Status().Interfaces[0].Lease
 			if old.State != "bound" || old.Address != s.Pod.Address.Addr() {
@@ -78,18 +77,18 @@ func TestGuestOfAnEarlierWiringKeepsItsNetwork(t *testing.T) {
 			if now := s.Ready().Interfaces[0].Lease; now.State != "bound" || now.Address != old.Address || !now.Since.Equal(old.Since) {
 				t.Errorf("the lease was %+v, and is %+v", old, now)
 			}
-			ping.Says("icmp_seq=")
+			goesOn(ping)
 			renew()
+			goesOn(ping)
 			s.Must("prepare")
 			if differences := s.Status().Interfaces[0].Differences; len(differences) > 0 {
 				t.Errorf("after prepare, the wiring has %v", differences)
 			}
-			ping.Says("icmp_seq=")
+			goesOn(ping)
 			ping.Signal(syscall.SIGINT)
 			ping.Exits(0)
-			// The last one may be on its way.
-			if sent, received := counts(t, ping.Output()); received < sent-1 {
-				t.Errorf("of %d pings %d came back", sent, received)
+			if last, lost := answered(t, ping.Output()); len(lost) > 0 {
+				t.Errorf("of the pings up to number %d, these had no answer: %v", last, lost)
 			}
 			server.End(syscall.SIGTERM)
 			unplug()
@@ -102,19 +101,37 @@ func TestGuestOfAnEarlierWiringKeepsItsNetwork(t *testing.T) {
 	}
 }
 
-// counts are those of ping's summary.
-func counts(t *testing.T, out string) (sent, received int) {
+// answer is in each line of ping's that tells of an answer, and in none about a host that cannot be reached.
+const answer = "bytes from"
+
+// goesOn waits for answers that ping tells of from now on: more than can have been on their way.
+func goesOn(ping *podtest.Process) {
+	ping.Skip()
+	for range 10 {
+		ping.Says(answer)
+	}
+}
+
+// answered reads what ping said: the last ping that had an answer, and those before it that had none. What was sent after it may
+// be on its way.
+func answered(t *testing.T, out string) (last int, lost []int) {
 	t.Helper()
-	m := regexp.MustCompile(`(\d+) packets transmitted, (\d+) received`).FindStringSubmatch(out)
-	if m == nil {
-		t.Fatal("ping has no summary")
+	came := map[int]bool{}
+	for _, m := range regexp.MustCompile(answer+` .* icmp_seq=(\d+) `).FindAllStringSubmatch(out, -1) {
+		number, err := strconv.Atoi(m[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		came[number] = true
+		last = max(last, number)
 	}
-	sent, err := strconv.Atoi(m[1])
-	if err == nil {
-		received, err = strconv.Atoi(m[2])
+	if last == 0 {
+		t.Fatal("ping had no answer")
 	}
-	if err != nil {
-		t.Fatal(fmt.Errorf("%s: %w", m[0], err))
+	for number := 1; number < last; number++ {
+		if !came[number] {
+			lost = append(lost, number)
+		}
 	}
-	return sent, received
+	return last, lost
 }
