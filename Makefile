@@ -110,23 +110,15 @@ $(PODNIC_CACHE)/tools/dlv: scripts/debug.mod scripts/debug.sum
 	GOBIN=$(@D) go install -modfile=scripts/debug.mod github.com/go-delve/delve/cmd/dlv
 	@touch $@
 
-EARLIER ?= cee73f5
-
-earlier: build cni ## the tests of an upgrade with the program of commit EARLIER (cee73f5) itself, which git's history has; UPDATE=1 records it; needs root and strace
-	@rm -rf $(PODNIC_CACHE)/$@-program && mkdir -p $(PODNIC_CACHE)/$@-program
-	$(GIT) archive $(EARLIER) | tar -x -C $(PODNIC_CACHE)/$@-program
-	$(MAKE) --no-print-directory -C $(PODNIC_CACHE)/$@-program build VERSION=$(EARLIER)
-	PODNIC_EARLIER=$(PODNIC_CACHE)/$@-program/bin/podnic go test -tags=$(TAGS),earlier -count=1 -timeout 5m ./test/upgrade $(if $(UPDATE),-args -update)
-
 TARGETS ?= demo test
 
 fresh: ## TARGETS (demo test) in a new root where nothing is installed, of Debian's RELEASE (bookworm); needs root
 	scripts/fresh $(if $(RELEASE),--release $(RELEASE)) $(TARGETS)
 
 # What a release is tried on: each is a job of .github/workflows/matrix.yaml. What was never run where podnic is developed says so.
-MATRIX := fresh-bookworm fresh-trixie fresh-noble images-podman images-docker containers kind-pinned kind-newest
+MATRIX := fresh-bookworm fresh-trixie fresh-noble images-podman images-docker containers earlier kind-pinned kind-newest
 
-matrix: $(MATRIX) ## all that a release is tried on, the eight below; make -k matrix goes on after a failure; needs root
+matrix: $(MATRIX) ## all that a release is tried on, the nine below; make -k matrix goes on after a failure; needs root
 
 fresh-bookworm: ## fresh in Debian 12
 fresh-trixie: ## fresh in Debian 13
@@ -141,6 +133,18 @@ $(filter images-%,$(MATRIX)): images-%:
 
 containers: setup cni ## the documents' commands that take a container engine, by podman: images are built, and containers are guests; needs root
 	go test -tags=$(TAGS),e2e -count=1 -timeout 60m -v ./test/containers
+
+EARLIER ?= cee73f5
+
+earlier: ## the tests of an upgrade with the program of commit EARLIER (cee73f5) itself, which git's history has; UPDATE=1 records it; needs root and strace
+	@$(if $(ROOT),,echo 'earlier: run it as root' >&2; exit 1)
+	@command -v strace >/dev/null || { echo 'earlier: strace is not here: install it' >&2; exit 1; }
+	@$(GIT) cat-file -e '$(EARLIER)^{commit}' 2>/dev/null || { echo 'earlier: commit $(EARLIER) is not here: git fetch --unshallow, if this is a shallow clone' >&2; exit 1; }
+	$(MAKE) --no-print-directory setup cni build
+	@rm -rf $(PODNIC_CACHE)/$@-program && mkdir -p $(PODNIC_CACHE)/$@-program
+	$(GIT) archive $(EARLIER) | tar -x -C $(PODNIC_CACHE)/$@-program
+	$(MAKE) --no-print-directory -C $(PODNIC_CACHE)/$@-program build VERSION=$(EARLIER)
+	PODNIC_EARLIER=$(PODNIC_CACHE)/$@-program/bin/podnic go test -tags=$(TAGS),earlier -count=1 -timeout 5m ./test/upgrade $(if $(UPDATE),-args -update)
 
 # A kind has the image of its node by digest: one and the same kind always makes the same cluster.
 KIND_PINNED := v0.33.0
@@ -217,4 +221,5 @@ $(PODNIC_CACHE)/cni/%: go.mod go.sum
 	@touch $@
 
 clean: ## remove what was built; the guest's kernel stays in .cache
-	rm -rf bin $(PODNIC_CACHE)/cni $(PODNIC_CACHE)/covered $(PODNIC_CACHE)/demo $(PODNIC_CACHE)/tools
+	rm -rf bin $(PODNIC_CACHE)/cni $(PODNIC_CACHE)/covered $(PODNIC_CACHE)/demo $(PODNIC_CACHE)/tools \
+		$(PODNIC_CACHE)/earlier-program $(PODNIC_CACHE)/programs

@@ -114,6 +114,36 @@ func TestHelpListsEveryTarget(t *testing.T) {
 	}
 }
 
+// TestEarlierSaysWhatItLacks, before it builds anything.
+func TestEarlierSaysWhatItLacks(t *testing.T) {
+	podtest.NeedRoot(t)
+	t.Parallel()
+	const nowhere = "0123456789012345678901234567890123456789"
+	for want, c := range map[string]struct {
+		commit   string
+		programs map[string]string
+	}{
+		"strace is not here":                 {"HEAD", map[string]string{"git": "git", "id": "id"}},
+		"commit " + nowhere + " is not here": {nowhere, map[string]string{"git": "git", "id": "id", "strace": "true"}},
+	} {
+		dir := t.TempDir()
+		for name, program := range c.programs {
+			path, err := exec.LookPath(program)
+			if err == nil {
+				err = os.Symlink(path, filepath.Join(dir, name))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		cmd := exec.Command("make", "--no-print-directory", "-C", "../..", "earlier", "EARLIER="+c.commit)
+		cmd.Env = append(os.Environ(), "PATH="+dir)
+		if out, err := cmd.CombinedOutput(); err == nil || !strings.HasPrefix(string(out), "earlier: "+want) {
+			t.Errorf("%v: %s, want %q", err, out, want)
+		}
+	}
+}
+
 // TestMatrixIsTheWorkflows: what a release is tried on by make is what the workflow has a job for, and what CONTRIBUTING.md has a
 // row for.
 func TestMatrixIsTheWorkflows(t *testing.T) {
