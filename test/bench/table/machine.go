@@ -18,12 +18,12 @@ const header = `# Benchmarks
 
 ` + "`make bench`" + ` measures, and writes this page, its charts and the file of its figures, in one run on one machine: the
 ratios say more than the figures. It needs root, installs the peers that are missing where it can (Debian, Ubuntu), and
-takes about 18 minutes. Each figure is a median; ` + spread + ` marks one of passes that differ by more than a factor of two. A goal is what
-the project set itself; ✗ marks one that this run did not reach.
+takes about 20 minutes. Each figure is a median; ` + spread + ` marks one of passes that differ by more than a factor of
+two. A goal is what the project set itself; ✗ marks one that this run did not reach.
 
-A chart has a bar for each row with a peer: how many times the peer's figure podnic's is. ` + "`make charts`" + ` draws page and
-charts anew from the file, without a run. The files of all runs that were kept are in [bench](bench), in benchstat's
-format: ` + "`make trends`" + ` compares them.
+A chart has a bar for each row with a peer: how many times the peer's figure podnic's is. ` + "`make charts`" + ` draws page
+and charts anew from the file, without a run. The files of all runs that were kept are in [bench](bench), in
+benchstat's format: ` + "`make trends`" + ` compares them.
 
 `
 
